@@ -1,0 +1,311 @@
+"""The splits of a data set as sparse rows; rows become dense one batch at a time, on the device.
+
+The users × items matrix is never built: `Interactions` keeps the item ids of each user one after
+another (CSR), in the order of the list they came from, which is the order of time.
+"""
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from DiffRec.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SPLITS = ("train", "valid", "test")
+
+
+@dataclasses.dataclass(frozen=True)
+class Interactions:
+    """The items of each of U users, as CSR rows.
+
+    Attributes:
+        offsets: (U + 1,) int64, always on the CPU: row u is ``items[offsets[u]:offsets[u + 1]]``.
+        items: (nnz,) int32 item ids on the device, in order of time within a row.
+        values: (nnz,) float32 weights on the device, or None where every weight is 1.
+        n_items: I.
+    """
+
+    offsets: torch.Tensor
+    items: torch.Tensor
+    values: torch.Tensor | None
+    n_items: int
+
+    @classmethod
+    def from_pairs(cls, pairs: np.ndarray, n_users: int, n_items: int) -> "Interactions":
+        """pairs: (n, 2) integers (user, item) in any order of users; order within one is kept."""
+        users, items = pairs[:, 0], pairs[:, 1]
+        if np.any(users[1:] < users[:-1]):
+            order = np.argsort(users, kind="stable")
+            users, items = users[order], items[order]
+        offsets = np.zeros(n_users + 1, dtype=np.int64)
+        np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
+        items = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int32))
+        return cls(torch.from_numpy(offsets), items, None, n_items)
+
+    @classmethod
+    def from_histories(cls, histories: list[list[int]], n_items: int) -> "Interactions":
+        """One row per history of item ids, in order of time; an empty history is an empty row."""
+        lengths = [len(history) for history in histories]
+        users = np.repeat(np.arange(len(histories)), lengths)
+        items = np.array([item for history in histories for item in history], dtype=np.int64)
+        if np.any((items < 0) | (items >= n_items)):
+            wrong = items[(items < 0) | (items >= n_items)][0]
+            raise InputError(f"the history holds item {wrong}, but items run from 0 to {n_items - 1}.")
+        return cls.from_pairs(np.stack([users, items], axis=1), len(histories), n_items)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def device(self) -> torch.device:
+        return self.items.device
+
+    @property
+    def lengths(self) -> torch.Tensor:
+        """(U,) int64 on the CPU: how many items each user has."""
+        return self.offsets.diff()
+
+    def to(self, device: torch.device | str) -> "Interactions":
+        values = None if self.values is None else self.values.to(device)
+        return dataclasses.replace(self, items=self.items.to(device), values=values)
+
+    def with_values(self, values: torch.Tensor | None) -> "Interactions":
+        """The same interactions with other weights, (nnz,) float32."""
+        return dataclasses.replace(self, values=values)
+
+    def slice(self, start: int, stop: int) -> "Interactions":
+        """Rows start..stop-1 as views of this one's arrays."""
+        offsets = self.offsets[start : stop + 1]
+        inside = slice(int(offsets[0]), int(offsets[-1]))
+        values = None if self.values is None else self.values[inside]
+        return Interactions(offsets - offsets[0], self.items[inside], values, self.n_items)
+
+    def rows(self, users: torch.Tensor) -> "Interactions":
+        """The rows of ``users``, (B,) int64 on the CPU, in that order."""
+        lengths = self.lengths[users]
+        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        shift = torch.repeat_interleave(self.offsets[users] - offsets[:-1], lengths)
+        where = (torch.arange(int(offsets[-1])) + shift).to(self.device)
+        values = None if self.values is None else self.values[where]
+        return Interactions(offsets, self.items[where], values, self.n_items)
+
+    def row_index(self) -> torch.Tensor:
+        """(nnz,) int64 on the device: the row of each interaction."""
+        rows = torch.arange(len(self), device=self.device)
+        lengths = self.lengths.to(self.device, non_blocking=True)
+        return torch.repeat_interleave(rows, lengths, output_size=len(self.items))
+
+    def dense(self) -> torch.Tensor:
+        """x_0: (U, I) float32 on the device. For a batch; a whole data set may not fit."""
+        x = torch.zeros(len(self), self.n_items, device=self.device)
+        x[self.row_index(), self.items.long()] = 1.0 if self.values is None else self.values
+        return x
+
+    def pairs(self) -> np.ndarray:
+        """(nnz, 2) int64 (user, item) rows, users ascending."""
+        return torch.stack([self.row_index(), self.items.long()], dim=1).cpu().numpy()
+
+
+def join(first: Interactions, second: Interactions) -> Interactions:
+    """Each user's items of ``first``, then those of ``second``; a missing weight counts as 1."""
+    device = first.device
+    rows = torch.cat([first.row_index(), second.row_index()])
+    order = torch.argsort(rows, stable=True)
+    values = None
+    if first.values is not None or second.values is not None:
+        parts = [
+            torch.ones(len(part.items), device=device) if part.values is None else part.values
+            for part in (first, second)
+        ]
+        values = torch.cat(parts)[order]
+    items = torch.cat([first.items, second.items])[order]
+    return Interactions(first.offsets + second.offsets, items, values, first.n_items)
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Train, validation and test interactions over the same users and items."""
+
+    name: str
+    path: Path
+    train: Interactions
+    valid: Interactions
+    test: Interactions
+
+    @property
+    def n_users(self) -> int:
+        return len(self.train)
+
+    @property
+    def n_items(self) -> int:
+        return self.train.n_items
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        moved = {split: getattr(self, split).to(device) for split in SPLITS}
+        return dataclasses.replace(self, **moved)
+
+    def fingerprint(self) -> dict:
+        """Sizes and a hash of the three lists, by which a checkpoint knows its data again."""
+        digest = hashlib.sha256()
+        sizes = {"users": self.n_users, "items": self.n_items}
+        for split in SPLITS:
+            part = getattr(self, split)
+            sizes[split] = len(part.items)
+            digest.update(part.offsets.numpy().tobytes())
+            digest.update(part.items.cpu().numpy().tobytes())
+        return {**sizes, "sha256": digest.hexdigest()[:16]}
+
+
+def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str, Path]:
+    """Name and folder of a data set.
+
+    ``data_path`` may be the data set's own folder or the parent of several; by default it is the
+    environment variable DIFFREC_DATASETS, or else the repository's datasets folder.
+    """
+    default = os.environ.get("DIFFREC_DATASETS") or REPOSITORY / "datasets"
+    root = Path(data_path or default).expanduser()
+    if data_path is not None and (root / "train_list.npy").is_file():
+        return dataset or root.resolve().name, root
+    dataset = dataset or "ml-1m_clean"
+    folder = root / dataset
+    if folder.is_dir():
+        return dataset, folder
+    present = sorted(path.parent.name for path in root.glob("*/train_list.npy"))
+    raise InputError(
+        f"no data set {dataset} in {root} (there: {', '.join(present) or 'none'}): "
+        f"get one with `bash scripts/get_data.sh`, or point --data_path at a folder that holds "
+        f"train_list.npy, valid_list.npy and test_list.npy."
+    )
+
+
+def read_pairs(path: Path) -> np.ndarray:
+    """The (user, item) pairs of one split, (n, 2), checked; raises InputError."""
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing: get the data set with `bash scripts/get_data.sh` or put the file "
+            f"there."
+        )
+    try:
+        pairs = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise InputError(f"{path} is not a whole .npy array of integers ({error}).") from error
+    if pairs.dtype not in (np.int32, np.int64):
+        raise InputError(f"{path} must hold int32 or int64 ids, but holds {pairs.dtype}.")
+    if pairs.ndim != 2 or pairs.shape[1] != 2:
+        raise InputError(f"{path} must have shape (n, 2), user and item, but has {pairs.shape}.")
+    negative = np.flatnonzero((pairs < 0).any(axis=1))
+    if len(negative):
+        row = negative[0]
+        raise InputError(f"{path} row {row} holds a negative id: {tuple(pairs[row].tolist())}.")
+    if len(pairs) and pairs.max() >= np.iinfo(np.int32).max:
+        raise InputError(f"{path} holds ids beyond 32 bits: renumber users and items from 0.")
+    return pairs
+
+
+def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
+    keys = pairs[:, 0].astype(np.int64) * n_items + pairs[:, 1]
+    order = np.argsort(keys, kind="stable")
+    repeated = order[1:][keys[order][1:] == keys[order][:-1]]
+    if len(repeated):
+        row = repeated.min()
+        raise InputError(
+            f"{path} row {row} repeats the pair {tuple(pairs[row].tolist())} "
+            f"({len(repeated)} repeated rows in all): keep each pair once."
+        )
+
+
+def load_dataset(
+    dataset: str | None = None,
+    data_path: str | Path | None = None,
+    drop_unknown: bool = False,
+) -> Dataset:
+    """Read train_list.npy, valid_list.npy and test_list.npy of a data set (see `find_dataset`).
+
+    Users and items are those up to the largest ids of the train list, as in the release. A user or
+    item beyond them in validation or test is an InputError, or its rows are left out with
+    ``drop_unknown``. Missing files, wrong arrays, negative ids, repeated pairs and an empty train
+    list are InputErrors too.
+    """
+    name, folder = find_dataset(dataset, data_path)
+    pairs = {split: read_pairs(folder / f"{split}_list.npy") for split in SPLITS}
+    if not len(pairs["train"]):
+        raise InputError(f"{folder / 'train_list.npy'} is empty: there is nothing to learn from.")
+    n_users, n_items = (pairs["train"].max(axis=0) + 1).tolist()
+    parts = {}
+    for split in SPLITS:
+        path = folder / f"{split}_list.npy"
+        unknown = (pairs[split] >= (n_users, n_items)).any(axis=1)
+        if unknown.any():
+            if not drop_unknown:
+                row = int(np.flatnonzero(unknown)[0])
+                raise InputError(
+                    f"{path} row {row} holds {tuple(pairs[split][row].tolist())}, but train_list "
+                    f"only knows users below {n_users} and items below {n_items} ({unknown.sum()} "
+                    f"such rows): remove them, or leave them out with --drop_unknown 1."
+                )
+            print(f"{path.name}: left out {unknown.sum()} rows of users or items unknown to train.")
+            pairs[split] = pairs[split][~unknown]
+        _refuse_duplicates(path, pairs[split], n_items)
+        parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
+    return Dataset(name, folder, **parts)
+
+
+def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
+    """Random noises of Section 4.2.2 and Figure 4: false interactions in train and validation.
+
+    Every user gets ``round(proportion · n)`` items drawn uniformly without repetition from those
+    the user has in no split, n being the user's count in the split that receives them (fewer where
+    not enough items are left). They take random places in the user's order; test is untouched.
+    """
+    if not 0 < proportion <= 1:
+        raise InputError(f"random_noise must lie in (0, 1], got {proportion}.")
+    random = np.random.default_rng(seed)
+    n_users, n_items = dataset.n_users, dataset.n_items
+    taken = np.concatenate([getattr(dataset, split).pairs() for split in SPLITS])
+    taken = np.unique(taken[:, 0] * n_items + taken[:, 1])
+    free = n_items - np.bincount(taken // n_items, minlength=n_users)
+
+    noisy = {}
+    for split in ("train", "valid"):
+        part = getattr(dataset, split)
+        wanted = np.round(proportion * part.lengths.numpy()).astype(np.int64)
+        wanted = np.minimum(wanted, free)
+        free -= wanted
+        noise = _draw_items(random, wanted, taken, n_items)
+        taken = np.union1d(taken, noise)
+        noisy[split] = _mix_in(random, part, noise)
+    return dataclasses.replace(dataset, name=f"{dataset.name}+{proportion:g}random", **noisy)
+
+
+def _draw_items(
+    random: np.random.Generator, wanted: np.ndarray, taken: np.ndarray, n_items: int
+) -> np.ndarray:
+    """``wanted[u]`` items for each user u that are not in ``taken``, as sorted keys u·I + item."""
+    drawn = np.empty(0, dtype=np.int64)
+    missing = wanted.copy()
+    while missing.any():  # rejection: what is taken already, or drawn twice, is drawn again
+        users = np.repeat(np.arange(len(missing)), missing)
+        keys = users * n_items + random.integers(n_items, size=len(users))
+        fresh = np.setdiff1d(keys, taken)
+        drawn = np.union1d(drawn, fresh)
+        taken = np.union1d(taken, fresh)
+        missing = wanted - np.bincount(drawn // n_items, minlength=len(wanted))
+    return drawn
+
+
+def _mix_in(random: np.random.Generator, part: Interactions, noise: np.ndarray) -> Interactions:
+    """The interactions of ``part`` in their order, with those of ``noise`` at random places."""
+    pairs = part.pairs()
+    noise_users = noise // part.n_items
+    lengths = part.lengths.numpy()
+    position = np.arange(len(pairs)) - np.repeat(part.offsets.numpy()[:-1], lengths)
+    place = np.concatenate([position, random.random(len(noise)) * lengths[noise_users]])
+    users = np.concatenate([pairs[:, 0], noise_users])
+    items = np.concatenate([pairs[:, 1], noise % part.n_items])
+    order = np.lexsort((place, users))
+    mixed = np.stack([users[order], items[order]], axis=1)
+    return Interactions.from_pairs(mixed, len(part), part.n_items)

@@ -1,0 +1,188 @@
+"""One run from arguments to report, shared by every main: device, seed, training, result."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from DiffRec import checkpoints, report
+from DiffRec.data_utils import Dataset, add_random_noise, load_dataset
+from DiffRec.errors import InputError
+from DiffRec.evaluate_utils import evaluate
+from DiffRec.options import settings_of
+from DiffRec.recommender import Recommender
+from DiffRec.training import Log, Training
+
+
+def command(main: Callable[[], object]) -> None:
+    """Run a main; a user's mistake becomes one sentence on stderr and exit code 2."""
+    try:
+        main()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; run the same command with --resume to go on.", file=sys.stderr)
+        sys.exit(130)
+
+
+def choose_device(cuda: bool | None, gpu: str) -> torch.device:
+    """The GPU ``gpu`` if there is one and it is not refused, else the CPU, said aloud."""
+    if cuda is False or not torch.cuda.is_available():
+        if cuda:
+            print("no GPU is available here: running on the CPU.", file=sys.stderr)
+        return torch.device("cpu")
+    if not gpu.isdigit() or int(gpu) >= torch.cuda.device_count():
+        raise InputError(f"there is no GPU {gpu}: {torch.cuda.device_count()} are visible.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # equal seeds, equal results
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    device = torch.device("cuda", int(gpu))
+    torch.cuda.reset_peak_memory_stats(device)
+    return device
+
+
+def prepare(args: argparse.Namespace) -> tuple[Dataset, torch.device]:
+    """Data on its device, and every random number seeded."""
+    device = choose_device(args.cuda, args.gpu)
+    dataset = load_dataset(args.dataset, args.data_path, args.drop_unknown)
+    if args.random_noise:
+        dataset = add_random_noise(dataset, args.random_noise, args.seed)
+    torch.manual_seed(args.seed)
+    return dataset.to(device), device
+
+
+def run_name(dataset: Dataset, args: argparse.Namespace, parts: dict[str, str]) -> str:
+    """The run's file name, in the manner of the released checkpoints.
+
+    parts: what stands before a setting's value → the setting.
+    """
+    values = vars(args)
+    words = []
+    for prefix, name in parts.items():
+        text = str(values[name]).replace(" ", "")
+        words.append(f"{prefix}{text}")
+    return "_".join([dataset.name, *words, args.log_name, f"seed{args.seed}"])
+
+
+def train(
+    model: Recommender,
+    dataset: Dataset,
+    device: torch.device,
+    args: argparse.Namespace,
+    name: str,
+) -> dict:
+    """Train, report and return the result record; the checkpoint lies in --save_path."""
+    settings = settings_of(args)
+    model = model.to(device)
+    if args.precision == "tf32":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    if args.compile:
+        model.compile()
+    checkpoint = args.save_path / f"{name}.safetensors"
+    about = {
+        "variant": model.variant, "dataset": dataset.name, "settings": settings, "seed": args.seed,
+    }  # fmt: skip
+    free = ("epochs", "patience")  # a longer run may continue a shorter one
+    fixed = {key: value for key, value in settings.items() if key not in free}
+    identity = {"variant": model.variant, "dataset": dataset.name, "seed": args.seed, **fixed}
+    training = Training(model, dataset, settings, checkpoint, about, identity)
+
+    log = Log(checkpoint.with_suffix(".log"))
+    try:
+        describe(log, model, dataset, device, args)
+        if args.resume:
+            found = training.resume()
+            log(
+                f"resumed after epoch {training.progress.epoch}"
+                if found
+                else "nothing to resume: starting from the first epoch"
+            )
+        progress = training.run(log)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        record = {
+            **about,
+            "preset": args.preset,
+            "best_epoch": progress.best_epoch,
+            "epochs": progress.epoch,
+            "valid": progress.valid,
+            "test": progress.test,
+            "parameters": parameters,
+            "seconds": {
+                "training": progress.training_seconds,
+                "evaluation": progress.evaluation_seconds,
+            },
+            "evaluations": progress.evaluations,
+            "peak_memory_mb": report.peak_memory_mb(device),
+            "data": training.fingerprint,
+            "machine": report.machine(device),
+            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        }
+        log("")
+        paper = report.paper_figures(model.variant, dataset.name)
+        log(report.metrics_table(progress.valid, progress.test, paper))
+        log(
+            f"\nbest epoch {progress.best_epoch} of {progress.epoch}; {parameters:,} parameters; "
+            f"training {progress.training_seconds:.1f} s, evaluation "
+            f"{progress.evaluation_seconds:.1f} s; peak memory {record['peak_memory_mb']:.0f} MB"
+            f"\ncheckpoint: {checkpoint}"
+        )
+    finally:
+        log.close()
+    if args.result_json:
+        report.write_json(args.result_json, record)
+    training.state_path.unlink(missing_ok=True)
+    return record
+
+
+def describe(
+    log: Log,
+    model: Recommender,
+    dataset: Dataset,
+    device: torch.device,
+    args: argparse.Namespace,
+) -> None:
+    """Say what runs: data, device, preset and every setting."""
+    log(
+        f"{model.variant} on {dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
+        f"{len(dataset.train.items):,} / {len(dataset.valid.items):,} / "
+        f"{len(dataset.test.items):,} interactions (train / valid / test); {device}, "
+        f"{torch.get_num_threads()} threads, seed {args.seed}, preset {args.preset}"
+    )
+    log("  ".join(f"{key}={value}" for key, value in sorted(settings_of(args).items())))
+
+
+def infer(model: Recommender, header: dict, checkpoint: Path, args: argparse.Namespace) -> dict:
+    """Evaluate a checkpoint's model on a data set and report as `train` does."""
+    device = choose_device(args.cuda, args.gpu)
+    dataset = load_dataset(args.dataset or header["dataset"], args.data_path, args.drop_unknown)
+    checkpoints.require_items(checkpoint, header, dataset)
+    if dataset.fingerprint() != header["data"]:
+        print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
+    torch.manual_seed(header["seed"])
+    model = model.to(device).eval()
+    with torch.inference_mode():
+        scorer = model.scorer()
+    metrics = evaluate(
+        scorer, dataset.to(device), args.topN, args.batch_size, args.tst_w_val,
+        args.recall_denominator, args.metric_users,
+    )  # fmt: skip
+    paper = {} if args.tst_w_val else report.paper_figures(model.variant, dataset.name)
+    print(report.metrics_table(metrics["valid"], metrics["test"], paper))
+    record = {
+        "variant": model.variant,
+        "dataset": dataset.name,
+        "settings": {**header["settings"], **settings_of(args)},
+        "checkpoint": checkpoint.name,
+        "seed": header["seed"],
+        "best_epoch": header["best_epoch"],
+        **metrics,
+        "peak_memory_mb": report.peak_memory_mb(device),
+        "machine": report.machine(device),
+    }
+    if args.result_json:
+        report.write_json(args.result_json, record)
+    return record

@@ -1,0 +1,98 @@
+"""The denoising network x̂_θ(x_t, t): an MLP that sees x_t and the embedding of t (Section 3.2)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+ACTIVATIONS = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "sigmoid": nn.Sigmoid,
+    "leaky_relu": nn.LeakyReLU,
+}
+
+
+def timestep_embedding(t: torch.Tensor, size: int, max_period: float = 10_000.0) -> torch.Tensor:
+    """Sinusoidal embedding of the diffusion step.
+
+    t: (B,) steps counted from 0 (the paper's t - 1); returns (B, size) float32: the cosines of
+    the ``size // 2`` frequencies, then their sines, then one zero if ``size`` is odd.
+    """
+    half = size // 2
+    rates = -math.log(max_period) / max(half, 1)
+    frequencies = torch.exp(rates * torch.arange(half, dtype=torch.float32, device=t.device))
+    angles = t[:, None].float() * frequencies
+    return F.pad(torch.cat([angles.cos(), angles.sin()], dim=1), (0, size % 2))
+
+
+class DNN(nn.Module):
+    """MLP over the concatenation of x_t and a learned map of the timestep embedding.
+
+    Args:
+        n_items: I, the width of the vectors that are diffused.
+        dims: hidden sizes written from the bottleneck outwards: [200, 600] builds
+            I → 600 → 200 → 600 → I, and [1000] builds I → 1000 → I.
+        emb_size: size of the timestep embedding (10 in the paper).
+        act_func: activation between layers; there is none after the last.
+        norm: scale every input row to unit L2 length first.
+        dropout: rate applied to the *noised* input while training.
+
+    The names of the parameters are those of the released checkpoints.
+    """
+
+    def __init__(
+        self,
+        n_items: int,
+        dims: list[int],
+        emb_size: int = 10,
+        act_func: str = "tanh",
+        norm: bool = False,
+        dropout: float = 0.5,
+    ):
+        super().__init__()
+        if not dims or min(dims) < 1:
+            raise ValueError(f"dims must hold at least one positive layer size, got {dims}.")
+        if emb_size < 1:
+            raise ValueError(f"emb_size must be at least 1, got {emb_size}.")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}.")
+        if act_func not in ACTIVATIONS:
+            raise ValueError(f"act_func must be one of {', '.join(ACTIVATIONS)}, got {act_func}.")
+        self.n_items, self.emb_size, self.norm = n_items, emb_size, norm
+        inward = [n_items + emb_size, *reversed(dims)]
+        outward = [*dims, n_items]
+        self.emb_layer = nn.Linear(emb_size, emb_size)
+        self.in_layers = nn.ModuleList(map(nn.Linear, inward[:-1], inward[1:]))
+        self.out_layers = nn.ModuleList(map(nn.Linear, outward[:-1], outward[1:]))
+        self.activation = ACTIVATIONS[act_func]()
+        self.dropout = nn.Dropout(dropout)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights ~ N(0, 2 / (fan_in + fan_out)), biases ~ N(0, 0.001²), as released."""
+        for layer in (*self.in_layers, *self.out_layers, self.emb_layer):
+            fan_out, fan_in = layer.weight.shape
+            nn.init.normal_(layer.weight, 0.0, math.sqrt(2.0 / (fan_in + fan_out)))
+            nn.init.normal_(layer.bias, 0.0, 0.001)
+
+    def embed_timestep(self, t: torch.Tensor) -> torch.Tensor:
+        """t: (B,) counted from 0; returns (B, emb_size)."""
+        embedding = timestep_embedding(t, self.emb_size)
+        return self.emb_layer(embedding.to(self.emb_layer.weight.dtype))
+
+    def after_first_layer(self, a: torch.Tensor) -> torch.Tensor:
+        """From the first layer's pre-activation a, (B, d_1), to the last hidden h, (B, d_n)."""
+        h = self.activation(a)
+        for layer in (*self.in_layers[1:], *self.out_layers[:-1]):
+            h = self.activation(layer(h))
+        return h
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """x_t: (B, I) float, t: (B,) steps counted from 0; returns (B, I): x̂₀, or ε̂."""
+        if self.norm:
+            x_t = F.normalize(x_t)
+        x_t = self.dropout(x_t)
+        a = self.in_layers[0](torch.cat([x_t, self.embed_timestep(t)], dim=1))
+        return self.out_layers[-1](self.after_first_layer(a))

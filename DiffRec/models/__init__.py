@@ -1,0 +1,1 @@
+"""The mathematics of DiffRec: diffusion, step sampling, the network, and the fast reverse chain."""

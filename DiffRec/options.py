@@ -1,0 +1,252 @@
+"""The command line every main shares: flags in groups, the release's spelling, and presets.
+
+A flag given on the command line beats the preset, and the preset beats the flag's default.
+"""
+
+import argparse
+import re
+import tomllib
+from pathlib import Path
+
+from DiffRec.errors import InputError
+from DiffRec.evaluate_utils import METRIC_USERS, METRICS, RECALL_DENOMINATORS
+from DiffRec.models.DNN import ACTIVATIONS
+from DiffRec.models.gaussian_diffusion import (
+    LOSS_REDUCTIONS,
+    LOSS_WEIGHTS,
+    MEAN_TYPES,
+    NOISE_SCHEDULES,
+)
+from DiffRec.recommender import OPTIMIZERS
+
+# Where a run happens and what it writes; everything else decides its numbers and is kept with them.
+NOT_SETTINGS = (
+    "data_path cuda gpu save_path log_name round result_json resume preset dataset seed".split()
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one sentence and exit code 2."""
+
+    def error(self, message: str):
+        raise InputError(f"{message} (see --help).")
+
+
+def boolean(text: str) -> bool:
+    """0/1, true/false, yes/no, in any case. (The release read every value as true.)"""
+    known = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"expected 0, 1, true or false, got {text!r}")
+    return known[text.lower()]
+
+
+def number(kind: type, smallest: float, inclusive: bool = True):
+    """A type for argparse: an int or float that is at least (or above) ``smallest``."""
+
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (value >= smallest if inclusive else value > smallest):
+            bound = f"{'at least' if inclusive else 'above'} {smallest}"
+            raise argparse.ArgumentTypeError(f"expected {kind.__name__} {bound}, got {text!r}")
+        return value
+
+    return parse
+
+
+POSITIVE = number(int, 1)
+COUNT = number(int, 0)
+RATE = number(float, 0, inclusive=False)
+NOT_NEGATIVE = number(float, 0)
+
+
+def integers(text: str) -> list[int]:
+    """A list of positive integers, [200,600] or "200 600" or 200,600; [] is the empty list."""
+    inner = re.sub(r"^\[(.*)\]$", r"\1", text.strip())
+    parts = [part for part in re.split(r"[,\s]+", inner.strip()) if part]
+    if not all(re.fullmatch(r"\+?\d+", part) and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"expected positive integers like [200,600] or 200 600, got {text!r}"
+        )
+    return [int(part) for part in parts]
+
+
+class IntegerList(argparse.Action):
+    """Collects the words of a list flag, however the shell cut them, into one list."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, nargs="+", **kwargs)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            setattr(namespace, self.dest, integers(" ".join(values)))
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
+
+
+def add_flag(group, name: str, default: bool, help: str) -> None:
+    """A boolean that may stand alone (true) or take a value."""
+    group.add_argument(name, type=boolean, nargs="?", const=True, default=default, help=help)
+
+
+def make_parser(description: str, save_path: Path) -> Parser:
+    """The flags that do not depend on the model."""
+    parser = Parser(
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_data_options(parser)
+    add_machine_options(parser)
+
+    run = parser.add_argument_group("run")
+    run.add_argument("--preset", default="auto", help="auto: the data set's; none; or its name")
+    run.add_argument("--seed", type=COUNT, default=1, help="of everything random")
+    run.add_argument("--save_path", type=Path, default=save_path, help="folder of checkpoints")
+    run.add_argument("--log_name", default="log", help="ends the name of the run's files")
+    run.add_argument("--round", type=int, default=1, help="a label of yours; changes nothing")
+    run.add_argument("--result_json", type=Path, help="write settings and metrics to this file")
+    add_flag(run, "--resume", False, "continue this run where it was stopped")
+
+    train = parser.add_argument_group("training")
+    train.add_argument("--batch_size", type=POSITIVE, default=400, help="users per batch")
+    train.add_argument("--epochs", type=POSITIVE, default=1000, help="at most")
+    train.add_argument("--eval_every", type=POSITIVE, default=5, help="epochs between evaluations")
+    train.add_argument("--patience", type=POSITIVE, default=20, help="epochs without a better model")
+    train.add_argument("--select_by", default="recall@20", help="validation metric of the best")
+    train.add_argument(
+        "--selection_decimals", type=int, default=4,
+        help="round it so before comparing, as released; -1: do not",
+    )  # fmt: skip
+    train.add_argument(
+        "--precision", choices=("float32", "tf32", "bf16"), default="float32",
+        help="of matrix products; the others trade exactness for speed",
+    )  # fmt: skip
+    add_flag(train, "--compile", False, "torch.compile the network")
+    add_evaluation_options(parser)
+    return parser
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--dataset", help="such as ml-1m_clean, the default")
+    group.add_argument("--data_path", type=Path, help="the data set's folder or its parent")
+    add_flag(group, "--drop_unknown", False, "leave out test users and items unknown to train")
+    group.add_argument(
+        "--random_noise", type=float, default=0.0,
+        help="share of random false interactions added to train and validation (Figure 4)",
+    )  # fmt: skip
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--cuda", type=boolean, nargs="?", const=True, default=None,
+        help="use a GPU; by default one is used if there is one",
+    )  # fmt: skip
+    group.add_argument("--gpu", default="0", help="which GPU")
+
+
+def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("evaluation")
+    group.add_argument(
+        "--topN", action=IntegerList, default=[10, 20, 50, 100], help="cut-offs of the metrics"
+    )
+    add_flag(group, "--tst_w_val", False, "test with train and validation as input")
+    group.add_argument(
+        "--recall_denominator", choices=RECALL_DENOMINATORS, default="relevant",
+        help="hits / all relevant items, as released, or / min(K, relevant)",
+    )  # fmt: skip
+    group.add_argument(
+        "--metric_users", choices=METRIC_USERS, default="all",
+        help="average over all users, as released, or those with items to find",
+    )  # fmt: skip
+
+
+def add_optimizer_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("optimiser")
+    group.add_argument("--optimizer", choices=OPTIMIZERS, default="AdamW")
+    group.add_argument("--lr", type=RATE, default=1e-4, help="learning rate")
+    group.add_argument("--weight_decay", type=NOT_NEGATIVE, default=0.0)
+
+
+def add_network_options(parser: argparse.ArgumentParser, prefix: str, dims: list[int]) -> None:
+    """The denoising network's flags; ``prefix`` is put before "dims"."""
+    group = parser.add_argument_group("network")
+    group.add_argument(
+        f"--{prefix}dims", action=IntegerList, default=dims,
+        help="hidden sizes from the bottleneck outwards: [200,600] is I-600-200-600-I",
+    )  # fmt: skip
+    group.add_argument("--emb_size", type=POSITIVE, default=10, help="of the timestep embedding")
+    group.add_argument("--time_type", choices=["cat"], default="cat", help="how it joins the input")
+    group.add_argument("--mlp_act_func", choices=list(ACTIVATIONS), default="tanh")
+    add_flag(group, "--norm", False, "scale each input row to unit length")
+    group.add_argument("--dropout", type=float, default=0.5, help="on the noised input")
+
+
+def add_diffusion_options(parser: argparse.ArgumentParser, beta_fixed: bool) -> None:
+    group = parser.add_argument_group("diffusion")
+    group.add_argument("--mean_type", choices=MEAN_TYPES, default="x0", help="what is predicted")
+    group.add_argument("--steps", type=int, default=100, help="T")
+    group.add_argument("--noise_schedule", choices=NOISE_SCHEDULES, default="linear-var")
+    group.add_argument("--noise_scale", type=float, default=0.1, help="s of Eq. 4")
+    group.add_argument("--noise_min", type=float, default=0.0001, help="alpha_min of Eq. 4")
+    group.add_argument("--noise_max", type=float, default=0.02, help="alpha_max of Eq. 4")
+    add_flag(group, "--beta_fixed", beta_fixed, "overwrite beta_1 with 1e-5")
+    group.add_argument("--sampling_steps", type=int, default=0, help="T', noising at inference")
+    add_flag(group, "--sampling_noise", False, "add noise in every reverse step")
+    add_flag(group, "--reweight", True, "weight the steps' losses as the ELBO does")
+    group.add_argument("--loss_weight", choices=LOSS_WEIGHTS, default="released")
+    group.add_argument("--loss_reduction", choices=LOSS_REDUCTIONS, default="mean")
+    add_flag(group, "--importance_sampling", True, "draw steps by Eq. 14, or uniformly")
+    group.add_argument("--history_num_per_term", type=int, default=10, help="losses per step")
+    group.add_argument("--uniform_prob", type=float, default=0.001, help="spread over all steps")
+
+
+def read_presets(path: Path) -> dict[str, dict]:
+    """The sections of a preset file, one per data set."""
+    return tomllib.loads(path.read_text())
+
+
+def parse(parser: Parser, argv: list[str] | None, presets: Path) -> argparse.Namespace:
+    """Arguments with the preset under them; ``args.preset`` becomes the one that was used."""
+    first = parser.parse_args(argv)
+    known = read_presets(presets)
+    name = first.preset
+    if name == "auto":
+        dataset = first.dataset or (first.data_path.resolve().name if first.data_path else None)
+        if first.dataset is None and dataset not in known:
+            dataset = "ml-1m_clean"
+        name = dataset if dataset in known else "none"
+    if name != "none":
+        if name not in known:
+            raise InputError(
+                f"there is no preset {name}: choose one of {', '.join(known)}, or none."
+            )
+        unknown = set(known[name]) - set(vars(first))
+        if unknown:
+            raise InputError(f"preset {name} sets flags that do not exist: {sorted(unknown)}.")
+        parser.set_defaults(**known[name])
+    args = parser.parse_args(argv)
+    args.preset = name
+    check(args)
+    return args
+
+
+def check(args: argparse.Namespace) -> None:
+    """What no single flag can say is wrong."""
+    if not args.topN:
+        raise InputError("topN must hold at least one cut-off.")
+    offered = [f"{metric}@{k}" for metric in METRICS for k in args.topN]
+    if "select_by" in args and args.select_by not in offered:
+        raise InputError(
+            f"select_by must be one of the metrics at the cut-offs of --topN, such as "
+            f"{offered[len(args.topN)]}, got {args.select_by}."
+        )
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """The options that decide a run's numbers."""
+    return {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}

@@ -1,0 +1,216 @@
+"""What the training loop trains and the evaluation ranks with: the contract, and DiffRec itself."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from DiffRec import checkpoints
+from DiffRec.data_utils import Interactions
+from DiffRec.errors import settings_from_user
+from DiffRec.evaluate_utils import Scorer, mask_seen
+from DiffRec.models.DNN import DNN
+from DiffRec.models.gaussian_diffusion import GaussianDiffusion
+from DiffRec.models.hidden_space import HiddenSpaceReverse
+from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
+
+OPTIMIZERS = ("AdamW", "Adam", "SGD", "Adagrad", "Momentum")
+
+
+def make_optimizer(
+    name: str, parameters: Iterator[nn.Parameter], lr: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """An optimiser by the release's name for it; "Momentum" is SGD with momentum 0.95."""
+    shared = {"lr": lr, "weight_decay": weight_decay}
+    if name == "AdamW":
+        return torch.optim.AdamW(parameters, fused=True, **shared)
+    if name == "Adam":
+        return torch.optim.Adam(parameters, fused=True, **shared)
+    if name == "SGD":
+        return torch.optim.SGD(parameters, fused=True, **shared)
+    if name == "Momentum":
+        return torch.optim.SGD(parameters, momentum=0.95, fused=True, **shared)
+    if name == "Adagrad":
+        return torch.optim.Adagrad(parameters, initial_accumulator_value=1e-8, **shared)
+    raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name}.")
+
+
+class Recommender(nn.Module):
+    """A model over rows of interactions. Subclasses give the loss, the scores and the optimisers.
+
+    Attributes:
+        variant: the name results and checkpoints carry.
+        n_items: I.
+        epoch: set by the training loop, from 1, before each epoch.
+    """
+
+    variant: str
+    n_items: int
+    epoch: int = 0
+
+    def training_loss(self, batch: Interactions) -> torch.Tensor:
+        """The loss, a scalar, of B rows of train interactions."""
+        raise NotImplementedError
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Fresh optimisers of the parameters; the training loop steps them all after each batch."""
+        raise NotImplementedError
+
+    def scorer(self) -> Scorer:
+        """A function from B rows of interactions to scores (B, I).
+
+        What the scores of all batches share is computed here, once; it is valid until the
+        parameters change.
+        """
+        raise NotImplementedError
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """What, besides parameters and optimisers, a resumed training needs; tensors, in place."""
+        return {}
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @torch.inference_mode()
+    def recommend(
+        self,
+        history: Interactions | list[list[int]],
+        k: int = 20,
+        exclude_seen: bool = True,
+        batch_size: int = 400,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k best items for each row: ids (U, k) int64 and scores (U, k), best first.
+
+        history: rows of item ids in order of time, of users in the training data or not; an empty
+        one is a user nothing is known of. With ``exclude_seen`` a row's own items are left out.
+        """
+        if not isinstance(history, Interactions):
+            history = Interactions.from_histories(history, self.n_items)
+        history = history.to(self.device)
+        was_training = self.training
+        self.eval()
+        score = self.scorer()
+        k = min(k, self.n_items)
+        best = []
+        for start in range(0, len(history), batch_size):
+            rows = history.slice(start, min(start + batch_size, len(history)))
+            scores = score(rows)
+            best.append((mask_seen(scores, rows) if exclude_seen else scores).topk(k, dim=1))
+        self.train(was_training)
+        if not best:
+            return torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
+        return torch.cat([b.indices for b in best]), torch.cat([b.values for b in best])
+
+
+class DiffRec(Recommender):
+    """DiffRec (Sections 3.1-3.3): the denoising network, the diffusion and the step sampler.
+
+    Args:
+        n_items: I.
+        settings: the named options of `DiffRec.options`; those a checkpoint keeps.
+
+    Raises InputError for settings that define no model.
+    """
+
+    variant = "DiffRec"
+
+    def __init__(self, n_items: int, settings: dict):
+        super().__init__()
+        self.n_items, self.settings = n_items, settings
+        with settings_from_user():
+            self.diffusion = self.make_diffusion(settings)
+            self.sampler = (
+                ImportanceSampler(
+                    self.diffusion.steps,
+                    settings["history_num_per_term"],
+                    settings["uniform_prob"],
+                )
+                if settings["importance_sampling"]
+                else UniformSampler(self.diffusion.steps)
+            )
+            self.sampling_steps = settings["sampling_steps"]
+            if not 0 <= self.sampling_steps <= self.diffusion.steps:
+                raise ValueError(
+                    f"sampling_steps (T') must lie between 0 and steps (T = "
+                    f"{self.diffusion.steps}), got {self.sampling_steps}."
+                )
+            self.sampling_noise = settings["sampling_noise"]
+            self.dnn = self.make_network(settings)
+
+    def make_network(self, settings: dict) -> DNN:
+        return DNN(
+            self.n_items,
+            settings["dims"],
+            settings["emb_size"],
+            settings["mlp_act_func"],
+            settings["norm"],
+            settings["dropout"],
+        )
+
+    @staticmethod
+    def make_diffusion(settings: dict) -> GaussianDiffusion:
+        names = (
+            "mean_type noise_schedule noise_scale noise_min noise_max steps beta_fixed reweight "
+            "loss_weight loss_reduction"
+        )
+        return GaussianDiffusion(**{name: settings[name] for name in names.split()})
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "DiffRec":
+        """The model of a checkpoint that training wrote, ready to recommend."""
+        header, weights = checkpoints.load(path)
+        checkpoints.require_variant(path, header, cls.variant)
+        model = cls(header["data"]["items"], header["settings"])
+        checkpoints.fill(model, weights, path)
+        return model.to(device).eval()
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        settings = self.settings
+        with settings_from_user():
+            return [
+                make_optimizer(
+                    settings["optimizer"],
+                    self.parameters(),
+                    settings["lr"],
+                    settings["weight_decay"],
+                )
+            ]
+
+    def training_loss(self, batch: Interactions) -> torch.Tensor:
+        """Algorithm 1, lines 4-6: the mean over users of L_t / p_t (Eq. 13 or 14)."""
+        x0 = batch.dense()
+        t, p = self.sampler.sample(len(x0), x0.device)
+        losses = self.diffusion.training_losses(self.dnn, x0, t, torch.randn_like(x0))
+        self.sampler.update(t, losses)
+        return (losses / p).mean()
+
+    def scorer(self) -> Scorer:
+        """Algorithm 2, in hidden space where that is exact."""
+        if not HiddenSpaceReverse.applies(self.dnn, self.diffusion, self.sampling_noise):
+            return self.plain_scorer()
+        reverse = HiddenSpaceReverse(self.dnn, self.diffusion)
+
+        def score(batch: Interactions) -> torch.Tensor:
+            if self.sampling_steps == 0:
+                offsets = batch.offsets.to(batch.device, batch.items.dtype)
+                z = reverse.encode_sparse(batch.items, offsets, batch.values)
+            else:
+                z = reverse.encode(self.diffusion.corrupt(batch.dense(), self.sampling_steps))
+            return reverse.decode(reverse.hidden(z))
+
+        return score
+
+    def plain_scorer(self) -> Scorer:
+        """Algorithm 2 as written, on vectors of all items."""
+
+        def score(batch: Interactions) -> torch.Tensor:
+            return self.diffusion.denoise(
+                self.dnn, batch.dense(), self.sampling_steps, self.sampling_noise
+            )
+
+        return score
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        return dict(self.sampler.named_buffers())
