@@ -1,4 +1,4 @@
-"""DiffRec, the Diffusion Recommender Model (Wang et al., SIGIR 2023), and the engine of the rest."""
+"""DiffRec (Wang et al., SIGIR 2023), and the engine that its extensions and the baselines use."""
 
 from DiffRec.data_utils import Dataset, Interactions, load_dataset
 from DiffRec.recommender import DiffRec, Recommender

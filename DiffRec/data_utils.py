@@ -54,7 +54,9 @@ class Interactions:
         items = np.array([item for history in histories for item in history], dtype=np.int64)
         if np.any((items < 0) | (items >= n_items)):
             wrong = items[(items < 0) | (items >= n_items)][0]
-            raise InputError(f"the history holds item {wrong}, but items run from 0 to {n_items - 1}.")
+            raise InputError(
+                f"the history holds item {wrong}, but items run from 0 to {n_items - 1}."
+            )
         return cls.from_pairs(np.stack([users, items], axis=1), len(histories), n_items)
 
     def __len__(self) -> int:

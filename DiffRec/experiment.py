@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,7 @@ def train(
         record = {
             **about,
             "preset": args.preset,
+            "checkpoint": checkpoint.name,
             "best_epoch": progress.best_epoch,
             "epochs": progress.epoch,
             "valid": progress.valid,
@@ -152,7 +154,8 @@ def describe(
         f"{len(dataset.test.items):,} interactions (train / valid / test); {device}, "
         f"{torch.get_num_threads()} threads, seed {args.seed}, preset {args.preset}"
     )
-    log("  ".join(f"{key}={value}" for key, value in sorted(settings_of(args).items())))
+    settings = (f"{key}={value}".replace(" ", "") for key, value in settings_of(args).items())
+    log(textwrap.fill("  ".join(settings), 100, initial_indent="  ", subsequent_indent="  "))
 
 
 def infer(model: Recommender, header: dict, checkpoint: Path, args: argparse.Namespace) -> dict:

@@ -10,19 +10,20 @@ from pathlib import Path
 
 from DiffRec.errors import InputError
 from DiffRec.evaluate_utils import METRIC_USERS, METRICS, RECALL_DENOMINATORS
-from DiffRec.models.DNN import ACTIVATIONS
 from DiffRec.models.gaussian_diffusion import (
     LOSS_REDUCTIONS,
     LOSS_WEIGHTS,
     MEAN_TYPES,
     NOISE_SCHEDULES,
 )
+from DiffRec.models.layers import ACTIVATIONS
 from DiffRec.recommender import OPTIMIZERS
 
 # Where a run happens and what it writes; everything else decides its numbers and is kept with them.
-NOT_SETTINGS = (
-    "data_path cuda gpu save_path log_name round result_json resume preset dataset seed".split()
-)
+NOT_SETTINGS = {
+    *("data_path", "cuda", "gpu", "save_path", "log_name", "round"),
+    *("result_json", "resume", "preset", "dataset", "seed"),
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -114,7 +115,9 @@ def make_parser(description: str, save_path: Path) -> Parser:
     train.add_argument("--batch_size", type=POSITIVE, default=400, help="users per batch")
     train.add_argument("--epochs", type=POSITIVE, default=1000, help="at most")
     train.add_argument("--eval_every", type=POSITIVE, default=5, help="epochs between evaluations")
-    train.add_argument("--patience", type=POSITIVE, default=20, help="epochs without a better model")
+    train.add_argument(
+        "--patience", type=POSITIVE, default=20, help="epochs without a better model"
+    )
     train.add_argument("--select_by", default="recall@20", help="validation metric of the best")
     train.add_argument(
         "--selection_decimals", type=int, default=4,

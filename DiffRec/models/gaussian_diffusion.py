@@ -201,9 +201,7 @@ class GaussianDiffusion(nn.Module):
 
     # Reverse inference -----------------------------------------------------------------------
 
-    def predict_x0(
-        self, output: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
-    ) -> torch.Tensor:
+    def predict_x0(self, output: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         """x̂₀ from the network's output: itself, or Eq. 3 solved for x_0 when it is ε̂."""
         if self.mean_type == "x0":
             return output

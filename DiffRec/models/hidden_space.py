@@ -29,13 +29,13 @@ class HiddenSpaceReverse:
 
     def __init__(self, dnn: DNN, diffusion: GaussianDiffusion):
         self.dnn, self.diffusion = dnn, diffusion
-        first, last = dnn.in_layers[0], dnn.out_layers[-1]
-        self.W_T = first.weight[:, : dnn.n_items].T.contiguous()  # (I, d_1), a row per item
+        last = dnn.out_layers[-1]
+        of_items, of_embedding = dnn.first_layer()
+        self.W_T = of_items.T.contiguous()  # (I, d_1), a row per item
         self.M = self.W_T.T @ last.weight  # (d_1, d_n)
         self.W_b = last.bias @ self.W_T  # (d_1,)
-        steps = torch.arange(diffusion.steps, device=first.weight.device)
-        time_columns = first.weight[:, dnn.n_items :]
-        self.step_terms = F.linear(dnn.embed_timestep(steps), time_columns, first.bias)  # (T, d_1)
+        steps = torch.arange(diffusion.steps, device=last.weight.device)
+        self.step_terms = dnn.step_term(steps, of_embedding)  # (T, d_1)
 
     def encode(self, x_T: torch.Tensor) -> torch.Tensor:
         """z_T = W x_T: (B, I) → (B, d_1)."""
@@ -48,9 +48,7 @@ class HiddenSpaceReverse:
 
         items: (nnz,) columns; offsets: (B + 1,) row starts; values: (nnz,), or None for ones.
         """
-        return F.embedding_bag(
-            items, self.W_T, offsets[:-1], mode="sum", per_sample_weights=values
-        )
+        return F.embedding_bag(items, self.W_T, offsets[:-1], mode="sum", per_sample_weights=values)
 
     def hidden(self, z: torch.Tensor) -> torch.Tensor:
         """h_1, (B, d_n), from z_T, (B, d_1): all T reverse steps but the last decoding."""

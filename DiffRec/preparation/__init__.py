@@ -1,0 +1,1 @@
+"""From raw ratings to the release's train_list.npy, valid_list.npy and test_list.npy."""

@@ -1,0 +1,144 @@
+"""Fast forms against plain ones, side by side in one run, as ratios.
+
+python scripts/benchmark.py [--dataset ml-1m_clean] [--cycles 2] [--threads 1]
+
+A cycle is what a training consists of: five epochs and an evaluation of validation and test. The
+plain forms are those of scripts/plain.py, which do the work as the authors' release does. Both are
+given the same published settings, the same threads and, turn by turn, the same minutes. Peak memory
+is measured in two processes of their own.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import plain
+import torch
+
+from DiffRec import experiment, options, report
+from DiffRec import main as diffrec_main
+from DiffRec.options import POSITIVE
+from DiffRec.recommender import DiffRec
+from DiffRec.training import Training
+
+EPOCHS_PER_CYCLE = 5
+
+
+class Fast:
+    """The project's own training loop and evaluation."""
+
+    def __init__(self, dataset, args):
+        self.model = DiffRec(dataset.n_items, options.settings_of(args))
+        self.training = Training(
+            self.model, dataset, options.settings_of(args), args.save_path, {}, {}
+        )
+
+    def epoch(self):
+        self.training.train_epoch()
+
+    def evaluate(self):
+        return self.training.evaluate()
+
+
+class Plain:
+    """The same work in the plain forms."""
+
+    def __init__(self, dataset, args):
+        self.dataset, self.batch_size = dataset, args.batch_size
+        self.matrix = plain.dense_matrix(dataset.train)
+        self.model = DiffRec(dataset.n_items, options.settings_of(args))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), args.lr, weight_decay=0.0)
+
+    def epoch(self):
+        plain.training_epoch(self.model, self.optimizer, self.matrix, self.batch_size)
+
+    def evaluate(self):
+        return plain.evaluate(self.model, self.matrix, self.dataset, batch_size=self.batch_size)
+
+
+FORMS = {"fast": Fast, "plain": Plain}
+
+
+def seconds(work) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def measure_times(forms: dict, cycles: int) -> dict[str, dict[str, float]]:
+    """Median seconds of an epoch, an evaluation and a cycle, for each form."""
+    taken = {name: {"epoch": [], "evaluation": [], "cycle": []} for name in forms}
+    for cycle in range(cycles + 1):  # the first warms up
+        for name, form in forms.items():
+            epochs = [seconds(form.epoch) for _ in range(EPOCHS_PER_CYCLE if cycle else 1)]
+            evaluation = seconds(form.evaluate)
+            if cycle:
+                taken[name]["epoch"] += epochs
+                taken[name]["evaluation"].append(evaluation)
+                taken[name]["cycle"].append(sum(epochs) + evaluation)
+    return {
+        name: {what: statistics.median(values) for what, values in row.items()}
+        for name, row in taken.items()
+    }
+
+
+def measure_reverse(form: Fast, dataset, batch_size: int) -> float:
+    """How many times faster the reverse chain of one batch is in hidden space."""
+    batch = dataset.train.slice(0, batch_size)
+    form.model.eval()
+    with torch.inference_mode():
+        scorers = {"fast": form.model.scorer(), "plain": form.model.plain_scorer()}
+        times = {
+            name: statistics.median(seconds(lambda score=score: score(batch)) for _ in range(5))
+            for name, score in scorers.items()
+        }
+    return times["plain"] / times["fast"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = diffrec_main.make_parser()
+    parser.description = __doc__
+    parser.add_argument("--cycles", type=POSITIVE, default=2, help="measured, after a short one")
+    parser.add_argument("--threads", type=POSITIVE, default=1)
+    parser.add_argument("--memory_of", choices=list(FORMS), help="internal: measure one form")
+    args = options.parse(parser, argv, diffrec_main.FOLDER / "presets" / "DiffRec.toml")
+    torch.set_num_threads(args.threads)
+    dataset, device = experiment.prepare(args)
+
+    if args.memory_of:
+        form = FORMS[args.memory_of](dataset, args)
+        form.epoch()
+        form.evaluate()
+        print(json.dumps(report.peak_memory_mb(device)))
+        return
+
+    forms = {name: form(dataset, args) for name, form in FORMS.items()}
+    times = measure_times(forms, args.cycles)
+    memory = {}
+    for name in FORMS:
+        command = [sys.executable, __file__, *(argv or sys.argv[1:]), "--memory_of", name]
+        finished = subprocess.run(command, capture_output=True, text=True, check=True)
+        memory[name] = json.loads(finished.stdout.splitlines()[-1])
+
+    print(
+        f"{dataset.name}, {report.machine(device)['device']}, {args.threads} threads, T = "
+        f"{args.steps}, medians of {args.cycles} cycles\n"
+    )
+    print("| | plain | fast | ratio |\n| --- | ---: | ---: | ---: |")
+    for what, label in (
+        ("epoch", "training epoch (s)"),
+        ("evaluation", "evaluation of both splits (s)"),
+        ("cycle", "five epochs and an evaluation (s)"),
+    ):
+        slow, fast = times["plain"][what], times["fast"][what]
+        print(f"| {label} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
+    slow, fast = memory["plain"], memory["fast"]
+    print(f"| peak memory of the process (MB) | {slow:.0f} | {fast:.0f} | {slow / fast:.1f} |")
+    ratio = measure_reverse(forms["fast"], dataset, args.batch_size)
+    print(f"\nreverse chain alone, one batch: {ratio:.1f} times faster in hidden space")
+
+
+if __name__ == "__main__":
+    experiment.command(main)

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Set-up, lint, and the whole test suite. Arguments go to pytest, e.g. -k diffusion.
+source "$(dirname "$0")/setup.sh"
+ruff check .
+ruff format --check .
+python -m pytest "$@"
