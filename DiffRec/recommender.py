@@ -166,6 +166,10 @@ class DiffRec(Recommender):
         checkpoints.fill(model, weights, path)
         return model.to(device).eval()
 
+    def compile(self, *args, **kwargs) -> None:
+        """torch.compile the network; the parameters keep their names."""
+        self.dnn.compile(*args, **kwargs)
+
     def optimizers(self) -> list[torch.optim.Optimizer]:
         settings = self.settings
         with settings_from_user():
