@@ -53,7 +53,7 @@ def ranking_metrics(
     hits = hits.double()
     ranks = torch.arange(1, max(*topN, hits.shape[1]) + 1, device=hits.device)
     hits = torch.nn.functional.pad(hits, (0, len(ranks) - hits.shape[1]))
-    discount = 1 / torch.log2(ranks + 1.0).double()
+    discount = 1 / torch.log2(ranks.double() + 1)
     n = n_relevant.double().clamp(min=1)
 
     n_hits = hits.cumsum(dim=1)

@@ -22,7 +22,7 @@ from DiffRec.recommender import OPTIMIZERS
 # Where a run happens and what it writes; everything else decides its numbers and is kept with them.
 NOT_SETTINGS = {
     *("data_path", "cuda", "gpu", "save_path", "log_name", "round"),
-    *("result_json", "resume", "preset", "dataset", "seed"),
+    *("result_json", "resume", "preset", "dataset", "seed", "checkpoint"),
 }
 
 
@@ -252,4 +252,8 @@ def check(args: argparse.Namespace) -> None:
 
 def settings_of(args: argparse.Namespace) -> dict:
     """The options that decide a run's numbers."""
-    return {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}
+    return {
+        name: value
+        for name, value in vars(args).items()
+        if name not in NOT_SETTINGS and value is not None
+    }

@@ -50,8 +50,9 @@ class ImportanceSampler(nn.Module):
         root_mean_square = self.history.square().mean(dim=1).sqrt()
         p = root_mean_square / root_mean_square.sum()
         p = p * (1 - self.uniform_prob) + self.uniform_prob / steps
-        # A tensor condition, so that the device is never waited for.
-        usable = (self.count == length).all() & (root_mean_square.sum() > 0)
+        # A tensor condition, so that the device is never waited for. A diverged loss makes p NaN:
+        # the training loop reports it at the end of the epoch.
+        usable = (self.count == length).all() & p.isfinite().all()
         return torch.where(usable, p, uniform)
 
     def sample(self, batch_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

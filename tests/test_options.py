@@ -1,0 +1,117 @@
+"""The command line: lists, booleans, presets, and the release's spelling."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from DiffRec import DiffRec, options, report
+from DiffRec.errors import InputError
+from DiffRec.main import FOLDER, make_parser
+
+PRESETS = FOLDER / "presets" / "DiffRec.toml"
+
+
+def parse(*argv):
+    return options.parse(make_parser(), list(argv), PRESETS)
+
+
+@given(st.lists(st.integers(1, 10**6)))
+def test_lists_are_read_however_they_are_written(values):
+    for text in (str(values), str(values).replace(" ", ""), " ".join(map(str, values))):
+        assert options.integers(text) == values
+
+
+@pytest.mark.parametrize(
+    "words", [["[200,600]"], ["200", "600"], ["[200,", "600]"], ["[200, 600]"], ["200,600"]]
+)
+def test_lists_survive_the_shell(words):
+    assert parse("--dims", *words).dims == [200, 600]
+
+
+@pytest.mark.parametrize("text", ["[200;600]", "abc", "[-1]", "[0]", "[2.5]", "[200,600"])
+def test_lists_that_do_not_parse(text):
+    with pytest.raises(InputError, match=r"dims.*positive integers"):
+        parse(f"--dims={text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", False), ("1", True), ("true", True), ("False", False), ("no", False), ("YES", True)],
+)
+def test_booleans_mean_what_they_say(text, value):
+    assert parse(f"--reweight={text}").reweight is value
+
+
+def test_a_boolean_may_stand_alone():
+    args = parse("--tst_w_val", "--cuda", "--norm")
+    assert args.tst_w_val
+    assert args.cuda
+    assert args.norm
+    assert parse().cuda is None
+
+
+def test_the_releases_training_command():
+    """Every flag its run.sh passes, spelled its way."""
+    args = parse(
+        "--cuda", "--dataset=yelp_clean", "--data_path=../datasets/yelp_clean/", "--lr=1e-05",
+        "--weight_decay=0", "--batch_size=400", "--dims=[1000]", "--emb_size=10", "--mean_type=x0",
+        "--steps=5", "--noise_scale=0.01", "--noise_min=0.001", "--noise_max=0.01",
+        "--sampling_steps=0", "--reweight=1", "--log_name=log", "--round=1", "--gpu=0",
+        "--epochs=10", "--topN=[10, 20, 50, 100]", "--tst_w_val", "--save_path=./saved_models/",
+        "--noise_schedule=linear-var", "--sampling_noise=False", "--time_type=cat", "--norm=False",
+    )  # fmt: skip
+    assert (args.lr, args.dims, args.topN) == (1e-5, [1000], [10, 20, 50, 100])
+    assert args.reweight
+    assert not args.norm
+
+
+def test_flag_beats_preset_beats_default():
+    assert parse("--dataset", "ml-1m_noisy").steps == 5
+    assert parse("--dataset", "ml-1m_noisy", "--steps", "7").steps == 7
+    assert parse("--dataset", "ml-1m_noisy", "--preset", "none").steps == 100
+    assert parse("--dataset", "mine", "--preset", "ml-1m_noisy").noise_scale == 0.5
+    assert parse("--dataset", "mine").preset == "none"
+    assert parse("--data_path", "somewhere/ml-1m_noisy/").preset == "ml-1m_noisy"
+    assert parse().preset == "ml-1m_clean"
+
+
+def test_defaults_are_the_releases():
+    args = parse("--preset", "none")
+    values = (args.lr, args.weight_decay, args.batch_size, args.epochs, args.dims, args.emb_size)
+    assert values == (1e-4, 0, 400, 1000, [1000], 10)
+    assert (args.steps, args.noise_scale, args.noise_min, args.noise_max) == (100, 0.1, 1e-4, 0.02)
+    assert (args.eval_every, args.patience, args.history_num_per_term) == (5, 20, 10)
+
+
+def test_all_six_data_sets_have_presets_that_build_a_diffusion():
+    presets = options.read_presets(PRESETS)
+    assert set(presets) == {
+        f"{data}_{kind}" for data in ("amazon-book", "yelp", "ml-1m") for kind in ("clean", "noisy")
+    }
+    for name in presets:
+        args = parse("--dataset", name)
+        assert DiffRec.make_diffusion(options.settings_of(args)).steps == presets[name]["steps"]
+        assert report.paper_figures("DiffRec", name)["recall@20"] > 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--preset", "nonsense"], "no preset nonsense: choose one of"),
+        (["--lr", "0"], "lr"),
+        (["--batch_size", "0"], "batch_size"),
+        (["--seed", "-1"], "seed"),
+        (["--mean_type", "v"], "mean_type"),
+        (["--reweight", "maybe"], "0, 1, true or false"),
+        (["--unheard_of", "1"], "unheard_of"),
+        (["--topN", "[]"], "topN"),
+        (["--topN", "[5]"], "select_by"),
+    ],
+)
+def test_wrong_flags(argv, words):
+    with pytest.raises(InputError, match=words):
+        parse(*argv)
+
+
+def test_another_metric_can_select():
+    assert parse("--topN", "[5]", "--select_by", "ndcg@5").select_by == "ndcg@5"

@@ -1,0 +1,307 @@
+"""The loop: determinism, early stopping, resume, and files that are whole or not there."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from DiffRec import DiffRec, checkpoints, training
+from DiffRec.errors import InputError
+from DiffRec.evaluate_utils import evaluate
+from DiffRec.files import written_whole
+
+MAIN = "DiffRec/main.py"
+SMALL = [
+    "--preset", "none", "--dims", "[16]", "--steps", "4", "--lr", "0.01", "--batch_size", "40",
+    "--noise_scale", "0.5", "--noise_min", "0.001", "--noise_max", "0.01",
+]  # fmt: skip
+
+
+def result_of(path):
+    record = json.loads(path.read_text())
+    return {key: record[key] for key in ("best_epoch", "epochs", "valid", "test")}
+
+
+@pytest.fixture
+def train(run, tiny_folder, tmp_path):
+    """Run main.py on the tiny data; returns the finished process and where its result lies."""
+
+    def call(name, *flags, **kwargs):
+        where = ["--save_path", tmp_path / name, "--result_json", tmp_path / f"{name}.json"]
+        done = run(MAIN, "--data_path", tiny_folder, *SMALL, *where, *flags, **kwargs)
+        return done, tmp_path / f"{name}.json"
+
+    return call
+
+
+def test_one_seed_one_result(train):
+    results = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done, path = train(name, "--epochs", "12", "--seed", seed)
+        assert done.returncode == 0, done.stderr
+        results.append(result_of(path))
+    assert results[0] == results[1] != results[2]
+
+
+def test_the_result_record(train, tiny):
+    done, path = train("a", "--epochs", "6", "--seed", "3")
+    record = json.loads(path.read_text())
+    assert (record["variant"], record["dataset"], record["seed"]) == ("DiffRec", "tiny", 3)
+    assert record["settings"]["dims"] == [16]
+    assert record["best_epoch"] == 5
+    assert set(record["valid"]) == set(record["test"])
+    assert "recall@10" in record["test"]
+    assert "ndcg@100" in record["valid"]
+    assert record["parameters"] == sum(
+        p.numel() for p in DiffRec(tiny.n_items, record["settings"]).parameters()
+    )
+    assert record["seconds"]["training"] > 0
+    assert record["peak_memory_mb"] > 50
+    assert record["data"] == tiny.fingerprint()
+    # unrounded, and shown rounded
+    assert f"{record['test']['recall@20']:.4f}" in done.stdout
+    assert any(value != round(value, 4) for value in record["test"].values())
+
+
+def test_the_checkpoint_is_the_best_model(train, tiny, tmp_path):
+    _, path = train("a", "--epochs", "10")
+    record = json.loads(path.read_text())
+    checkpoint = tmp_path / "a" / record["checkpoint"]
+    header, _ = checkpoints.load(checkpoint)
+    assert header["best_epoch"] == record["best_epoch"]
+    model = DiffRec.load(checkpoint)
+    assert evaluate(model.scorer(), tiny)["test"] == pytest.approx(record["test"])
+    assert not list((tmp_path / "a").glob("*.state"))  # a finished run leaves none
+    assert (tmp_path / "a" / record["checkpoint"]).with_suffix(".log").read_text().count("epoch")
+
+
+class Scripted(training.Training):
+    """A training whose epochs do nothing and whose validations are given."""
+
+    def __init__(self, tmp_path, values, **settings):
+        self.values = iter(values)
+        self.settings = {
+            "epochs": 1000, "patience": 20, "eval_every": 5, "select_by": "recall@20",
+            "selection_decimals": 4, **settings,
+        }  # fmt: skip
+        self.progress = training.Progress()
+        self.checkpoint, self.saved = tmp_path, []
+
+    def train_epoch(self):
+        return 1.0
+
+    def evaluate(self):
+        value = next(self.values)
+        return {"valid": {"recall@20": value}, "test": {"recall@20": value}}
+
+    def save_state(self):
+        pass
+
+    def save_checkpoint(self):
+        self.saved.append(self.progress.epoch)
+
+
+def test_early_stopping_as_released(tmp_path):
+    """Patience 20: no epoch begins that is 20 or more after the best one."""
+    run = Scripted(tmp_path, [0.1, 0.2, 0.15, 0.15, 0.2])
+    progress = run.run(training.Log(None))
+    assert (progress.best_epoch, progress.epoch, run.saved) == (10, 29, [5, 10])
+
+
+def test_selection_compares_rounded_values_unless_told(tmp_path):
+    values = [0.10001, 0.10002, 0.1, 0.1, 0.1, 0.1]
+    assert Scripted(tmp_path, values).run(training.Log(None)).best_epoch == 5
+    exact = Scripted(tmp_path, values, selection_decimals=-1)
+    assert exact.run(training.Log(None)).best_epoch == 10
+
+
+def test_a_run_shorter_than_the_first_evaluation_still_evaluates(tmp_path):
+    progress = Scripted(tmp_path, [0.3], epochs=2).run(training.Log(None))
+    assert (progress.best_epoch, progress.epoch) == (2, 2)
+
+
+def test_a_loss_that_explodes_is_said(train):
+    done, _ = train("a", "--lr", "1e30", "--epochs", "20")
+    assert done.returncode == 2
+    assert "lower the learning rate" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+# Resume
+
+
+def test_a_killed_run_ends_with_the_result_of_an_unbroken_one(train, tiny_folder, tmp_path):
+    flags = ["--epochs", "60", "--patience", "100"]
+    _, whole = train("whole", *flags)
+    command = [
+        sys.executable, MAIN, "--data_path", tiny_folder, *SMALL, *flags,
+        "--save_path", tmp_path / "killed",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        list(map(str, command)), env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if line.startswith("epoch   20"):
+            break
+    time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert list((tmp_path / "killed").glob("*.state"))
+    done, resumed = train("killed", *flags, "--resume")
+    assert "resumed after epoch" in done.stdout
+    assert result_of(resumed) == result_of(whole)
+
+
+def test_a_shorter_run_can_be_made_longer(train, tmp_path, tiny_folder, run):
+    _, whole = train("whole", "--epochs", "20")
+    # an interrupted run of 10 epochs: keep its state by stopping the report from being written
+    (tmp_path / "short.json").mkdir()
+    done, _ = train("short", "--epochs", "10")
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr
+    (tmp_path / "short.json").rmdir()
+    _, resumed = train("short", "--epochs", "20", "--resume")
+    assert result_of(resumed) == result_of(whole)
+
+
+def test_a_state_of_another_configuration_is_refused(train, tmp_path):
+    (tmp_path / "a.json").mkdir()
+    train("a", "--epochs", "5")
+    state = next((tmp_path / "a").glob("*.state"))
+    before = state.read_bytes()
+    done, _ = train("a", "--epochs", "5", "--resume", "--dropout", "0.25")
+    assert done.returncode == 2
+    assert "dropout 0.5 there, 0.25 here" in done.stderr
+    assert state.read_bytes() == before
+    state.write_bytes(before[: len(before) // 2])
+    done, _ = train("a", "--epochs", "5", "--resume")
+    assert done.returncode == 2
+    assert "not a training state" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_resume_with_nothing_there_starts_anew(train):
+    done, path = train("a", "--epochs", "5", "--resume")
+    assert done.returncode == 0
+    assert "nothing to resume" in done.stdout
+    assert path.is_file()
+
+
+def test_a_checkpoint_older_than_the_state_is_written_again(tiny, settings, tmp_path):
+    """Killed between writing the state and the checkpoint, a run loses neither."""
+    flags = settings(*SMALL[2:], "--epochs", "5")
+    about = {"variant": "DiffRec", "dataset": "tiny", "settings": flags, "seed": 1}
+
+    def start():
+        torch.manual_seed(1)
+        return training.Training(
+            DiffRec(tiny.n_items, flags), tiny, flags, tmp_path / "a.safetensors", about, about
+        )
+
+    first = start()
+    first.run(training.Log(None))
+    first.checkpoint.unlink()
+    second = start()
+    assert second.resume()
+    _, weights = checkpoints.load(second.checkpoint)
+    torch.testing.assert_close(weights, checkpoints.weights_of(first.model))
+
+
+# Whole files
+
+
+def test_a_full_disk_leaves_the_previous_checkpoint(run, train, tiny_folder, tmp_path):
+    """A limit on the size of files stands in for the full disk: writes fail half-way."""
+    _, path = train("a", "--epochs", "5")
+    checkpoint = tmp_path / "a" / json.loads(path.read_text())["checkpoint"]
+    before = checkpoint.read_bytes()
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+
+    done, _ = train("a", "--epochs", "5", preexec_fn=limit)
+    assert done.returncode == 2
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert checkpoint.read_bytes() == before
+    assert sorted(p.suffix for p in (tmp_path / "a").iterdir()) == [".log", ".safetensors"]
+
+
+def test_written_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "deep" / "file.txt"
+    with written_whole(target) as temporary:
+        temporary.write_text("one")
+
+    def fail():
+        with written_whole(target) as temporary:
+            temporary.write_text("two")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert target.read_text() == "one"
+    assert list(target.parent.iterdir()) == [target]
+
+
+# Checkpoints
+
+
+def test_checkpoints_that_are_not(tmp_path, tiny, settings):
+    path = tmp_path / "x.safetensors"
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        checkpoints.load(path)
+    path.write_bytes(b"not safetensors")
+    with pytest.raises(InputError, match="not a whole safetensors file"):
+        checkpoints.load(path)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="no header"):
+        checkpoints.load(path)
+    model = DiffRec(tiny.n_items, settings(*SMALL[2:]))
+    checkpoints.save(path, model, {"variant": "Other", "data": {"items": 5}, "settings": {}})
+    with pytest.raises(InputError, match="holds Other, not DiffRec"):
+        DiffRec.load(path)
+    header = {"variant": "DiffRec", "data": {"items": 5}, "settings": settings(*SMALL[2:])}
+    checkpoints.save(path, model, header)
+    with pytest.raises(InputError, match="do not fit"):
+        DiffRec.load(path)
+
+
+def test_inference_reports_what_training_did(run, train, tmp_path, tiny_folder, save_lists):
+    _, path = train("a", "--epochs", "5")
+    record = json.loads(path.read_text())
+    checkpoint = tmp_path / "a" / record["checkpoint"]
+    result = tmp_path / "again.json"
+    base = ["DiffRec/inference.py", "--checkpoint", checkpoint, "--result_json", result]
+    done = run(*base, "--data_path", tiny_folder)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(result.read_text())
+    assert again["test"] == pytest.approx(record["test"])
+    assert "note:" not in done.stdout
+    done = run(*base, "--data_path", tiny_folder, "--tst_w_val", "--sampling_steps", "2")
+    assert json.loads(result.read_text())["test"] != again["test"]
+    done = run(*base, "--data_path", save_lists([(0, 1), (1, 0)], [], []))
+    assert done.returncode == 2
+    assert "has 2" in done.stderr
+
+
+def test_recommendations(tiny, settings):
+    model = DiffRec(tiny.n_items, settings(*SMALL[2:]))
+    items, scores = model.recommend(tiny.train, k=5, batch_size=50)
+    assert items.shape == scores.shape == (tiny.n_users, 5)
+    assert not tiny.train.dense().gather(1, items).any()  # nothing seen
+    assert (scores.diff(dim=1) <= 0).all()
+    alone, _ = model.recommend([tiny.train.slice(7, 8).items.tolist(), []], k=5)
+    assert torch.equal(alone[0], items[7])
+    everything, _ = model.recommend([[0, 1]], k=10**6, exclude_seen=False)
+    assert sorted(everything[0].tolist()) == list(range(tiny.n_items))
+    assert model.recommend([], k=3)[0].shape == (0, 3)
