@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import torch
 
 from DiffRec import checkpoints, report
-from DiffRec.data_utils import Dataset, add_random_noise, load_dataset
+from DiffRec.data_utils import REPOSITORY, Dataset, add_random_noise, load_dataset
 from DiffRec.errors import InputError
 from DiffRec.evaluate_utils import evaluate
 from DiffRec.options import settings_of
@@ -28,6 +29,15 @@ def command(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("stopped; run the same command with --resume to go on.", file=sys.stderr)
         sys.exit(130)
+
+
+def command_line() -> str:
+    """How this process was started, the script named from the repository's root."""
+    script = Path(sys.argv[0]).resolve()
+    inside = script.is_relative_to(REPOSITORY)
+    return shlex.join(
+        ["python", str(script.relative_to(REPOSITORY)) if inside else script.name, *sys.argv[1:]]
+    )
 
 
 def choose_device(cuda: bool | None, gpu: str) -> torch.device:
@@ -121,7 +131,7 @@ def train(
             "peak_memory_mb": report.peak_memory_mb(device),
             "data": training.fingerprint,
             "machine": report.machine(device),
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+            "command": command_line(),
         }
         log("")
         paper = report.paper_figures(model.variant, dataset.name)
