@@ -150,6 +150,10 @@ class Dataset:
         moved = {split: getattr(self, split).to(device) for split in SPLITS}
         return dataclasses.replace(self, **moved)
 
+    def train_and_valid(self) -> Interactions:
+        """The input of a test with validation (``tst_w_val``)."""
+        return join(self.train, self.valid)
+
     def fingerprint(self) -> dict:
         """Sizes and a hash of the three lists, by which a checkpoint knows its data again."""
         digest = hashlib.sha256()

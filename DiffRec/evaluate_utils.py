@@ -7,9 +7,10 @@ Where others differ, a named argument says so.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions, join
+from DiffRec.data_utils import Dataset, Interactions
 
 METRICS = ("precision", "recall", "ndcg", "mrr")
 RECALL_DENOMINATORS = ("relevant", "min_k")
@@ -24,12 +25,22 @@ def mask_seen(scores: torch.Tensor, seen: Interactions) -> torch.Tensor:
     return scores
 
 
+def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
+    """(B, k) int64: the columns of the k largest scores of each row, best first."""
+    if scores.device.type != "cpu":
+        return scores.topk(k, dim=1).indices
+    # On a CPU NumPy selects in a quarter of the time that torch.topk takes.
+    first = scores.shape[1] - k
+    largest = torch.from_numpy(np.argpartition(scores.numpy(), first, axis=1)[:, first:])
+    order = scores.gather(1, largest).argsort(dim=1, descending=True)
+    return largest.gather(1, order)
+
+
 def hits_of_top_k(scores: torch.Tensor, relevant: Interactions, k: int) -> torch.Tensor:
     """(B, k) bool: is the item at each rank one of the row's relevant ones? Best rank first."""
-    top = scores.topk(k, dim=1).indices
     is_relevant = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     is_relevant[relevant.row_index(), relevant.items.long()] = True
-    return is_relevant.gather(1, top)
+    return is_relevant.gather(1, top_k(scores, k))
 
 
 def ranking_metrics(
@@ -101,7 +112,7 @@ def evaluate(
     """
     k = min(max(topN), dataset.n_items)
     sums = torch.zeros(2, len(METRICS), len(topN), dtype=torch.float64, device=dataset.train.device)
-    test_input = join(dataset.train, dataset.valid) if tst_w_val else None
+    test_input = dataset.train_and_valid() if tst_w_val else None
     for start in range(0, dataset.n_users, batch_size):
         stop = min(start + batch_size, dataset.n_users)
         train, valid, test = (

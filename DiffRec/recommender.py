@@ -9,7 +9,7 @@ from torch import nn
 from DiffRec import checkpoints
 from DiffRec.data_utils import Interactions
 from DiffRec.errors import settings_from_user
-from DiffRec.evaluate_utils import Scorer, mask_seen
+from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse
@@ -97,11 +97,13 @@ class Recommender(nn.Module):
         for start in range(0, len(history), batch_size):
             rows = history.slice(start, min(start + batch_size, len(history)))
             scores = score(rows)
-            best.append((mask_seen(scores, rows) if exclude_seen else scores).topk(k, dim=1))
+            items = top_k(mask_seen(scores, rows) if exclude_seen else scores, k)
+            best.append((items, scores.gather(1, items)))
         self.train(was_training)
         if not best:
             return torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
-        return torch.cat([b.indices for b in best]), torch.cat([b.values for b in best])
+        items, scores = zip(*best, strict=True)
+        return torch.cat(items), torch.cat(scores)
 
 
 class DiffRec(Recommender):

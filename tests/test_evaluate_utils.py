@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from DiffRec import DiffRec, Interactions, load_dataset
-from DiffRec.evaluate_utils import METRICS, evaluate, hits_of_top_k, mask_seen, ranking_metrics
+from DiffRec.evaluate_utils import (
+    METRICS,
+    evaluate,
+    hits_of_top_k,
+    mask_seen,
+    ranking_metrics,
+    top_k,
+)
 
 
 def test_one_user_by_hand():
@@ -63,6 +70,13 @@ def test_metrics_equal_the_slow_form(hits, more):
     assert ((values >= 0) & (values <= 1)).all()
     recall = values[:, 1]
     assert (recall.diff(dim=1) >= 0).all()  # a longer list never lowers recall
+
+
+def test_top_k_equals_torchs():
+    scores = torch.randn(30, 50).masked_fill(torch.rand(30, 50) < 0.3, -torch.inf)
+    for k in (1, 7, 50):
+        expected = scores.topk(k, dim=1).values
+        assert torch.equal(scores.gather(1, top_k(scores, k)), expected)
 
 
 def test_top_k_and_masks():
