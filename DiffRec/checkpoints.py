@@ -54,9 +54,9 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     return header, weights
 
 
-def require_variant(path: str | Path, header: dict, variant: str) -> None:
-    if header["variant"] != variant:
-        raise InputError(f"{path} holds {header['variant']}, not {variant}.")
+def require_variant(path: str | Path, header: dict, *variants: str) -> None:
+    if header["variant"] not in variants:
+        raise InputError(f"{path} holds {header['variant']}, not {' or '.join(variants)}.")
 
 
 def require_items(path: str | Path, header: dict, dataset: Dataset) -> None:

@@ -14,7 +14,7 @@ from DiffRec import checkpoints, report
 from DiffRec.data_utils import REPOSITORY, Dataset, add_random_noise, load_dataset
 from DiffRec.errors import InputError
 from DiffRec.evaluate_utils import evaluate
-from DiffRec.options import settings_of
+from DiffRec.options import parse_inference, settings_of
 from DiffRec.recommender import Recommender
 from DiffRec.training import Log, Training
 
@@ -84,16 +84,20 @@ def train(
     dataset: Dataset,
     device: torch.device,
     args: argparse.Namespace,
-    name: str,
+    name_parts: dict[str, str],
 ) -> dict:
-    """Train, report and return the result record; the checkpoint lies in --save_path."""
+    """Train, report and return the result record; the checkpoint lies in --save_path.
+
+    name_parts: see `run_name`.
+    """
     settings = settings_of(args)
     model = model.to(device)
+    dataset = model.prepare_data(dataset)
     if args.precision == "tf32":
         torch.backends.cuda.matmul.allow_tf32 = True
     if args.compile:
         model.compile()
-    checkpoint = args.save_path / f"{name}.safetensors"
+    checkpoint = args.save_path / f"{run_name(dataset, args, name_parts)}.safetensors"
     about = {
         "variant": model.variant, "dataset": dataset.name, "settings": settings, "seed": args.seed,
     }  # fmt: skip
@@ -168,20 +172,28 @@ def describe(
     log(textwrap.fill("  ".join(settings), 100, initial_indent="  ", subsequent_indent="  "))
 
 
-def infer(model: Recommender, header: dict, checkpoint: Path, args: argparse.Namespace) -> dict:
-    """Evaluate a checkpoint's model on a data set and report as `train` does."""
+def infer(models: dict[str, type[Recommender]], argv: list[str] | None, doc: str) -> dict:
+    """Evaluate a checkpoint of one of ``models``, by variant, and report as `train` does."""
+    args = parse_inference(argv, doc)
+    header, weights = checkpoints.load(args.checkpoint)
+    checkpoints.require_variant(args.checkpoint, header, *models)
+    if args.sampling_steps is not None:
+        header["settings"]["sampling_steps"] = args.sampling_steps
     device = choose_device(args.cuda, args.gpu)
     dataset = load_dataset(args.dataset or header["dataset"], args.data_path, args.drop_unknown)
-    checkpoints.require_items(checkpoint, header, dataset)
+    checkpoints.require_items(args.checkpoint, header, dataset)
     if dataset.fingerprint() != header["data"]:
         print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
-    torch.manual_seed(header["seed"])
+
+    model = models[header["variant"]].from_checkpoint(header, weights)
+    checkpoints.fill(model, weights, args.checkpoint)
     model = model.to(device).eval()
+    torch.manual_seed(header["seed"])
     with torch.inference_mode():
         scorer = model.scorer()
     metrics = evaluate(
-        scorer, dataset.to(device), args.topN, args.batch_size, args.tst_w_val,
-        args.recall_denominator, args.metric_users,
+        scorer, model.prepare_data(dataset.to(device)), args.topN, args.batch_size,
+        args.tst_w_val, args.recall_denominator, args.metric_users,
     )  # fmt: skip
     paper = {} if args.tst_w_val else report.paper_figures(model.variant, dataset.name)
     print(report.metrics_table(metrics["valid"], metrics["test"], paper))
@@ -189,7 +201,7 @@ def infer(model: Recommender, header: dict, checkpoint: Path, args: argparse.Nam
         "variant": model.variant,
         "dataset": dataset.name,
         "settings": {**header["settings"], **settings_of(args)},
-        "checkpoint": checkpoint.name,
+        "checkpoint": args.checkpoint.name,
         "seed": header["seed"],
         "best_epoch": header["best_epoch"],
         **metrics,

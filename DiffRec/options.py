@@ -23,6 +23,7 @@ from DiffRec.recommender import OPTIMIZERS
 NOT_SETTINGS = {
     *("data_path", "cuda", "gpu", "save_path", "log_name", "round"),
     *("result_json", "resume", "preset", "dataset", "seed", "checkpoint"),
+    *("emb_path", "timestamps", "latent"),  # the data's fingerprint and the variant tell
 }
 
 
@@ -92,8 +93,8 @@ def add_flag(group, name: str, default: bool, help: str) -> None:
     group.add_argument(name, type=boolean, nargs="?", const=True, default=default, help=help)
 
 
-def make_parser(description: str, save_path: Path) -> Parser:
-    """The flags that do not depend on the model."""
+def base_parser(description: str, folder: Path) -> Parser:
+    """The flags that do not depend on the model; ``folder`` is that of the main."""
     parser = Parser(
         description=description,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -105,14 +106,18 @@ def make_parser(description: str, save_path: Path) -> Parser:
     run = parser.add_argument_group("run")
     run.add_argument("--preset", default="auto", help="auto: the data set's; none; or its name")
     run.add_argument("--seed", type=COUNT, default=1, help="of everything random")
-    run.add_argument("--save_path", type=Path, default=save_path, help="folder of checkpoints")
+    run.add_argument(
+        "--save_path", type=Path, default=folder / "saved_models", help="folder of checkpoints"
+    )
     run.add_argument("--log_name", default="log", help="ends the name of the run's files")
     run.add_argument("--round", type=int, default=1, help="a label of yours; changes nothing")
     run.add_argument("--result_json", type=Path, help="write settings and metrics to this file")
     add_flag(run, "--resume", False, "continue this run where it was stopped")
 
     train = parser.add_argument_group("training")
-    train.add_argument("--batch_size", type=POSITIVE, default=400, help="users per batch")
+    train.add_argument(
+        "--batch_size", "--train_batch_size", type=POSITIVE, default=400, help="users per batch"
+    )
     train.add_argument("--epochs", type=POSITIVE, default=1000, help="at most")
     train.add_argument("--eval_every", type=POSITIVE, default=5, help="epochs between evaluations")
     train.add_argument(
@@ -134,7 +139,7 @@ def make_parser(description: str, save_path: Path) -> Parser:
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--dataset", help="such as ml-1m_clean, the default")
+    group.add_argument("--dataset", help="such as ml-1m_clean, which it is if neither is given")
     group.add_argument("--data_path", type=Path, help="the data set's folder or its parent")
     add_flag(group, "--drop_unknown", False, "leave out test users and items unknown to train")
     group.add_argument(
@@ -171,7 +176,7 @@ def add_evaluation_options(parser: argparse.ArgumentParser) -> None:
 def add_optimizer_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("optimiser")
     group.add_argument("--optimizer", choices=OPTIMIZERS, default="AdamW")
-    group.add_argument("--lr", type=RATE, default=1e-4, help="learning rate")
+    group.add_argument("--lr", "--learning_rate", type=RATE, default=1e-4, help="learning rate")
     group.add_argument("--weight_decay", type=NOT_NEGATIVE, default=0.0)
 
 
@@ -179,10 +184,12 @@ def add_network_options(parser: argparse.ArgumentParser, prefix: str, dims: list
     """The denoising network's flags; ``prefix`` is put before "dims"."""
     group = parser.add_argument_group("network")
     group.add_argument(
-        f"--{prefix}dims", action=IntegerList, default=dims,
+        f"--{prefix}dims", "--dims_dnn", action=IntegerList, default=dims,
         help="hidden sizes from the bottleneck outwards: [200,600] is I-600-200-600-I",
     )  # fmt: skip
-    group.add_argument("--emb_size", type=POSITIVE, default=10, help="of the timestep embedding")
+    group.add_argument(
+        "--emb_size", "--embedding_size", type=POSITIVE, default=10, help="of the step embedding"
+    )
     group.add_argument("--time_type", choices=["cat"], default="cat", help="how it joins the input")
     group.add_argument("--mlp_act_func", choices=list(ACTIVATIONS), default="tanh")
     add_flag(group, "--norm", False, "scale each input row to unit length")
@@ -206,6 +213,42 @@ def add_diffusion_options(parser: argparse.ArgumentParser, beta_fixed: bool) -> 
     add_flag(group, "--importance_sampling", True, "draw steps by Eq. 14, or uniformly")
     group.add_argument("--history_num_per_term", type=int, default=10, help="losses per step")
     group.add_argument("--uniform_prob", type=float, default=0.001, help="spread over all steps")
+
+
+def make_parser(description: str, folder: Path) -> Parser:
+    """The parser of DiffRec."""
+    parser = base_parser(description, folder)
+    add_optimizer_options(parser)
+    add_network_options(parser, prefix="", dims=[1000])
+    add_diffusion_options(parser, beta_fixed=True)
+    return parser
+
+
+# What stands before each setting in the names of DiffRec's runs, as in the released checkpoints.
+RUN_NAME = {
+    "lr": "lr", "wd": "weight_decay", "bs": "batch_size", "dims": "dims", "emb": "emb_size",
+    "": "mean_type", "steps": "steps", "scale": "noise_scale", "min": "noise_min",
+    "max": "noise_max", "sample": "sampling_steps", "reweight": "reweight",
+}  # fmt: skip
+
+
+def parse_inference(argv: list[str] | None, description: str) -> argparse.Namespace:
+    """The arguments of every inference.py."""
+    parser = Parser(
+        description=description,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote")
+    parser.add_argument("--batch_size", type=POSITIVE, default=400, help="users per batch")
+    parser.add_argument("--result_json", type=Path, help="write settings and metrics to this file")
+    parser.add_argument("--sampling_steps", type=int, help="T', if not as trained")
+    add_data_options(parser)
+    add_machine_options(parser)
+    add_evaluation_options(parser)
+    args = parser.parse_args(argv)
+    check(args)
+    return args
 
 
 def read_presets(path: Path) -> dict[str, dict]:

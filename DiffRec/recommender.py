@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from DiffRec import checkpoints
-from DiffRec.data_utils import Interactions
+from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.errors import settings_from_user
 from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
 from DiffRec.models.DNN import DNN
@@ -48,6 +48,24 @@ class Recommender(nn.Module):
     variant: str
     n_items: int
     epoch: int = 0
+
+    @classmethod
+    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> "Recommender":
+        """The model a checkpoint's header describes; the weights are put into it afterwards."""
+        return cls(header["data"]["items"], header["settings"])
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "Recommender":
+        """The model of a checkpoint that training wrote, ready to recommend."""
+        header, weights = checkpoints.load(path)
+        checkpoints.require_variant(path, header, cls.variant)
+        model = cls.from_checkpoint(header, weights)
+        checkpoints.fill(model, weights, path)
+        return model.to(device).eval()
+
+    def prepare_data(self, dataset: Dataset) -> Dataset:
+        """What this model makes of the data before it trains or is evaluated on them."""
+        return dataset
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         """The loss, a scalar, of B rows of train interactions."""
@@ -122,27 +140,33 @@ class DiffRec(Recommender):
         super().__init__()
         self.n_items, self.settings = n_items, settings
         with settings_from_user():
-            self.diffusion = self.make_diffusion(settings)
-            self.sampler = (
-                ImportanceSampler(
-                    self.diffusion.steps,
-                    settings["history_num_per_term"],
-                    settings["uniform_prob"],
-                )
-                if settings["importance_sampling"]
-                else UniformSampler(self.diffusion.steps)
-            )
-            self.sampling_steps = settings["sampling_steps"]
-            if not 0 <= self.sampling_steps <= self.diffusion.steps:
-                raise ValueError(
-                    f"sampling_steps (T') must lie between 0 and steps (T = "
-                    f"{self.diffusion.steps}), got {self.sampling_steps}."
-                )
-            self.sampling_noise = settings["sampling_noise"]
-            self.dnn = self.make_network(settings)
+            self.make_diffusion(settings)
+            self.make_networks(settings)
 
-    def make_network(self, settings: dict) -> DNN:
-        return DNN(
+    def make_diffusion(self, settings: dict) -> None:
+        """Set ``diffusion`` and ``sampler``, and how far and how noisily inference goes."""
+        names = (
+            "mean_type noise_schedule noise_scale noise_min noise_max steps beta_fixed reweight "
+            "loss_weight loss_reduction"
+        )
+        self.diffusion = GaussianDiffusion(**{name: settings[name] for name in names.split()})
+        steps = self.diffusion.steps
+        self.sampler = (
+            ImportanceSampler(steps, settings["history_num_per_term"], settings["uniform_prob"])
+            if settings["importance_sampling"]
+            else UniformSampler(steps)
+        )
+        self.sampling_steps = settings["sampling_steps"]
+        if not 0 <= self.sampling_steps <= steps:
+            raise ValueError(
+                f"sampling_steps (T') must lie between 0 and steps (T = {steps}), got "
+                f"{self.sampling_steps}."
+            )
+        self.sampling_noise = settings["sampling_noise"]
+
+    def make_networks(self, settings: dict) -> None:
+        """Set ``dnn``."""
+        self.dnn = DNN(
             self.n_items,
             settings["dims"],
             settings["emb_size"],
@@ -150,23 +174,6 @@ class DiffRec(Recommender):
             settings["norm"],
             settings["dropout"],
         )
-
-    @staticmethod
-    def make_diffusion(settings: dict) -> GaussianDiffusion:
-        names = (
-            "mean_type noise_schedule noise_scale noise_min noise_max steps beta_fixed reweight "
-            "loss_weight loss_reduction"
-        )
-        return GaussianDiffusion(**{name: settings[name] for name in names.split()})
-
-    @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "DiffRec":
-        """The model of a checkpoint that training wrote, ready to recommend."""
-        header, weights = checkpoints.load(path)
-        checkpoints.require_variant(path, header, cls.variant)
-        model = cls(header["data"]["items"], header["settings"])
-        checkpoints.fill(model, weights, path)
-        return model.to(device).eval()
 
     def compile(self, *args, **kwargs) -> None:
         """torch.compile the network; the parameters keep their names."""

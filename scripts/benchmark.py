@@ -18,7 +18,7 @@ import plain
 import torch
 
 from DiffRec import experiment, options, report
-from DiffRec import main as diffrec_main
+from DiffRec.data_utils import REPOSITORY
 from DiffRec.options import POSITIVE
 from DiffRec.recommender import DiffRec
 from DiffRec.training import Training
@@ -98,12 +98,11 @@ def measure_reverse(form: Fast, dataset, batch_size: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = diffrec_main.make_parser()
-    parser.description = __doc__
+    parser = options.make_parser(__doc__, REPOSITORY)
     parser.add_argument("--cycles", type=POSITIVE, default=2, help="measured, after a short one")
     parser.add_argument("--threads", type=POSITIVE, default=1)
     parser.add_argument("--memory_of", choices=list(FORMS), help="internal: measure one form")
-    args = options.parse(parser, argv, diffrec_main.FOLDER / "presets" / "DiffRec.toml")
+    args = options.parse(parser, argv, REPOSITORY / "DiffRec" / "presets" / "DiffRec.toml")
     torch.set_num_threads(args.threads)
     dataset, device = experiment.prepare(args)
 

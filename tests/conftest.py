@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from DiffRec import load_dataset, options
-from DiffRec.main import FOLDER, make_parser
 from DiffRec.preparation import protocol, synthetic
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PRESETS = REPOSITORY / "DiffRec" / "presets" / "DiffRec.toml"
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def settings():
     def make(*flags: str) -> dict:
         argv = ["--preset", "none", *flags]
         return options.settings_of(
-            options.parse(make_parser(), argv, FOLDER / "presets" / "DiffRec.toml")
+            options.parse(options.make_parser("", REPOSITORY), argv, PRESETS)
         )
 
     return make

@@ -1,18 +1,16 @@
 """The command line: lists, booleans, presets, and the release's spelling."""
 
 import pytest
+from conftest import PRESETS, REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from DiffRec import DiffRec, options, report
 from DiffRec.errors import InputError
-from DiffRec.main import FOLDER, make_parser
-
-PRESETS = FOLDER / "presets" / "DiffRec.toml"
 
 
 def parse(*argv):
-    return options.parse(make_parser(), list(argv), PRESETS)
+    return options.parse(options.make_parser("", REPOSITORY), list(argv), PRESETS)
 
 
 @given(st.lists(st.integers(1, 10**6)))
@@ -90,7 +88,8 @@ def test_all_six_data_sets_have_presets_that_build_a_diffusion():
     }
     for name in presets:
         args = parse("--dataset", name)
-        assert DiffRec.make_diffusion(options.settings_of(args)).steps == presets[name]["steps"]
+        model = DiffRec(30, options.settings_of(args))
+        assert model.diffusion.steps == presets[name]["steps"]
         assert report.paper_figures("DiffRec", name)["recall@20"] > 0
 
 

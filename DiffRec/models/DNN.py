@@ -79,11 +79,15 @@ class DNN(nn.Module):
         embedding = timestep_embedding(t, self.emb_size).to(of_embedding.dtype)
         return F.linear(self.emb_layer(embedding), of_embedding, self.in_layers[0].bias)
 
-    def after_first_layer(self, a: torch.Tensor) -> torch.Tensor:
-        """From the first layer's pre-activation a, (B, d_1), to the last hidden h, (B, d_n)."""
-        h = self.activation(a)
+    def after_first_layer(self, a: torch.Tensor, activation=None) -> torch.Tensor:
+        """From the first layer's pre-activation a, (B, d_1), to the last hidden h, (B, d_n).
+
+        ``activation`` may be another form of the network's own function.
+        """
+        activation = activation or self.activation
+        h = activation(a)
         for layer in (*self.in_layers[1:], *self.out_layers[:-1]):
-            h = self.activation(layer(h))
+            h = activation(layer(h))
         return h
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:

@@ -18,24 +18,35 @@ import torch.nn.functional as F
 
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
+from DiffRec.models.layers import inference_activation
 
 
 class HiddenSpaceReverse:
-    """The reverse chain of a trained ``dnn`` on z_t, with M, W b and the step terms made once."""
+    """The reverse chain of a trained ``dnn`` on z_t, with all that users share made once."""
 
     @staticmethod
     def applies(dnn: DNN, diffusion: GaussianDiffusion, sampling_noise: bool) -> bool:
         return diffusion.mean_type == "x0" and not dnn.norm and not sampling_noise
 
     def __init__(self, dnn: DNN, diffusion: GaussianDiffusion):
-        self.dnn, self.diffusion = dnn, diffusion
+        self.dnn = dnn
         last = dnn.out_layers[-1]
         of_items, of_embedding = dnn.first_layer()
         self.W_T = of_items.T.contiguous()  # (I, d_1), a row per item
-        self.M = self.W_T.T @ last.weight  # (d_1, d_n)
-        self.W_b = last.bias @ self.W_T  # (d_1,)
+        self.M_T = last.weight.T @ self.W_T  # (d_n, d_1)
+        self.activation = inference_activation(dnn.activation, last.weight.device)
+        self.a = diffusion.posterior_x0.tolist()  # read once, so that no step waits for the device
+        self.c = diffusion.posterior_x_t.tolist()
+
+        # The terms without h_t or z_T are the same for every user and are summed beforehand: with
+        # z_t = u_t + k_t, k_T = 0 and k_{t-1} = c_t k_t + a_t W b, only u_t is left to compute.
+        W_b = last.bias @ self.W_T  # (d_1,)
         steps = torch.arange(diffusion.steps, device=last.weight.device)
-        self.step_terms = dnn.step_term(steps, of_embedding)  # (T, d_1)
+        self.shifts = dnn.step_term(steps, of_embedding)  # (T, d_1): what is added to u_t
+        k = torch.zeros_like(W_b)
+        for step in reversed(range(diffusion.steps)):
+            self.shifts[step] += k
+            k = self.c[step] * k + self.a[step] * W_b
 
     def encode(self, x_T: torch.Tensor) -> torch.Tensor:
         """z_T = W x_T: (B, I) → (B, d_1)."""
@@ -52,12 +63,11 @@ class HiddenSpaceReverse:
 
     def hidden(self, z: torch.Tensor) -> torch.Tensor:
         """h_1, (B, d_n), from z_T, (B, d_1): all T reverse steps but the last decoding."""
-        a = self.diffusion.posterior_x0.to(z.dtype)
-        c = self.diffusion.posterior_x_t.to(z.dtype)
-        for step in reversed(range(1, self.diffusion.steps)):
-            h = self.dnn.after_first_layer(z + self.step_terms[step])
-            z = a[step] * F.linear(h, self.M, self.W_b) + c[step] * z
-        return self.dnn.after_first_layer(z + self.step_terms[0])
+        u = z
+        for step in reversed(range(1, len(self.a))):
+            h = self.dnn.after_first_layer(u + self.shifts[step], self.activation)
+            u = torch.addmm(u, h, self.M_T, beta=self.c[step], alpha=self.a[step])
+        return self.dnn.after_first_layer(u + self.shifts[0], self.activation)
 
     def decode(self, h: torch.Tensor) -> torch.Tensor:
         """Scores x_0 = V h_1 + b: (B, d_n) → (B, I)."""

@@ -1,0 +1,1 @@
+"""What latent diffusion (Section 3.5) changes in DiffRec's models."""

@@ -1,0 +1,1 @@
+"""The models of T-DiffRec: DiffRec's, unchanged. What changes is their input (data_utils.py)."""

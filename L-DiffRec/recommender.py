@@ -1,0 +1,159 @@
+"""L-DiffRec: the clustered VAE and DiffRec's diffusion on its latent vectors, trained together."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+
+from DiffRec import Dataset, DiffRec, Interactions
+from DiffRec.errors import settings_from_user
+from DiffRec.evaluate_utils import Scorer
+from DiffRec.models.hidden_space import HiddenSpaceReverse
+from DiffRec.models.VAE import kl_to_standard_normal, multinomial_nll
+from DiffRec.recommender import make_optimizer
+from L_DiffRec.data_utils import cluster_items
+from L_DiffRec.models.DNN import DNN
+from L_DiffRec.models.VAE import ClusteredVAE
+
+
+class LDiffRec(DiffRec):
+    """L-DiffRec (Section 3.5).
+
+    Args:
+        n_items: I.
+        settings: the named options of `L_DiffRec.main`.
+        clusters: (I,) int64, the cluster of each item (`L_DiffRec.data_utils.cluster_items`); it
+            is saved with the weights.
+    """
+
+    variant = "L-DiffRec"
+
+    def __init__(self, n_items: int, settings: dict, clusters: torch.Tensor):
+        self.clusters_of_items = clusters
+        super().__init__(n_items, settings)
+        # Batches so far, which anneal the KL term.
+        self.register_buffer("batches", torch.zeros((), dtype=torch.int64), persistent=False)
+
+    @classmethod
+    def for_dataset(
+        cls, dataset: Dataset, settings: dict, emb_path: Path | None = None, seed: int = 1
+    ) -> "LDiffRec":
+        """A fresh model for a data set, whose items are clustered first."""
+        clusters = cluster_items(dataset, settings["n_cate"], emb_path, seed)
+        return cls(dataset.n_items, settings, clusters)
+
+    @classmethod
+    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> "LDiffRec":
+        return cls(header["data"]["items"], header["settings"], weights["vae.clusters"])
+
+    def make_networks(self, settings: dict) -> None:
+        """Set ``vae`` and ``dnn``."""
+        self.vae = ClusteredVAE(
+            self.clusters_of_items,
+            settings["in_dims"],
+            settings["out_dims"],
+            settings["act_func"],
+            settings["cluster_decoders"],
+            settings["activate_latent"],
+            settings["reparam"],
+            settings["vae_dropout"],
+        )
+        self.dnn = DNN(
+            self.vae.latent_size,
+            settings["mlp_dims"],
+            settings["emb_size"],
+            settings["mlp_act_func"],
+            settings["norm"],
+            settings["dropout"],
+        )
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """One for the VAE, one for the denoising network."""
+        settings = self.settings
+        parts = ((self.vae, "1"), (self.dnn, "2"))
+        with settings_from_user():
+            return [
+                make_optimizer(
+                    settings[f"optimizer{n}"], part.parameters(), settings[f"lr{n}"],
+                    settings[f"wd{n}"],
+                )
+                for part, n in parts
+            ]  # fmt: skip
+
+    def diffusion_weight(self) -> float:
+        """λ: annealed over epochs from its full value down to a floor, or constant."""
+        settings = self.settings
+        steps = settings["anneal_steps"]
+        full = settings["lamda"] * (1 - self.epoch / steps if steps else 1)
+        return max(full, settings["anneal_cap"])
+
+    def kl_weight(self) -> torch.Tensor:
+        """γ of Eq. 15: annealed over batches from 0 up to a cap, or constant. A scalar tensor."""
+        cap, steps = self.settings["vae_anneal_cap"], self.settings["vae_anneal_steps"]
+        return (self.batches / steps if steps else self.batches + cap).clamp(max=cap)
+
+    def grouped(self, batch: Interactions) -> Interactions:
+        """The batch with item ids replaced by their places in the grouped order."""
+        return dataclasses.replace(batch, items=self.vae.position[batch.items])
+
+    def training_loss(self, batch: Interactions) -> torch.Tensor:
+        """L_v(x_0, φ, ψ) + λ L(z_0, θ), the objective of Section 3.5; a scalar."""
+        settings = self.settings
+        x0 = self.grouped(batch).dense()
+        x0_dropped = self.vae.dropout(x0)
+        mu, log_var = self.vae.encode(x0_dropped)
+        z0 = self.vae.latent(mu, log_var)
+
+        # L(z_0, θ): Eq. 13 or 14 with z_0 in the place of x_0
+        t, p = self.sampler.sample(len(z0), z0.device)
+        noise = torch.randn_like(z0)
+        z_t = self.diffusion.q_sample(z0, t, noise)
+        output = self.dnn(z_t, t)
+        losses = self.diffusion.losses_of_output(output, z0, t, noise)
+        self.sampler.update(t, losses)
+        diffusion_loss = (losses / p).mean()
+
+        # L_v(x_0, φ, ψ): Eq. 15
+        denoised = settings["decode_in_training"] == "denoised"
+        decoded = self.vae.decode(self.diffusion.predict_x0(output, z_t, t) if denoised else z0)
+        target = x0_dropped if settings["reconstruction_target"] == "dropped" else x0
+        kl = kl_to_standard_normal(mu, log_var).mean()
+        vae_loss = multinomial_nll(decoded, target).mean() + self.kl_weight() * kl
+        self.batches += 1
+
+        weight = self.diffusion_weight()
+        if settings["reweight"] or settings["lamda_place"] == "diffusion":
+            return vae_loss + weight * diffusion_loss
+        return weight * vae_loss + diffusion_loss
+
+    def scorer(self) -> Scorer:
+        """z_0 = μ_φ(x_0), Algorithm 2 on it, in hidden space where that is exact, then decoding."""
+        if not HiddenSpaceReverse.applies(self.dnn, self.diffusion, self.sampling_noise):
+            return self.plain_scorer()
+        mean = self.vae.mean_encoder()
+        reverse = HiddenSpaceReverse(self.dnn, self.diffusion)
+
+        def score(batch: Interactions) -> torch.Tensor:
+            rows = self.grouped(batch)
+            z0 = mean(rows.items, rows.offsets.to(rows.device), rows.values)
+            z = reverse.encode(self.diffusion.corrupt(z0, self.sampling_steps))
+            return self.in_item_order(self.vae.decode(reverse.decode(reverse.hidden(z))))
+
+        return score
+
+    def plain_scorer(self) -> Scorer:
+        """The same as written, on dense vectors and step by step."""
+
+        def score(batch: Interactions) -> torch.Tensor:
+            z0, _ = self.vae.encode(self.grouped(batch).dense())
+            z0 = self.diffusion.denoise(self.dnn, z0, self.sampling_steps, self.sampling_noise)
+            return self.in_item_order(self.vae.decode(z0))
+
+        return score
+
+    def in_item_order(self, scores: torch.Tensor) -> torch.Tensor:
+        """Scores (B, I) in grouped order → in the order of item ids."""
+        return scores[:, self.vae.position]
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        return {**super().training_state(), "batches": self.batches}
