@@ -1,0 +1,182 @@
+"""T-DiffRec and LT-DiffRec: the weights by hand, and what they leave alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+
+from DiffRec import Interactions, load_dataset
+from DiffRec.errors import InputError
+from DiffRec.evaluate_utils import evaluate
+from DiffRec.options import parse, read_presets, settings_of
+from T_DiffRec import LTDiffRec, TDiffRec, options
+from T_DiffRec.data_utils import order_by_time, time_weights, weigh
+
+PRESETS = REPOSITORY / "T-DiffRec" / "presets"
+
+
+def arguments(*flags, latent=False):
+    parser = options.make_parser("", REPOSITORY, latent)
+    return parse(parser, ["--preset", "none", *flags], PRESETS / "T-DiffRec.toml")
+
+
+def rows(*histories, n_items=9):
+    return Interactions.from_histories([list(history) for history in histories], n_items)
+
+
+def test_linear_weights_by_hand():
+    """Three interactions from .1 to 1: .1, .55, 1; two: .1, 1; one: .1, as released; none."""
+    weights = time_weights(rows([3, 1, 2], [5, 4], [7], []), 0.1, 1.0)
+    torch.testing.assert_close(weights, torch.tensor([0.1, 0.55, 1.0, 0.1, 1.0, 0.1]))
+
+
+def test_exponential_weights_by_hand():
+    weights = time_weights(rows([3, 1, 2]), 0.25, 1.0, "exponential")
+    torch.testing.assert_close(weights, torch.tensor([0.25, 0.5, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("w_min", "w_max", "schedule", "words"),
+    [
+        (-0.1, 1, "linear", r"\(0, 1\]"),
+        (0.1, 1.1, "linear", r"\(0, 1\]"),
+        (0, 0, "linear", r"\(0, 1\]"),
+        (0.9, 0.5, "linear", "w_min must not exceed w_max"),
+        (0, 1, "exponential", "above 0"),
+    ],
+)
+def test_wrong_weights(w_min, w_max, schedule, words):
+    with pytest.raises(InputError, match=words):
+        time_weights(rows([1, 2]), w_min, w_max, schedule)
+
+
+@pytest.mark.parametrize("w_min", [0.0, 0.3])
+def test_masks_and_truth_ignore_the_weights(tiny, w_min):
+    """Even an item of weight 0 is masked, and the metrics see the unweighted lists."""
+    weighted = weigh(tiny, settings_of(arguments("--w_min", str(w_min))))
+    dense = weighted.train.dense()
+    assert dense.max() == 1
+    first = [row.items[0].item() for row in (tiny.train.slice(u, u + 1) for u in range(9))]
+    assert dense[range(9), first].tolist() == pytest.approx([w_min] * 9)
+    shown = []
+
+    def scorer(batch):
+        shown.append(batch.dense())
+        return tiny.train.dense() * 9 + tiny.test.dense() + tiny.valid.dense()
+
+    report = evaluate(scorer, weighted, [1], batch_size=10**6, metric_users="with_items")
+    assert torch.equal(shown[0], dense)
+    assert report["valid"]["precision@1"] > 0  # the train items, scored highest, were masked
+    assert report["test"]["precision@1"] == 1
+
+
+def test_the_input_of_a_test_with_validation(save_lists):
+    dataset = load_dataset(
+        data_path=save_lists([(0, 0), (0, 1), (1, 3)], [(0, 2), (1, 2)], [(1, 0)])
+    )
+    released = weigh(dataset, settings_of(arguments("--w_min", ".5")))
+    assert released.train_and_valid().dense().tolist() == [[0.5, 1, 1, 0], [0, 0, 1, 0.5]]
+    redrawn = weigh(dataset, settings_of(arguments("--w_min", ".5", "--w_valid", "redrawn")))
+    assert redrawn.train_and_valid().dense().tolist() == [[0.5, 0.75, 1, 0], [0, 0, 1, 0.5]]
+    assert torch.equal(redrawn.train.dense(), released.train.dense())
+
+
+def test_timestamps_beat_the_lists_order(save_lists, tmp_path):
+    folder = save_lists([(0, 0), (1, 3), (0, 1), (0, 2)], [(0, 3)], [(1, 0)])
+    np.save(tmp_path / "times.npy", np.array([30.5, 1, 10, 20]))
+    ordered = order_by_time(load_dataset(data_path=folder), tmp_path / "times.npy")
+    assert ordered.train.items.tolist() == [1, 2, 0, 3]
+    for wrong, words in (
+        (np.zeros(3), "each of the 4 rows"),
+        (np.array([1, np.nan, 2, 3]), "row 1"),
+        (np.array(["a"] * 4), "number"),
+    ):
+        np.save(tmp_path / "times.npy", wrong)
+        with pytest.raises(InputError, match=words):
+            order_by_time(load_dataset(data_path=folder), tmp_path / "times.npy")
+    with pytest.raises(InputError, match="not a whole"):
+        order_by_time(load_dataset(data_path=folder), tmp_path / "none.npy")
+
+
+def test_recommending_weighs_raw_histories(tiny):
+    model = TDiffRec(tiny.n_items, settings_of(arguments("--dims", "[8]", "--steps", "2")))
+    weighted = model.prepare_data(tiny).train.slice(0, 5)
+    raw = [tiny.train.slice(u, u + 1).items.tolist() for u in range(5)]
+    expected, found = model.recommend(weighted, k=3), model.recommend(raw, k=3)
+    assert torch.equal(expected[0], found[0])
+    torch.testing.assert_close(expected[1], found[1])
+    backwards, _ = model.recommend([history[::-1] for history in raw], k=3)
+    assert not torch.equal(backwards, expected[0])
+
+
+def test_presets_build():
+    for latent, name in ((False, "T-DiffRec"), (True, "LT-DiffRec")):
+        presets = PRESETS / f"{name}.toml"
+        assert set(read_presets(presets)) == {"amazon-book_clean", "yelp_clean", "ml-1m_clean"}
+        for dataset in read_presets(presets):
+            parser = options.make_parser("", REPOSITORY, latent)
+            settings = settings_of(parse(parser, ["--dataset", dataset], presets))
+            assert settings["w_max"] == 1
+            if latent:
+                LTDiffRec(600, settings, torch.arange(600) % 2)
+            else:
+                TDiffRec(30, settings)
+
+
+SMALL = "--preset none --steps 4 --batch_size 40 --epochs 10 --noise_scale .5".split()
+LATENT = "--in_dims [12] --mlp_dims [9] --lr1 .01 --n_cate 1".split()
+
+
+@pytest.fixture
+def train(run, tiny_folder, tmp_path):
+    def call(name, script, *flags):
+        result = tmp_path / f"{name}.json"
+        done = run(
+            script, "--data_path", tiny_folder, *SMALL, *flags, "--save_path", tmp_path / name,
+            "--result_json", result,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(result.read_text())
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("plain", "flags", "temporal"),
+    [
+        ("DiffRec", ["--dims", "[16]", "--lr", ".01"], []),
+        ("L-DiffRec", LATENT, ["--latent"]),
+    ],
+)
+def test_with_weights_of_one_nothing_changes(train, plain, flags, temporal):
+    without = train("without", f"{plain}/main.py", *flags)
+    ones = train("ones", "T-DiffRec/main.py", *flags, *temporal, "--w_min", "1")
+    ramp = train("ramp", "T-DiffRec/main.py", *flags, *temporal, "--w_min", ".1")
+    assert ones["valid"] == without["valid"]
+    assert ones["test"] == without["test"]
+    assert ramp["test"] != ones["test"]
+    assert ones["variant"] == ("LT-DiffRec" if temporal else "T-DiffRec")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--dims", "[16]"], ["--latent", *LATENT, "--w_schedule", "exponential"]]
+)
+def test_inference_reports_what_training_did(train, run, tiny_folder, tmp_path, flags):
+    record = train("a", "T-DiffRec/main.py", *flags)
+    result = tmp_path / "again.json"
+    done = run(
+        "T-DiffRec/inference.py", "--checkpoint", tmp_path / "a" / record["checkpoint"],
+        "--data_path", tiny_folder, "--result_json", result,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(result.read_text())["test"] == pytest.approx(record["test"])
+
+
+@pytest.mark.parametrize("flags", [["--w_min", "2"], ["--w_min", ".9", "--w_max", ".5"]])
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(run, tiny_folder, tmp_path, flags):
+    done = run(
+        "T-DiffRec/main.py", "--data_path", tiny_folder, "--save_path", tmp_path / "s", *flags
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
