@@ -284,7 +284,7 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
         noise = _draw_items(random, wanted, taken, n_items)
         taken = np.union1d(taken, noise)
         noisy[split] = _mix_in(random, part, noise)
-    return dataclasses.replace(dataset, name=f"{dataset.name}+{proportion:g}random", **noisy)
+    return dataclasses.replace(dataset, **noisy)
 
 
 def _draw_items(

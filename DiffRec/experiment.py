@@ -10,11 +10,10 @@ from pathlib import Path
 
 import torch
 
-from DiffRec import checkpoints, report
+from DiffRec import report
 from DiffRec.data_utils import REPOSITORY, Dataset, add_random_noise, load_dataset
 from DiffRec.errors import InputError
-from DiffRec.evaluate_utils import evaluate
-from DiffRec.options import parse_inference, settings_of
+from DiffRec.options import settings_of
 from DiffRec.recommender import Recommender
 from DiffRec.training import Log, Training
 
@@ -76,6 +75,8 @@ def run_name(dataset: Dataset, args: argparse.Namespace, parts: dict[str, str]) 
     for prefix, name in parts.items():
         text = str(values[name]).replace(" ", "")
         words.append(f"{prefix}{text}")
+    if args.random_noise:
+        words.append(f"noise{args.random_noise}")
     return "_".join([dataset.name, *words, args.log_name, f"seed{args.seed}"])
 
 
@@ -138,7 +139,7 @@ def train(
             "command": command_line(),
         }
         log("")
-        paper = report.paper_figures(model.variant, dataset.name)
+        paper = report.paper_figures(model.variant, dataset.name, settings)
         log(report.metrics_table(progress.valid, progress.test, paper))
         log(
             f"\nbest epoch {progress.best_epoch} of {progress.epoch}; {parameters:,} parameters; "
@@ -170,44 +171,3 @@ def describe(
     )
     settings = (f"{key}={value}".replace(" ", "") for key, value in settings_of(args).items())
     log(textwrap.fill("  ".join(settings), 100, initial_indent="  ", subsequent_indent="  "))
-
-
-def infer(models: dict[str, type[Recommender]], argv: list[str] | None, doc: str) -> dict:
-    """Evaluate a checkpoint of one of ``models``, by variant, and report as `train` does."""
-    args = parse_inference(argv, doc)
-    header, weights = checkpoints.load(args.checkpoint)
-    checkpoints.require_variant(args.checkpoint, header, *models)
-    if args.sampling_steps is not None:
-        header["settings"]["sampling_steps"] = args.sampling_steps
-    device = choose_device(args.cuda, args.gpu)
-    dataset = load_dataset(args.dataset or header["dataset"], args.data_path, args.drop_unknown)
-    checkpoints.require_items(args.checkpoint, header, dataset)
-    if dataset.fingerprint() != header["data"]:
-        print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
-
-    model = models[header["variant"]].from_checkpoint(header, weights)
-    checkpoints.fill(model, weights, args.checkpoint)
-    model = model.to(device).eval()
-    torch.manual_seed(header["seed"])
-    with torch.inference_mode():
-        scorer = model.scorer()
-    metrics = evaluate(
-        scorer, model.prepare_data(dataset.to(device)), args.topN, args.batch_size,
-        args.tst_w_val, args.recall_denominator, args.metric_users,
-    )  # fmt: skip
-    paper = {} if args.tst_w_val else report.paper_figures(model.variant, dataset.name)
-    print(report.metrics_table(metrics["valid"], metrics["test"], paper))
-    record = {
-        "variant": model.variant,
-        "dataset": dataset.name,
-        "settings": {**header["settings"], **settings_of(args)},
-        "checkpoint": args.checkpoint.name,
-        "seed": header["seed"],
-        "best_epoch": header["best_epoch"],
-        **metrics,
-        "peak_memory_mb": report.peak_memory_mb(device),
-        "machine": report.machine(device),
-    }
-    if args.result_json:
-        report.write_json(args.result_json, record)
-    return record

@@ -23,7 +23,8 @@ from DiffRec.recommender import OPTIMIZERS
 NOT_SETTINGS = {
     *("data_path", "cuda", "gpu", "save_path", "log_name", "round"),
     *("result_json", "resume", "preset", "dataset", "seed", "checkpoint"),
-    *("emb_path", "timestamps", "latent"),  # the data's fingerprint and the variant tell
+    *("emb_path", "latent", "autoencoder", "recommend", "k", "users", "exclude_seen"),
+    *("history", "raw_ids", "export_vectors", "convert"),
 }
 
 
@@ -232,25 +233,6 @@ RUN_NAME = {
 }  # fmt: skip
 
 
-def parse_inference(argv: list[str] | None, description: str) -> argparse.Namespace:
-    """The arguments of every inference.py."""
-    parser = Parser(
-        description=description,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True, help="what training wrote")
-    parser.add_argument("--batch_size", type=POSITIVE, default=400, help="users per batch")
-    parser.add_argument("--result_json", type=Path, help="write settings and metrics to this file")
-    parser.add_argument("--sampling_steps", type=int, help="T', if not as trained")
-    add_data_options(parser)
-    add_machine_options(parser)
-    add_evaluation_options(parser)
-    args = parser.parse_args(argv)
-    check(args)
-    return args
-
-
 def read_presets(path: Path) -> dict[str, dict]:
     """The sections of a preset file, one per data set."""
     return tomllib.loads(path.read_text())
@@ -295,8 +277,4 @@ def check(args: argparse.Namespace) -> None:
 
 def settings_of(args: argparse.Namespace) -> dict:
     """The options that decide a run's numbers."""
-    return {
-        name: value
-        for name, value in vars(args).items()
-        if name not in NOT_SETTINGS and value is not None
-    }
+    return {name: value for name, value in vars(args).items() if name not in NOT_SETTINGS}

@@ -8,7 +8,7 @@ from torch import nn
 
 from DiffRec import checkpoints
 from DiffRec.data_utils import Dataset, Interactions
-from DiffRec.errors import settings_from_user
+from DiffRec.errors import InputError, settings_from_user
 from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
@@ -83,15 +83,38 @@ class Recommender(nn.Module):
         """
         raise NotImplementedError
 
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        """The scores as products: a function from B rows to user vectors p, (B, D), the items'
+        vectors q, (I, D), and their biases b, (I,), such that p · q + b is the score."""
+        raise NotImplementedError
+
     def training_state(self) -> dict[str, torch.Tensor]:
         """What, besides parameters and optimisers, a resumed training needs; tensors, in place."""
         return {}
+
+    def weigh(self, history: Interactions) -> Interactions:
+        """What this model makes of a raw history before it scores it."""
+        return history
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
     @torch.inference_mode()
+    def recommend_batches(
+        self, history: Interactions, seen: Interactions | None, k: int, batch_size: int
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """For one batch of rows after the other: the first row's number, and what `recommend`
+        returns for the batch; items of ``seen``, a row for each of ``history``, score -inf."""
+        score = self.scorer()
+        for start in range(0, len(history), batch_size):
+            stop = min(start + batch_size, len(history))
+            scores = score(history.slice(start, stop))
+            if seen is not None:
+                mask_seen(scores, seen.slice(start, stop))
+            items = top_k(scores, min(k, self.n_items))
+            yield start, items, scores.gather(1, items)
+
     def recommend(
         self,
         history: Interactions | list[list[int]],
@@ -102,25 +125,20 @@ class Recommender(nn.Module):
         """The k best items for each row: ids (U, k) int64 and scores (U, k), best first.
 
         history: rows of item ids in order of time, of users in the training data or not; an empty
-        one is a user nothing is known of. With ``exclude_seen`` a row's own items are left out.
+        one is a user nothing is known of. With ``exclude_seen`` a row's own items are left out:
+        they score -inf, and end the list of a row with fewer than k others.
         """
         if not isinstance(history, Interactions):
             history = Interactions.from_histories(history, self.n_items)
-        history = history.to(self.device)
+        history = self.weigh(history.to(self.device))
         was_training = self.training
         self.eval()
-        score = self.scorer()
-        k = min(k, self.n_items)
-        best = []
-        for start in range(0, len(history), batch_size):
-            rows = history.slice(start, min(start + batch_size, len(history)))
-            scores = score(rows)
-            items = top_k(mask_seen(scores, rows) if exclude_seen else scores, k)
-            best.append((items, scores.gather(1, items)))
+        seen = history if exclude_seen else None
+        best = list(self.recommend_batches(history, seen, k, batch_size))
         self.train(was_training)
         if not best:
             return torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
-        items, scores = zip(*best, strict=True)
+        _, items, scores = zip(*best, strict=True)
         return torch.cat(items), torch.cat(scores)
 
 
@@ -199,21 +217,38 @@ class DiffRec(Recommender):
         self.sampler.update(t, losses)
         return (losses / p).mean()
 
-    def scorer(self) -> Scorer:
-        """Algorithm 2, in hidden space where that is exact."""
-        if not HiddenSpaceReverse.applies(self.dnn, self.diffusion, self.sampling_noise):
-            return self.plain_scorer()
+    def runs_in_hidden_space(self) -> bool:
+        return HiddenSpaceReverse.applies(self.dnn, self.diffusion, self.sampling_noise)
+
+    def user_encoder(self) -> Scorer:
+        """A function from B rows to h_1, (B, d): Algorithm 2 in hidden space, before decoding."""
         reverse = HiddenSpaceReverse(self.dnn, self.diffusion)
 
-        def score(batch: Interactions) -> torch.Tensor:
+        def encode(batch: Interactions) -> torch.Tensor:
             if self.sampling_steps == 0:
                 offsets = batch.offsets.to(batch.device, batch.items.dtype)
                 z = reverse.encode_sparse(batch.items, offsets, batch.values)
             else:
                 z = reverse.encode(self.diffusion.corrupt(batch.dense(), self.sampling_steps))
-            return reverse.decode(reverse.hidden(z))
+            return reverse.hidden(z)
 
-        return score
+        return encode
+
+    def scorer(self) -> Scorer:
+        """Algorithm 2, in hidden space where that is exact."""
+        if not self.runs_in_hidden_space():
+            return self.plain_scorer()
+        encode, decode = self.user_encoder(), self.dnn.out_layers[-1]
+        return lambda batch: decode(encode(batch))
+
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        if not self.runs_in_hidden_space():
+            raise InputError(
+                "user and item vectors exist only with mean_type x0, without norm and "
+                "sampling_noise."
+            )
+        last = self.dnn.out_layers[-1]
+        return self.user_encoder(), last.weight, last.bias
 
     def plain_scorer(self) -> Scorer:
         """Algorithm 2 as written, on vectors of all items."""

@@ -16,8 +16,11 @@ from DiffRec.files import written_whole
 PAPER = Path(__file__).parent / "presets" / "paper.toml"
 
 
-def paper_figures(variant: str, dataset: str) -> dict[str, float]:
-    """The paper's test metrics of a method on a data set; empty where it has none."""
+def paper_figures(variant: str, dataset: str, settings: dict | None = None) -> dict[str, float]:
+    """The paper's test metrics of a method on a data set; empty where it has none, and for
+    settings whose figures must not be compared with them."""
+    if settings and (settings["tst_w_val"] or settings["random_noise"]):
+        return {}
     paper = tomllib.loads(PAPER.read_text())
     row = paper.get(dataset, {}).get(variant, [])
     return dict(zip(paper["metrics"], row, strict=False))

@@ -126,28 +126,43 @@ class LDiffRec(DiffRec):
             return vae_loss + weight * diffusion_loss
         return weight * vae_loss + diffusion_loss
 
-    def scorer(self) -> Scorer:
-        """z_0 = μ_φ(x_0), Algorithm 2 on it, in hidden space where that is exact, then decoding."""
-        if not HiddenSpaceReverse.applies(self.dnn, self.diffusion, self.sampling_noise):
-            return self.plain_scorer()
-        mean = self.vae.mean_encoder()
-        reverse = HiddenSpaceReverse(self.dnn, self.diffusion)
+    def user_encoder(self) -> Scorer:
+        """A function from B rows to ẑ_0, (B, D): z_0 = μ_φ(x_0), and Algorithm 2 on it, in hidden
+        space where that is exact."""
+        mean, decode = self.vae.mean_encoder(), self.dnn.out_layers[-1]
+        fast = self.runs_in_hidden_space()
+        reverse = HiddenSpaceReverse(self.dnn, self.diffusion) if fast else None
 
-        def score(batch: Interactions) -> torch.Tensor:
+        def encode(batch: Interactions) -> torch.Tensor:
             rows = self.grouped(batch)
             z0 = mean(rows.items, rows.offsets.to(rows.device), rows.values)
+            if reverse is None:
+                return self.denoise(z0)
             z = reverse.encode(self.diffusion.corrupt(z0, self.sampling_steps))
-            return self.in_item_order(self.vae.decode(reverse.decode(reverse.hidden(z))))
+            return decode(reverse.hidden(z))
 
-        return score
+        return encode
+
+    def denoise(self, z0: torch.Tensor) -> torch.Tensor:
+        """Algorithm 2 on z_0, step by step."""
+        return self.diffusion.denoise(self.dnn, z0, self.sampling_steps, self.sampling_noise)
+
+    def scorer(self) -> Scorer:
+        encode = self.user_encoder()
+        return lambda batch: self.in_item_order(self.vae.decode(encode(batch)))
+
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        encode = self.user_encoder()
+        weights, biases = self.vae.item_factors()
+        position = self.vae.position
+        return lambda b: self.vae.last_hidden(encode(b)), weights[position], biases[position]
 
     def plain_scorer(self) -> Scorer:
         """The same as written, on dense vectors and step by step."""
 
         def score(batch: Interactions) -> torch.Tensor:
             z0, _ = self.vae.encode(self.grouped(batch).dense())
-            z0 = self.diffusion.denoise(self.dnn, z0, self.sampling_steps, self.sampling_noise)
-            return self.in_item_order(self.vae.decode(z0))
+            return self.in_item_order(self.vae.decode(self.denoise(z0)))
 
         return score
 

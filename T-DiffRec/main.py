@@ -6,7 +6,7 @@ from pathlib import Path
 from DiffRec import experiment
 from DiffRec.options import parse, settings_of
 from T_DiffRec import options
-from T_DiffRec.data_utils import check_weights, order_by_time
+from T_DiffRec.data_utils import check_weights
 from T_DiffRec.recommender import LTDiffRec, TDiffRec
 
 FOLDER = Path(__file__).resolve().parent
@@ -21,8 +21,6 @@ def main(argv: list[str] | None = None) -> dict:
     args = parse(parser, argv, FOLDER / "presets" / f"{variant}.toml")
     check_weights(args.w_min, args.w_max, args.w_schedule)
     dataset, device = experiment.prepare(args)
-    if args.timestamps:
-        dataset = order_by_time(dataset, args.timestamps)
     settings = settings_of(args)
     model = (
         LTDiffRec.for_dataset(dataset, settings, args.emb_path, args.seed)

@@ -1,32 +1,29 @@
 """T-DiffRec and LT-DiffRec: DiffRec and L-DiffRec on time-weighted interactions (Section 3.6)."""
 
-import torch
+from pathlib import Path
 
 from DiffRec import Dataset, DiffRec, Interactions
 from L_DiffRec import LDiffRec
-from T_DiffRec.data_utils import TemporalDataset, time_weights, weigh
+from T_DiffRec.data_utils import TemporalDataset, order_by_time, time_weights, weigh
 
 
 class TimeAware:
     """Mixed into a model: its input, and with it its target, is x̄_0 = x_0 ⊙ w̄ (Eq. 16)."""
 
     settings: dict
-    n_items: int
 
     def prepare_data(self, dataset: Dataset) -> TemporalDataset:
+        if self.settings["timestamps"]:
+            dataset = order_by_time(dataset, Path(self.settings["timestamps"]))
         return weigh(dataset, self.settings)
 
-    def recommend(
-        self, history: Interactions | list[list[int]], *args, **kwargs
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `Recommender.recommend`; histories without weights get those of their order."""
-        if not isinstance(history, Interactions):
-            history = Interactions.from_histories(history, self.n_items)
-        if history.values is None:
-            settings = self.settings
-            how = settings["w_min"], settings["w_max"], settings["w_schedule"]
-            history = history.with_values(time_weights(history, *how))
-        return super().recommend(history, *args, **kwargs)
+    def weigh(self, history: Interactions) -> Interactions:
+        """Weights by the order of a history that has none yet."""
+        if history.values is not None:
+            return history
+        settings = self.settings
+        how = settings["w_min"], settings["w_max"], settings["w_schedule"]
+        return history.with_values(time_weights(history, *how))
 
 
 class TDiffRec(TimeAware, DiffRec):

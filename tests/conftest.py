@@ -45,6 +45,15 @@ def real_datasets() -> Path:
 
 
 @pytest.fixture(scope="session")
+def released_checkpoints() -> Path:
+    """A folder of checkpoints in the release's format, with the metrics they must give."""
+    folder = os.environ.get("DIFFREC_CHECKPOINTS")
+    if not folder:
+        pytest.skip("DIFFREC_CHECKPOINTS does not say where released checkpoints are")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
 def raw_ratings() -> Path:
     folder = os.environ.get("DIFFREC_RAW")
     if not folder:

@@ -294,6 +294,17 @@ def test_inference_reports_what_training_did(run, train, tmp_path, tiny_folder, 
     assert "has 2" in done.stderr
 
 
+def test_inference_repeats_the_random_noise_of_training(run, train, tmp_path, tiny_folder):
+    _, path = train("a", "--epochs", "5", "--random_noise", "0.3", "--seed", "4")
+    record, result = json.loads(path.read_text()), tmp_path / "again.json"
+    done = run(
+        "DiffRec/inference.py", "--checkpoint", tmp_path / "a" / record["checkpoint"],
+        "--data_path", tiny_folder, "--result_json", result,
+    )  # fmt: skip
+    assert "note:" not in done.stdout
+    assert json.loads(result.read_text())["test"] == pytest.approx(record["test"])
+
+
 def test_recommendations(tiny, settings):
     model = DiffRec(tiny.n_items, settings(*SMALL[2:]))
     items, scores = model.recommend(tiny.train, k=5, batch_size=50)

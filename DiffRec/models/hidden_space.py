@@ -68,7 +68,3 @@ class HiddenSpaceReverse:
             h = self.dnn.after_first_layer(u + self.shifts[step], self.activation)
             u = torch.addmm(u, h, self.M_T, beta=self.c[step], alpha=self.a[step])
         return self.dnn.after_first_layer(u + self.shifts[0], self.activation)
-
-    def decode(self, h: torch.Tensor) -> torch.Tensor:
-        """Scores x_0 = V h_1 + b: (B, d_n) → (B, I)."""
-        return self.dnn.out_layers[-1](h)

@@ -123,6 +123,26 @@ class ClusteredVAE(nn.Module):
         """z_0: (B, D); a sample in training with ``reparam``, else μ."""
         return reparameterize(mu, log_var) if self.training and self.reparam else mu
 
+    def last_hidden(self, z: torch.Tensor) -> torch.Tensor:
+        """What the decoders' last layers see: z itself, (B, D), where they have no hidden ones."""
+        if isinstance(self.decoder, nn.Sequential):
+            return z
+        parts = z.split(self.latent_sizes, dim=1)
+        hidden = []
+        for part, decoder in zip(parts, self.decoder, strict=True):
+            for layer in list(decoder)[:-1]:
+                part = layer(part)
+            hidden.append(part)
+        return torch.cat(hidden, dim=1)
+
+    def item_factors(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last layers as one: weights (I, width of `last_hidden`) and biases (I,), grouped."""
+        if isinstance(self.decoder, nn.Sequential):
+            return self.decoder[-1].weight, self.decoder[-1].bias
+        last = [decoder[-1] for decoder in self.decoder]
+        weights = torch.block_diag(*(layer.weight for layer in last))
+        return weights, torch.cat([layer.bias for layer in last])
+
     def decode(self, z: torch.Tensor) -> torch.Tensor:
         """Logits of p_ψ(x̂_0 | ẑ_0): (B, D) → (B, I) in grouped order."""
         if isinstance(self.decoder, nn.Sequential):

@@ -1,0 +1,214 @@
+"""Reads the checkpoints of the authors' release, which are whole pickled modules, without trust.
+
+A pickle can call any function it names. These files are read by PyTorch's restricted unpickler
+with an allow-list: tensors and plain data are built as usual, and every module class is replaced by
+an inert record of its attributes. A file that names anything else is refused with that name, and
+nothing in it is executed. The diffusion's settings are not in the files; their names tell them.
+"""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from DiffRec.errors import InputError
+
+
+class Record:
+    """Stands in for a pickled module: its attributes, and no behaviour."""
+
+    def __setstate__(self, state) -> None:
+        self.__dict__.update(state if isinstance(state, dict) else {})
+
+
+class ScalarType:
+    """Stands in for a NumPy dtype of an integer or float."""
+
+    def __init__(self, code: str, *_):
+        if not re.fullmatch(r"[iuf][1248]", code):
+            raise InputError(f"a checkpoint holds a NumPy value of type {code!r}.")
+        self.code = code
+
+    def __setstate__(self, state) -> None:
+        """The byte order, which is the machine's own in every file seen."""
+
+
+def scalar(dtype: ScalarType, data: bytes) -> int | float:
+    """The Python number of a pickled NumPy scalar."""
+    return np.frombuffer(data, dtype.code, count=1)[0].item()
+
+
+def _stand_in(name: str) -> tuple[type, str]:
+    return type(name.rsplit(".", 1)[-1], (Record,), {}), name
+
+
+NETWORK, NETWORK_NAME = _stand_in("models.DNN.DNN")
+AUTOENCODER, AUTOENCODER_NAME = _stand_in("models.Autoencoder.AutoEncoder")
+MODULES = dict(
+    _stand_in(f"torch.nn.modules.{name}")[::-1]
+    for name in (
+        *("linear.Linear", "container.Sequential", "container.ModuleList", "dropout.Dropout"),
+        *("activation.Tanh", "activation.ReLU", "activation.Sigmoid", "activation.LeakyReLU"),
+    )
+)
+ALLOWED = [
+    (NETWORK, NETWORK_NAME),
+    (AUTOENCODER, AUTOENCODER_NAME),
+    *((stand_in, name) for name, stand_in in MODULES.items()),
+    (ScalarType, "numpy.dtype"),
+    (scalar, "numpy.core.multiarray.scalar"),
+    (scalar, "numpy._core.multiarray.scalar"),
+]
+ACTIVATION_NAMES = {"Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid", "LeakyReLU": "leaky_relu"}
+
+
+def read(path: Path) -> Record:
+    """The pickled module in ``path`` as a record; InputError unless it is one of the release's."""
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}.")
+    try:
+        with torch.serialization.safe_globals(ALLOWED):
+            module = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged or foreign file can make the reader raise anything
+        found = re.search(r"GLOBAL ([\w.]+)|class ([\w.]+)", str(error))
+        if found:
+            name = (found[1] or found[2]).rstrip(".")
+            raise InputError(
+                f"{path} names {name}, which no checkpoint of the release does: it was not read."
+            ) from error
+        reason = str(error).split("\n")[0][:200]
+        raise InputError(f"{path} is not a whole checkpoint of the release ({reason}).") from error
+    if not isinstance(module, (NETWORK, AUTOENCODER)):
+        raise InputError(
+            f"{path} holds a {type(module).__name__}, not a module of the release's networks."
+        )
+    return module
+
+
+def weights_of(module: Record) -> dict[str, torch.Tensor]:
+    """Parameters and buffers under the names a state dict gives them."""
+    own = {**(module._parameters or {}), **(module._buffers or {})}
+    weights = {name: tensor.detach() for name, tensor in own.items() if tensor is not None}
+    for child, record in (module._modules or {}).items():
+        weights |= {f"{child}.{name}": tensor for name, tensor in weights_of(record).items()}
+    return weights
+
+
+def activation_of(module: Record) -> str | None:
+    """The name of the first activation layer inside, if any."""
+    for child in (module._modules or {}).values():
+        name = ACTIVATION_NAMES.get(type(child).__name__) or activation_of(child)
+        if name:
+            return name
+    return None
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One file, understood: the weights under our names, and the settings the file itself tells."""
+
+    weights: dict[str, torch.Tensor]
+    settings: dict
+    n_items: int
+
+
+def read_network(path: Path, latent: bool) -> Part:
+    """The denoising network: ``dnn.*`` weights; ``n_items`` is the width of what it denoises.
+
+    The release has two classes under one name. The latent one keeps activations between its
+    layers, so that its linear layers are numbered 0, 2, 4 where ours are 0, 1, 2.
+    """
+    module = read(path)
+    if not isinstance(module, NETWORK):
+        raise InputError(f"{path} holds an autoencoder where the denoising network is expected.")
+    weights = {}
+    layers = {"in_layers": {}, "out_layers": {}}
+    for name, tensor in weights_of(module).items():
+        group, *rest = name.split(".")
+        if group not in layers:
+            weights[f"dnn.{name}"] = tensor
+            continue
+        number = layers[group].setdefault(rest[0], len(layers[group]))
+        weights[f"dnn.{group}.{number}.{rest[1]}"] = tensor
+    out = [int(size) for size in module.out_dims]
+    settings = {
+        "mlp_dims" if latent else "dims": out[:-1],
+        "emb_size": int(module.time_emb_dim),
+        "norm": bool(module.norm),
+        "mlp_act_func": activation_of(module) or "tanh",
+    }
+    return Part(weights, settings, out[-1])
+
+
+def read_autoencoder(path: Path) -> Part:
+    """The clustered VAE: ``vae.*`` weights, the items' clusters among them."""
+    module = read(path)
+    if not isinstance(module, AUTOENCODER):
+        raise InputError(f"{path} holds a denoising network where the autoencoder is expected.")
+    in_dims, out_dims = ([int(size) for size in dims] for dims in (module.in_dims, module.out_dims))
+    n_items, single = int(module.n_item), int(module.n_cate) == 1
+    clusters = torch.zeros(n_items, dtype=torch.int64)
+    if not single:
+        for number, items in enumerate(module.category_idx):
+            clusters[torch.as_tensor(items)] = number
+        order = torch.argsort(clusters, stable=True)
+        if not torch.equal(order, torch.as_tensor(module.category_map)):
+            raise InputError(f"{path} groups its items in an order that is not the release's.")
+    per_cluster = bool(out_dims)
+    weights = {"vae.clusters": clusters}
+    for name, tensor in weights_of(module).items():
+        group, rest = name.split(".", 1)
+        # With a single cluster the release has no list around the layers.
+        listed = group == "encoder" or per_cluster
+        weights[f"vae.{group}.0.{rest}" if single and listed else f"vae.{name}"] = tensor
+    settings = {
+        "n_cate": int(module.n_cate),
+        "in_dims": in_dims,
+        # With several clusters the release mirrors the encoder, whatever sizes out_dims has.
+        "out_dims": out_dims if single else in_dims[-2::-1] if per_cluster else [],
+        "cluster_decoders": per_cluster,
+        "act_func": str(module.act_func),
+        "reparam": bool(module.reparam),
+    }
+    return Part(weights, settings, n_items)
+
+
+# What a file's name says: where the words stand that hold a setting's value.
+NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
+IN_NAME = {
+    "batch_size": (r"_bs(\d+)", int),
+    "mean_type": (r"_(x0|eps)_", str),
+    "steps": (r"_steps(\d+)", int),
+    "noise_scale": (rf"_scale{NUMBER}", float),
+    "noise_min": (rf"(?<!w)_min{NUMBER}", float),
+    "noise_max": (rf"(?<!w)_max{NUMBER}", float),
+    "sampling_steps": (r"_sample(\d+)", int),
+    "lr": (rf"_lr{NUMBER}", float),
+    "lr1": (rf"_{NUMBER}lr1", float),
+    "lr2": (rf"_{NUMBER}lr2", float),
+    "weight_decay": (rf"_wd{NUMBER}_", float),
+    "wd1": (rf"_{NUMBER}wd1", float),
+    "wd2": (rf"_{NUMBER}wd2", float),
+    "lamda": (rf"_lam{NUMBER}", float),
+    "w_min": (rf"_(?:w_min|wmin){NUMBER}", float),
+    "w_max": (rf"_(?:w_max|wmax){NUMBER}", float),
+}
+NEEDED = ("steps", "noise_scale", "noise_min", "noise_max")
+
+
+def settings_in_name(name: str) -> dict:
+    """The settings a released file's name tells, under our names; {} if it tells no diffusion.
+
+    The word behind reweight is not read: the release took every value, reweight0 too, as true, and
+    inference does not depend on it.
+    """
+    found = {}
+    for setting, (pattern, kind) in IN_NAME.items():
+        match = re.search(pattern, name)
+        if match:
+            found[setting] = kind(match[1])
+    return found if all(setting in found for setting in NEEDED) else {}
