@@ -92,6 +92,10 @@ class Recommender(nn.Module):
         """What, besides parameters and optimisers, a resumed training needs; tensors, in place."""
         return {}
 
+    def identity(self) -> dict:
+        """What, besides settings and data, a run that goes on with this one's state must share."""
+        return {}
+
     def weigh(self, history: Interactions) -> Interactions:
         """What this model makes of a raw history before it scores it."""
         return history
@@ -130,6 +134,8 @@ class Recommender(nn.Module):
         """
         if not isinstance(history, Interactions):
             history = Interactions.from_histories(history, self.n_items)
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}.")
         history = self.weigh(history.to(self.device))
         was_training = self.training
         self.eval()

@@ -167,7 +167,7 @@ def read_autoencoder(path: Path) -> Part:
         weights[f"vae.{group}.0.{rest}" if single and listed else f"vae.{name}"] = tensor
     settings = {
         "n_cate": int(module.n_cate),
-        "in_dims": in_dims,
+        "in_dims": in_dims[::-1],
         # With several clusters the release mirrors the encoder, whatever sizes out_dims has.
         "out_dims": out_dims if single else in_dims[-2::-1] if per_cluster else [],
         "cluster_decoders": per_cluster,

@@ -12,10 +12,10 @@ def add_latent_options(parser: argparse.ArgumentParser) -> None:
     """The clusters, the VAE, and how it trains together with the diffusion."""
     group = parser.add_argument_group("item clusters and VAE")
     group.add_argument("--emb_path", type=Path, help="item_emb.npy or its folder; beside the data")
-    group.add_argument("--n_cate", type=options.POSITIVE, default=2, help="C, number of clusters")
+    group.add_argument("--n_cate", type=options.POSITIVE, default=3, help="C, number of clusters")
     group.add_argument(
         "--in_dims", action=options.IntegerList, default=[300],
-        help="encoder sizes over all clusters; the last is that of z_0",
+        help="encoder sizes over all clusters, from z_0 outwards",
     )  # fmt: skip
     group.add_argument(
         "--out_dims", action=options.IntegerList, default=[],
@@ -33,7 +33,7 @@ def add_latent_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--vae_dropout", type=float, default=0.1, help="on the interactions")
 
     group = parser.add_argument_group("joint training")
-    for n, what, lr in ((1, "VAE", 5e-4), (2, "denoising network", 1e-4)):
+    for n, what, lr in ((1, "VAE", 1e-4), (2, "denoising network", 1e-4)):
         group.add_argument(f"--optimizer{n}", choices=OPTIMIZERS, default="AdamW", help=what)
         group.add_argument(f"--lr{n}", type=options.RATE, default=lr, help=f"of the {what}")
         group.add_argument(f"--wd{n}", type=options.NOT_NEGATIVE, default=0.0, help="weight decay")
@@ -72,7 +72,7 @@ def make_parser(description: str, folder: Path) -> options.Parser:
     options.add_network_options(parser, prefix="mlp_", dims=[300])
     options.add_diffusion_options(parser, beta_fixed=False)
     add_latent_options(parser)
-    parser.set_defaults(steps=5, noise_scale=0.5, noise_min=0.001, noise_max=0.005)
+    parser.set_defaults(steps=5)
     return parser
 
 

@@ -1,6 +1,7 @@
 """L-DiffRec: the clustered VAE and DiffRec's diffusion on its latent vectors, trained together."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 
 import torch
@@ -81,10 +82,10 @@ class LDiffRec(DiffRec):
             ]  # fmt: skip
 
     def diffusion_weight(self) -> float:
-        """λ: annealed over epochs from its full value down to a floor, or constant."""
+        """λ: annealed over epochs from its full value in the first down to a floor, or constant."""
         settings = self.settings
         steps = settings["anneal_steps"]
-        full = settings["lamda"] * (1 - self.epoch / steps if steps else 1)
+        full = settings["lamda"] * (1 - (self.epoch - 1) / steps if steps else 1)
         return max(full, settings["anneal_cap"])
 
     def kl_weight(self) -> torch.Tensor:
@@ -169,6 +170,9 @@ class LDiffRec(DiffRec):
     def in_item_order(self, scores: torch.Tensor) -> torch.Tensor:
         """Scores (B, I) in grouped order → in the order of item ids."""
         return scores[:, self.vae.position]
+
+    def identity(self) -> dict:
+        return {"clusters": hashlib.sha256(self.vae.clusters.cpu().numpy()).hexdigest()[:16]}
 
     def training_state(self) -> dict[str, torch.Tensor]:
         return {**super().training_state(), "batches": self.batches}

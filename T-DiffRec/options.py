@@ -17,6 +17,8 @@ def wants_latent(argv: list[str]) -> bool:
 def make_parser(description: str, folder: Path, latent: bool) -> diffrec.Parser:
     """The parser of T-DiffRec, or of LT-DiffRec if ``latent``."""
     parser = (l_diffrec if latent else diffrec).make_parser(description, folder)
+    if latent:
+        parser.set_defaults(lamda=0.0001)  # the release's defaults differ in this
     group = parser.add_argument_group("time")
     diffrec.add_flag(group, "--latent", latent, "train LT-DiffRec; L-DiffRec's flags then apply")
     group.add_argument("--w_min", type=float, default=0.1, help="weight of the oldest interaction")

@@ -97,6 +97,7 @@ def test_sizes_are_shared_out_as_released():
     assert share_out([1850, 960], 300) == [197, 103]
     assert share_out([999, 1], 10) == [9, 1]
     assert share_out([1, 999], 10) == [1, 9]
+    assert share_out([98, 1, 1], 10) == [8, 1, 1]
     with pytest.raises(ValueError, match="4 clusters cannot share"):
         share_out([1, 1, 1, 1], 3)
 
@@ -113,7 +114,7 @@ def test_parameter_counts_of_table_6(n_items, largest_share, millions):
     assert round(count / 1e6) == millions
 
 
-@pytest.mark.parametrize("in_dims", [[12], [24, 12]])
+@pytest.mark.parametrize("in_dims", [[12], [12, 24]])
 def test_cluster_encoders_equal_one_masked_dense_encoder(in_dims):
     """Block-diagonal weights over all items: no weight joins two clusters."""
     clusters = torch.tensor([2, 0, 1, 0, 0, 1, 2, 0])
@@ -153,7 +154,7 @@ def test_scores_come_back_in_item_order(tiny, flags, act_func):
 
 
 @pytest.mark.parametrize(
-    "flags", ["", "--in_dims [24,12]", "--activate_latent 0", "--sampling_steps 2", "--norm 1"]
+    "flags", ["", "--in_dims [12,24]", "--activate_latent 0", "--sampling_steps 2", "--norm 1"]
 )
 def test_fast_scores_equal_the_plain_ones(tiny, flags):
     model = make_model(tiny, "--steps", "20", *flags.split()).eval()
@@ -213,7 +214,7 @@ def test_lambda_falls_over_epochs_to_its_floor(tiny):
     values = []
     for model.epoch in (1, 5, 7, 8, 20):
         values.append(model.diffusion_weight())
-    assert values == pytest.approx([0.09, 0.05, 0.03, 0.03, 0.03])
+    assert values == pytest.approx([0.1, 0.06, 0.04, 0.03, 0.03])
     constant = make_model(tiny, "--lamda", "0.1", "--anneal_steps", "0")
     constant.epoch = 99
     assert constant.diffusion_weight() == 0.1

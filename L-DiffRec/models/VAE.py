@@ -12,13 +12,15 @@ from DiffRec.models.VAE import GaussianEncoder, mlp, reparameterize
 
 def share_out(lengths: list[int], size: int) -> list[int]:
     """Split ``size`` units over clusters by their share of the items: at least one each, and what
-    rounding leaves goes to the last, as released."""
+    rounding leaves goes to the last, as released. Where many tiny clusters leave the last none, the
+    largest shares give way."""
+    if size < len(lengths):
+        raise ValueError(f"{len(lengths)} clusters cannot share a layer of size {size}.")
     n_items = sum(lengths)
     shares = [max(int(length / n_items * size), 1) for length in lengths[:-1]]
-    shares.append(size - sum(shares))
-    if shares[-1] < 1:
-        raise ValueError(f"{len(lengths)} clusters cannot share a layer of size {size}.")
-    return shares
+    while sum(shares) >= size:
+        shares[shares.index(max(shares))] -= 1
+    return [*shares, size - sum(shares)]
 
 
 class ClusteredVAE(nn.Module):
@@ -30,8 +32,8 @@ class ClusteredVAE(nn.Module):
 
     Args:
         clusters: (I,) int64, the cluster of each item; empty clusters vanish.
-        in_dims: encoder sizes, hidden ones first; the last is D, the size of z_0. Every size is
-            shared out over the clusters by their number of items.
+        in_dims: encoder sizes from the bottleneck outwards; the first is D, the size of z_0. Every
+            size is shared out over the clusters by their number of items.
         out_dims: hidden sizes of the decoders, shared out likewise; [] means none.
         act_func: activation of encoders and decoders.
         cluster_decoders: a decoder ψ_c per cluster (the paper), or one linear layer over the whole
@@ -61,9 +63,10 @@ class ClusteredVAE(nn.Module):
         self.register_buffer("order", torch.argsort(clusters, stable=True), persistent=False)
         self.register_buffer("position", torch.argsort(self.order), persistent=False)
         self.lengths = [length for length in torch.bincount(clusters).tolist() if length]
-        dims = list(zip(*(share_out(self.lengths, size) for size in in_dims), strict=True))
+        outermost_first = [share_out(self.lengths, size) for size in reversed(in_dims)]
+        dims = list(zip(*outermost_first, strict=True))
         self.latent_sizes = [of_cluster[-1] for of_cluster in dims]
-        self.latent_size = in_dims[-1]
+        self.latent_size = in_dims[0]
         self.dropout = Dropout(dropout)
         self.encoder = nn.ModuleList(
             GaussianEncoder(length, list(of_cluster), act_func, activate_latent)

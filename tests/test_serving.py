@@ -1,0 +1,237 @@
+"""Recommendations and vectors through the real command line."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import REPOSITORY
+from safetensors.torch import load_file
+
+from DiffRec import DiffRec, Interactions
+from DiffRec.data_utils import join
+from DiffRec.errors import InputError
+from DiffRec.serving import IdMap, split_ids, write_recommendations
+from L_DiffRec import LDiffRec
+
+TRAIN = {
+    "DiffRec": "DiffRec/main.py --preset none --dims [16] --steps 4 --lr .01",
+    "L-DiffRec": "L-DiffRec/main.py --preset none --in_dims [12] --n_cate 1 --lr1 .01",
+    "T-DiffRec": "T-DiffRec/main.py --preset none --dims [16] --steps 4 --lr .01",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, tiny_folder):
+    """A function from a variant to a checkpoint trained for a few epochs."""
+    import subprocess
+    import sys
+
+    folder, made = tmp_path_factory.mktemp("checkpoints"), {}
+
+    def get(variant):
+        if variant not in made:
+            script, *flags = TRAIN[variant].split()
+            where = ["--data_path", tiny_folder, "--save_path", folder, "--log_name", variant]
+            result = folder / "result.json"
+            command = [sys.executable, script, *flags, "--epochs", "5", *where]
+            subprocess.run(
+                [*map(str, command), "--result_json", str(result)],
+                cwd=REPOSITORY, check=True, capture_output=True,
+            )  # fmt: skip
+            made[variant] = folder / json.loads(result.read_text())["checkpoint"]
+        return made[variant]
+
+    return get
+
+
+@pytest.fixture
+def infer(run, tiny_folder):
+    def call(checkpoint, *flags, variant="DiffRec"):
+        flags = ["--checkpoint", checkpoint, "--data_path", tiny_folder, *flags]
+        return run(f"{variant}/inference.py", *flags)
+
+    return call
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_everyone_gets_the_lists_of_the_model(
+    infer, checkpoint, tiny, tiny_folder, tmp_path, ending
+):
+    out = tmp_path / f"top.{ending}"
+    done = infer(checkpoint("DiffRec"), "--recommend", out, "--k", "7", "--batch_size", "50")
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
+    assert table.columns.tolist() == ["user", "rank", "item", "score"]
+    assert len(table) == 7 * tiny.n_users
+    raw_users = pd.read_csv(tiny_folder / "user_map.csv")["raw_user"].to_numpy()
+    raw_items = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"].to_numpy()
+    seen = join(tiny.train, tiny.valid)
+    model = DiffRec.load(checkpoint("DiffRec"))
+    scores = model.scorer()(tiny.train).detach()
+    scores[seen.row_index(), seen.items.long()] = -torch.inf
+    expected = scores.topk(7)
+    assert table["item"].tolist() == raw_items[expected.indices.numpy()].ravel().tolist()
+    assert table["user"].tolist() == raw_users.repeat(7).tolist()
+    assert table["rank"].tolist() == [1, 2, 3, 4, 5, 6, 7] * tiny.n_users
+    np.testing.assert_allclose(table["score"], expected.values.ravel(), rtol=1e-4, atol=1e-5)
+
+
+def test_some_users_by_number_and_by_raw_id_and_from_a_file(
+    infer, checkpoint, tiny, tiny_folder, tmp_path
+):
+    raw = pd.read_csv(tiny_folder / "user_map.csv")["raw_user"]
+    (tmp_path / "users.txt").write_text(f"{raw[5]}\n{raw[2]}\n")
+    tables = []
+    for users, flags in (
+        (f"{raw[5]},{raw[2]}", []), (tmp_path / "users.txt", []), ("5,2", ["--raw_ids", "0"]),
+    ):  # fmt: skip
+        done = infer(
+            checkpoint("DiffRec"), "--recommend", tmp_path / "t.csv", "--users", users, *flags
+        )
+        assert done.returncode == 0, done.stderr
+        tables.append(pd.read_csv(tmp_path / "t.csv"))
+    assert tables[0].equals(tables[1])
+    assert tables[0]["user"].unique().tolist() == [raw[5], raw[2]]
+    assert tables[2]["user"].unique().tolist() == [5, 2]
+    np.testing.assert_allclose(tables[0]["score"], tables[2]["score"], rtol=1e-5)
+
+
+def test_seen_items_come_back_if_asked_for(infer, checkpoint, tiny, tmp_path):
+    out = tmp_path / "t.csv"
+    flags = ["--recommend", out, "--k", "1000", "--raw_ids", "0", "--users", "3"]
+    infer(checkpoint("DiffRec"), *flags, "--exclude_seen", "0")
+    assert sorted(pd.read_csv(out)["item"]) == list(range(tiny.n_items))
+    infer(checkpoint("DiffRec"), *flags)  # a shorter list than asked for, not seen items
+    seen = join(tiny.train, tiny.valid).slice(3, 4).items.tolist()
+    assert sorted([*pd.read_csv(out)["item"], *seen]) == list(range(tiny.n_items))
+
+
+@pytest.mark.parametrize("variant", ["DiffRec", "L-DiffRec", "T-DiffRec"])
+def test_a_user_who_is_not_in_the_data(infer, checkpoint, tmp_path, variant):
+    flags = ["--history", "3,17,25", "--raw_ids", "0", "--k", "4"]
+    done = infer(checkpoint(variant), *flags, variant=variant)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 5
+    infer(checkpoint(variant), *flags, "--recommend", tmp_path / "h.csv", variant=variant)
+    items = pd.read_csv(tmp_path / "h.csv")["item"].tolist()
+    assert str(items[0]) in done.stdout.splitlines()[1]
+    assert not {3, 17, 25} & set(items)
+    reverse = ["--history", "25,17,3", "--raw_ids", "0", "--k", "4"]
+    same = infer(checkpoint(variant), *reverse, variant=variant).stdout == done.stdout
+    assert same == (variant != "T-DiffRec")  # only there does the order count
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--recommend", "top.txt"], "must end in .csv or .parquet"),
+        (["--recommend", "top.csv", "--users", "nobody"], "there is no user 'nobody'"),
+        (["--history", "1,x"], "there is no item 'x'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(infer, checkpoint, flags, words):
+    done = infer(checkpoint("DiffRec"), *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
+
+
+def test_an_interrupted_list_leaves_no_file(tiny, settings, tmp_path, monkeypatch):
+    model = DiffRec(tiny.n_items, settings("--dims", "[8]", "--steps", "2"))
+    ids = IdMap("user", tiny.n_users), IdMap("item", tiny.n_items)
+
+    def broken(*args):
+        yield 0, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(model, "recommend_batches", broken)
+    with pytest.raises(KeyboardInterrupt):
+        write_recommendations(
+            tmp_path / "t.parquet", model, tiny, None, 2, True, False, *ids, batch_size=1
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_id_maps(tmp_path):
+    (tmp_path / "item_map.csv").write_text("raw_item,item\nb,1\na,0\n")
+    ids = IdMap.of_folder("item", tmp_path, 2)
+    assert ids.to_raw(np.array([1, 0])).tolist() == ["b", "a"]
+    assert ids.to_numbers(["a", "b"]) == [0, 1]
+    with pytest.raises(InputError, match="from 0 to 2"):
+        IdMap.of_folder("item", tmp_path, 3)
+    assert IdMap.of_folder("user", tmp_path, 2).to_numbers(["1"]) == [1]
+    assert split_ids("3, 17 256") == ["3", "17", "256"]
+
+
+# Vectors
+
+
+@pytest.mark.parametrize("dims", ["[16]", "[8,16]"])
+def test_vectors_of_diffrec_give_the_scores(tiny, settings, dims):
+    model = DiffRec(tiny.n_items, settings("--dims", dims, "--steps", "4")).eval()
+    check_factors(model, tiny)
+
+
+@pytest.mark.parametrize("flags", ["", "--cluster_decoders 1", "--out_dims [20]", "--norm 1"])
+def test_vectors_of_l_diffrec_give_the_scores(tiny, flags):
+    from test_latent import make_model
+
+    check_factors(make_model(tiny, *flags.split()).eval(), tiny)
+
+
+def check_factors(model, tiny):
+    with torch.inference_mode():
+        encode, items, biases = model.factors()
+        rows = tiny.train.slice(0, 30)
+        torch.testing.assert_close(
+            encode(rows) @ items.T + biases, model.scorer()(rows), rtol=1e-4, atol=1e-5
+        )
+        assert (items.shape[0], biases.shape) == (tiny.n_items, (tiny.n_items,))
+
+
+def test_models_without_vectors_say_so(tiny, settings):
+    model = DiffRec(tiny.n_items, settings("--mean_type", "eps"))
+    with pytest.raises(InputError, match="mean_type x0"):
+        model.factors()
+
+
+def readme_block(word: str) -> str:
+    """The README's Python example that holds ``word``."""
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
+    return next(block for block in blocks if word in block)
+
+
+def test_exported_vectors_in_an_index_as_the_readme_shows(
+    infer, checkpoint, tiny, tmp_path, monkeypatch
+):
+    pytest.importorskip("faiss")
+    done = infer(checkpoint("DiffRec"), "--export_vectors", tmp_path / "vectors")
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(readme_block("faiss").replace(" 100)", " 10)"), names)
+    whole = load_file(tmp_path / "vectors" / "vectors.safetensors")
+    assert np.array_equal(whole["users"].numpy(), names["users"])
+    exact = DiffRec.load(checkpoint("DiffRec")).recommend(tiny.train, k=10, exclude_seen=False)
+    found = [
+        len(set(a) & set(b)) / 10
+        for a, b in zip(names["top"].tolist(), exact[0].tolist(), strict=True)
+    ]
+    assert np.mean(found) > 0.95
+    np.testing.assert_allclose(names["scores"][:, 0], exact[1][:, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_readmes_recommendation_example(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.safetensors").symlink_to(checkpoint("DiffRec"))
+    names = {}
+    exec(readme_block("recommend(").replace("256", "25"), names)
+    assert names["items"].shape == names["scores"].shape == (2, 10)
+
+
+def test_an_empty_history_works_for_every_model(tiny, checkpoint):
+    for model in (DiffRec.load(checkpoint("DiffRec")), LDiffRec.load(checkpoint("L-DiffRec"))):
+        empty = Interactions.from_histories([[]], tiny.n_items)
+        assert model.recommend(empty, k=3)[1].isfinite().all()
