@@ -48,7 +48,9 @@ class Interactions:
 
     @classmethod
     def from_histories(cls, histories: list[list[int]], n_items: int) -> "Interactions":
-        """One row per history of item ids, in order of time; an empty history is an empty row."""
+        """One row per history of item ids, in order of time; an empty history is an empty row, and
+        of an item that is repeated only the latest counts."""
+        histories = [list(dict.fromkeys(reversed(history)))[::-1] for history in histories]
         lengths = [len(history) for history in histories]
         users = np.repeat(np.arange(len(histories)), lengths)
         items = np.array([item for history in histories for item in history], dtype=np.int64)
@@ -113,19 +115,29 @@ class Interactions:
 
 
 def join(first: Interactions, second: Interactions) -> Interactions:
-    """Each user's items of ``first``, then those of ``second``; a missing weight counts as 1."""
-    device = first.device
+    """Each user's items of ``first``, then those of ``second`` that are new; a missing weight
+    counts as 1."""
     rows = torch.cat([first.row_index(), second.row_index()])
-    order = torch.argsort(rows, stable=True)
+    items = torch.cat([first.items, second.items])
     values = None
     if first.values is not None or second.values is not None:
-        parts = [
-            torch.ones(len(part.items), device=device) if part.values is None else part.values
-            for part in (first, second)
-        ]
-        values = torch.cat(parts)[order]
-    items = torch.cat([first.items, second.items])[order]
-    return Interactions(first.offsets + second.offsets, items, values, first.n_items)
+        values = torch.cat(
+            [
+                torch.ones(len(part.items), device=first.device)
+                if part.values is None
+                else part.values
+                for part in (first, second)
+            ]
+        )
+    keys = rows * first.n_items + items
+    n = len(first.items)
+    fresh = ~torch.isin(keys[n:], keys[:n])
+    kept = torch.cat([torch.ones(n, dtype=torch.bool, device=fresh.device), fresh]).nonzero()[:, 0]
+    order = kept[torch.argsort(rows[kept], stable=True)]
+    offsets = torch.zeros(len(first) + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(rows[kept], minlength=len(first)).cpu(), dim=0, out=offsets[1:])
+    values = None if values is None else values[order]
+    return Interactions(offsets, items[order], values, first.n_items)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +178,17 @@ class Dataset:
         return {**sizes, "sha256": digest.hexdigest()[:16]}
 
 
+def holds_dataset(folder: Path) -> bool:
+    """Whether a folder is a data set's own: it has at least one of the three lists."""
+    return any((folder / f"{split}_list.npy").is_file() for split in SPLITS)
+
+
+def default_dataset(data_path: Path | None) -> str:
+    """The data set that is meant where none is named."""
+    own = data_path is not None and holds_dataset(data_path.expanduser())
+    return data_path.expanduser().resolve().name if own else "ml-1m_clean"
+
+
 def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str, Path]:
     """Name and folder of a data set.
 
@@ -174,9 +197,11 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     """
     default = os.environ.get("DIFFREC_DATASETS") or REPOSITORY / "datasets"
     root = Path(data_path or default).expanduser()
-    if data_path is not None and (root / "train_list.npy").is_file():
-        return dataset or root.resolve().name, root
-    dataset = dataset or "ml-1m_clean"
+    dataset = dataset or default_dataset(None if data_path is None else root)
+    if data_path is not None and holds_dataset(root):
+        if dataset != root.resolve().name:
+            print(f"note: the data in {root} are taken as {dataset}.")
+        return dataset, root
     folder = root / dataset
     if folder.is_dir():
         return dataset, folder

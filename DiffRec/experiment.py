@@ -1,6 +1,7 @@
 """One run from arguments to report, shared by every main: device, seed, training, result."""
 
 import argparse
+import hashlib
 import os
 import shlex
 import sys
@@ -17,17 +18,29 @@ from DiffRec.options import settings_of
 from DiffRec.recommender import Recommender
 from DiffRec.training import Log, Training
 
+# Settings in which a run may differ from the one whose state it goes on with.
+FREE = ("epochs", "patience")
+
 
 def command(main: Callable[[], object]) -> None:
     """Run a main; a user's mistake becomes one sentence on stderr and exit code 2."""
     try:
         main()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sentence = str(error)
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        sentence = "there is not enough memory for a model and batches of this size."
     except KeyboardInterrupt:
-        print("stopped; run the same command with --resume to go on.", file=sys.stderr)
+        print("stopped.", file=sys.stderr)
         sys.exit(130)
+    else:
+        return
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
 
 
 def command_line() -> str:
@@ -68,16 +81,20 @@ def prepare(args: argparse.Namespace) -> tuple[Dataset, torch.device]:
 def run_name(dataset: Dataset, args: argparse.Namespace, parts: dict[str, str]) -> str:
     """The run's file name, in the manner of the released checkpoints.
 
-    parts: what stands before a setting's value → the setting.
+    parts: what stands before a setting's value → the setting. Further settings that the user
+    changed are told apart by a short hash, so that no run overwrites another's files.
     """
     values = vars(args)
     words = []
     for prefix, name in parts.items():
         text = str(values[name]).replace(" ", "")
         words.append(f"{prefix}{text}")
-    if args.random_noise:
-        words.append(f"noise{args.random_noise}")
-    return "_".join([dataset.name, *words, args.log_name, f"seed{args.seed}"])
+    words += [args.log_name, f"seed{args.seed}"]
+    named = {*parts.values(), *FREE}
+    unnamed = sorted((k, str(v)) for k, v in args.changed.items() if k not in named)
+    if unnamed:
+        words.append(hashlib.sha256(repr(unnamed).encode()).hexdigest()[:6])
+    return "_".join([dataset.name, *words])
 
 
 def train(
@@ -102,12 +119,12 @@ def train(
     about = {
         "variant": model.variant, "dataset": dataset.name, "settings": settings, "seed": args.seed,
     }  # fmt: skip
-    free = ("epochs", "patience")  # a longer run may continue a shorter one
-    fixed = {key: value for key, value in settings.items() if key not in free}
+    fixed = {key: value for key, value in settings.items() if key not in FREE}
     identity = {"variant": model.variant, "dataset": dataset.name, "seed": args.seed, **fixed}
     training = Training(model, dataset, settings, checkpoint, about, identity)
 
     log = Log(checkpoint.with_suffix(".log"))
+    about_machine = report.machine(device)  # the commit is that of the start
     try:
         describe(log, model, dataset, device, args)
         if args.resume:
@@ -135,7 +152,7 @@ def train(
             "evaluations": progress.evaluations,
             "peak_memory_mb": report.peak_memory_mb(device),
             "data": training.fingerprint,
-            "machine": report.machine(device),
+            "machine": about_machine,
             "command": command_line(),
         }
         log("")
@@ -147,11 +164,11 @@ def train(
             f"{progress.evaluation_seconds:.1f} s; peak memory {record['peak_memory_mb']:.0f} MB"
             f"\ncheckpoint: {checkpoint}"
         )
-    finally:
-        log.close()
+    except KeyboardInterrupt:
+        log("stopped; the same command with --resume goes on from the last evaluation.")
+        raise
     if args.result_json:
         report.write_json(args.result_json, record)
-    training.state_path.unlink(missing_ok=True)
     return record
 
 

@@ -8,6 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 
+from DiffRec.data_utils import default_dataset
 from DiffRec.errors import InputError
 from DiffRec.evaluate_utils import METRIC_USERS, METRICS, RECALL_DENOMINATORS
 from DiffRec.models.gaussian_diffusion import (
@@ -22,7 +23,7 @@ from DiffRec.recommender import OPTIMIZERS
 # Where a run happens and what it writes; everything else decides its numbers and is kept with them.
 NOT_SETTINGS = {
     *("data_path", "cuda", "gpu", "save_path", "log_name", "round"),
-    *("result_json", "resume", "preset", "dataset", "seed", "checkpoint"),
+    *("changed", "result_json", "resume", "preset", "dataset", "seed", "checkpoint"),
     *("emb_path", "latent", "autoencoder", "recommend", "k", "users", "exclude_seen"),
     *("history", "raw_ids", "export_vectors", "convert"),
 }
@@ -106,7 +107,7 @@ def base_parser(description: str, folder: Path) -> Parser:
 
     run = parser.add_argument_group("run")
     run.add_argument("--preset", default="auto", help="auto: the data set's; none; or its name")
-    run.add_argument("--seed", type=COUNT, default=1, help="of everything random")
+    run.add_argument("--seed", type=COUNT, default=1, help="of everything random, below 2**32")
     run.add_argument(
         "--save_path", type=Path, default=folder / "saved_models", help="folder of checkpoints"
     )
@@ -244,9 +245,7 @@ def parse(parser: Parser, argv: list[str] | None, presets: Path) -> argparse.Nam
     known = read_presets(presets)
     name = first.preset
     if name == "auto":
-        dataset = first.dataset or (first.data_path.resolve().name if first.data_path else None)
-        if first.dataset is None and dataset not in known:
-            dataset = "ml-1m_clean"
+        dataset = first.dataset or default_dataset(first.data_path)
         name = dataset if dataset in known else "none"
     if name != "none":
         if name not in known:
@@ -257,18 +256,28 @@ def parse(parser: Parser, argv: list[str] | None, presets: Path) -> argparse.Nam
         if unknown:
             raise InputError(f"preset {name} sets flags that do not exist: {sorted(unknown)}.")
         parser.set_defaults(**known[name])
+    # What a run's name does not show but tells it from others: flags away from preset and default.
+    plain = vars(parser.parse_args([]))
     args = parser.parse_args(argv)
     args.preset = name
     check(args)
+    args.changed = {k: v for k, v in settings_of(args).items() if v != plain[k]}
     return args
 
 
 def check(args: argparse.Namespace) -> None:
     """What no single flag can say is wrong."""
+    if args.seed >= 2**32:
+        raise InputError(f"seed must be below 2**32, got {args.seed}.")
+    if args.patience <= args.eval_every:
+        raise InputError(
+            f"patience {args.patience} must be more than eval_every {args.eval_every}, or training "
+            f"would end before the first evaluation."
+        )
     if not args.topN:
         raise InputError("topN must hold at least one cut-off.")
     offered = [f"{metric}@{k}" for metric in METRICS for k in args.topN]
-    if "select_by" in args and args.select_by not in offered:
+    if args.select_by not in offered:
         raise InputError(
             f"select_by must be one of the metrics at the cut-offs of --topN, such as "
             f"{offered[len(args.topN)]}, got {args.select_by}."

@@ -33,19 +33,18 @@ class Log:
     """Lines to the terminal, above the progress bar, and to a file."""
 
     def __init__(self, path: Path | None):
-        self.file = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = path.open("a", buffering=1)
+        self.path = path
 
     def __call__(self, line: str) -> None:
         tqdm.write(line)
-        if self.file:
-            self.file.write(line + "\n")
-
-    def close(self) -> None:
-        if self.file:
-            self.file.close()
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path} could not be written ({error.strerror}).") from error
 
 
 class Training:
@@ -54,8 +53,8 @@ class Training:
     Args:
         model, dataset: on one device.
         settings: the run's options (`DiffRec.options`).
-        checkpoint: where the best model goes; the resumable state lies beside it while the run
-            lasts, with the suffix ``.state``.
+        checkpoint: where the best model goes; the state from which a run is resumed, finished or
+            not, lies beside it with the suffix ``.state``.
         header: what the checkpoint says of itself besides metrics and data.
         identity: the settings two runs must share for one to continue the other.
     """
@@ -73,7 +72,7 @@ class Training:
         self.checkpoint, self.header = checkpoint, header
         self.state_path = checkpoint.with_name(checkpoint.name + ".state")
         self.fingerprint = dataset.fingerprint()
-        self.identity = {**identity, "data": self.fingerprint}
+        self.identity = {**identity, **model.identity(), "data": self.fingerprint}
         self.optimizers = model.optimizers()
         self.progress = Progress()
 
@@ -125,19 +124,20 @@ class Training:
             return False
         try:
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+            theirs, progress = state["identity"], Progress(**state["progress"])
         except Exception as error:  # a foreign or damaged file can raise almost anything
             raise InputError(
                 f"{self.state_path} is not a training state of this project ({error}): remove it "
                 f"to start anew."
             ) from error
-        theirs, ours = state["identity"], self.identity
+        ours = self.identity
         differing = sorted(k for k in {*theirs, *ours} if theirs.get(k) != ours.get(k))
         if differing:
             what = ", ".join(f"{k} {theirs.get(k)} there, {ours.get(k)} here" for k in differing)
             raise InputError(
                 f"{self.state_path} is the state of another run ({what}): remove it to start anew."
             )
-        self.progress = Progress(**state["progress"])
+        self.progress = progress
         checkpoints.fill(self.model, state["weights"], self.state_path)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -228,4 +228,5 @@ class Training:
                 bar.set_postfix({"loss": f"{loss:.4f}", settings["select_by"]: best}, refresh=False)
                 bar.total = last_epoch()
                 bar.update()
+        self.save_state()
         return progress

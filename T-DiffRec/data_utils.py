@@ -19,7 +19,7 @@ VALID_WEIGHTS = ("released", "redrawn")
 def check_weights(w_min: float, w_max: float, schedule: str) -> None:
     """InputError unless 0 ≤ w_min ≤ w_max ≤ 1 and the schedule is defined for them."""
     if not (0 <= w_min <= 1 and 0 < w_max <= 1):
-        raise InputError(f"w_min and w_max must lie in (0, 1], got {w_min} and {w_max}.")
+        raise InputError(f"w_min must lie in [0, 1] and w_max in (0, 1], got {w_min} and {w_max}.")
     if w_min > w_max:
         raise InputError(f"w_min must not exceed w_max, got {w_min} and {w_max}.")
     if schedule == "exponential" and w_min == 0:
@@ -69,6 +69,8 @@ def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
     timestamps: a .npy array, (n,), of numbers, one for each row of train_list.npy; ties keep the
     list's order. Raises InputError for another shape or values that are not finite.
     """
+    if not timestamps.is_file():
+        raise InputError(f"there is no file of timestamps {timestamps}.")
     pairs = read_pairs(dataset.path / "train_list.npy")
     try:
         times = np.load(timestamps, allow_pickle=False)

@@ -29,7 +29,7 @@ def make_parser(description: str, folder: Path, latent: bool) -> diffrec.Parser:
         help="with --tst_w_val: validation items weigh 1, or the ramp is drawn over both",
     )  # fmt: skip
     group.add_argument(
-        "--timestamps",
+        "--timestamps", type=lambda text: str(Path(text).expanduser().resolve()),
         help="a .npy file with the time of each row of train_list, if not its order",
     )  # fmt: skip
     return parser

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from DiffRec import Dataset, DiffRec, Interactions
+from DiffRec.errors import InputError
 from L_DiffRec import LDiffRec
 from T_DiffRec.data_utils import TemporalDataset, order_by_time, time_weights, weigh
 
@@ -14,6 +15,8 @@ class TimeAware:
 
     def prepare_data(self, dataset: Dataset) -> TemporalDataset:
         if self.settings["timestamps"]:
+            if self.settings["random_noise"]:
+                raise InputError("random_noise has no times: it does not go with timestamps.")
             dataset = order_by_time(dataset, Path(self.settings["timestamps"]))
         return weigh(dataset, self.settings)
 

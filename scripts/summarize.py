@@ -26,6 +26,14 @@ def read_runs(folder: Path) -> dict[tuple[str, str], list[dict]]:
         runs[record["dataset"], record["variant"]].append(record)
     if not runs:
         raise InputError(f"there are no results in {folder}: make some with scripts/seeds.sh.")
+    for (dataset, variant), records in runs.items():
+        first = records[0]["settings"]
+        differing = {k for r in records for k in first if r["settings"].get(k) != first[k]}
+        if differing:
+            raise InputError(
+                f"the results of {variant} on {dataset} in {folder} differ in {sorted(differing)}: "
+                f"keep runs of different settings in different folders."
+            )
     return {key: sorted(runs[key], key=lambda r: r["seed"]) for key in sorted(runs)}
 
 
@@ -41,7 +49,7 @@ def table(runs: dict[tuple[str, str], list[dict]]) -> str:
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for (dataset, variant), records in runs.items():
-        paper = report.paper_figures(variant, dataset)
+        paper = report.paper_figures(variant, dataset, records[0]["settings"])
         if paper:
             cells = " | ".join(f"{paper[metric]:.4f}" for metric in METRICS)
             lines.append(f"| {dataset} | {variant}, paper | {cells} |")

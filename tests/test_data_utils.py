@@ -52,6 +52,14 @@ def test_join_appends_and_fills_in_ones():
     assert weighted.dense().tolist() == [[0, 1, 0.5, 0], [0.25, 0, 0, 1]]
 
 
+def test_joining_counts_what_both_have_once():
+    first = Interactions.from_pairs(np.array([(0, 2), (2, 0)]), 3, 4)
+    second = Interactions.from_pairs(np.array([(0, 1), (0, 2), (1, 0), (2, 0)]), 3, 4)
+    both = join(first.with_values(torch.tensor([0.5, 0.25])), second)
+    assert both.pairs().tolist() == [[0, 2], [0, 1], [1, 0], [2, 0]]
+    assert both.values.tolist() == [0.5, 1, 1, 0.25]
+
+
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_lists_load_in_any_order_of_users(save_lists, dtype):
     folder = save_lists([(1, 0), (0, 2), (1, 2), (0, 1), (2, 1)], [(0, 0)], [(2, 0)], dtype)
@@ -98,6 +106,10 @@ def test_wrong_shape_and_broken_files(save_lists):
     with pytest.raises(InputError, match="not a whole"):
         load_dataset(data_path=folder)
     (folder / "test_list.npy").unlink()
+    (folder / "train_list.npy").rename(folder / "aside.npy")
+    with pytest.raises(InputError, match=r"train_list.npy is missing"):
+        load_dataset(data_path=folder)
+    (folder / "aside.npy").rename(folder / "train_list.npy")
     with pytest.raises(InputError, match=r"test_list.npy is missing.*get_data.sh"):
         load_dataset(data_path=folder)
     with pytest.raises(InputError, match=r"no data set nowhere.*there: lists.*get_data.sh"):
@@ -155,5 +167,6 @@ def test_random_noise_of_a_wrong_proportion(tiny):
 def test_histories_become_rows():
     rows = Interactions.from_histories([[3, 1], [], [0]], 4)
     assert rows.dense().tolist() == [[0, 1, 0, 1], [0, 0, 0, 0], [1, 0, 0, 0]]
+    assert Interactions.from_histories([[3, 1, 3]], 4).items.tolist() == [1, 3]
     with pytest.raises(InputError, match="item 4"):
         Interactions.from_histories([[4]], 4)

@@ -69,8 +69,16 @@ def test_flag_beats_preset_beats_default():
     assert parse("--dataset", "ml-1m_noisy", "--preset", "none").steps == 100
     assert parse("--dataset", "mine", "--preset", "ml-1m_noisy").noise_scale == 0.5
     assert parse("--dataset", "mine").preset == "none"
-    assert parse("--data_path", "somewhere/ml-1m_noisy/").preset == "ml-1m_noisy"
     assert parse().preset == "ml-1m_clean"
+
+
+def test_the_preset_of_a_data_path_alone(tmp_path):
+    """A folder of lists is the data set of its name; any other is a parent of the default one."""
+    for name, preset in (("ml-1m_noisy", "ml-1m_noisy"), ("mine", "none")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "train_list.npy").touch()
+        assert parse("--data_path", str(tmp_path / name)).preset == preset
+    assert parse("--data_path", str(tmp_path)).preset == "ml-1m_clean"
 
 
 def test_defaults_are_the_releases():
@@ -105,6 +113,8 @@ def test_all_six_data_sets_have_presets_that_build_a_diffusion():
         (["--unheard_of", "1"], "unheard_of"),
         (["--topN", "[]"], "topN"),
         (["--topN", "[5]"], "select_by"),
+        (["--patience", "5"], "patience 5 must be more than eval_every 5"),
+        (["--seed", str(2**32)], "seed must be below"),
     ],
 )
 def test_wrong_flags(argv, words):

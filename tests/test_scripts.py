@@ -1,7 +1,9 @@
 """The scripts a user runs, and that what runs is this checkout."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 
@@ -56,13 +58,18 @@ def test_run_sh_takes_the_releases_arguments(run, tiny_folder, tmp_path):
 
 def test_quickstart_offline(run, tmp_path):
     """No data and no network: it says so, trains on synthetic data, and recommends."""
+    elsewhere = (
+        "import pathlib, sys; sys.path.insert(0, 'scripts'); import prepare_data, quickstart; "
+        f"quickstart.DATASETS = prepare_data.DATASETS = pathlib.Path({str(tmp_path)!r}); "
+        "quickstart.SAVED = quickstart.DATASETS / 'saved'; quickstart.main()"
+    )
     done = run(
-        "scripts/quickstart.py", "--epochs", "5", "--steps", "2",
+        "-c", elsewhere, "--epochs", "5", "--steps", "2",
         env={"DIFFREC_DATASETS": str(tmp_path), "https_proxy": "http://127.0.0.1:9"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    if not (REPOSITORY / "datasets" / "ml-1m_clean").exists():
-        assert "SYNTHETIC" in done.stdout
+    assert "SYNTHETIC" in done.stdout
+    assert (tmp_path / "synthetic" / "train_list.npy").is_file()
     assert done.stdout.count("interactions): ") == 3
 
 
@@ -90,6 +97,8 @@ def test_benchmark_prints_ratios(run, tiny_folder):
         ["--random_noise", "7"],
         ["--dropout", "2"],
         ["--gpu"],
+        ["--patience", "1"],
+        ["--seed", "12345678901234567890123"],
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(run, tiny_folder, tmp_path, flags):
@@ -99,6 +108,19 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(run, tiny_folder, tmp_p
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
+def test_compile_changes_speed_alone(run, tiny_folder, tmp_path):
+    flags = ["--data_path", tiny_folder, "--preset", "none", "--dims", "[8]", "--epochs", "2"]
+    results = []
+    for compiled in (0, 1):
+        result = tmp_path / f"{compiled}.json"
+        where = ["--save_path", tmp_path, "--result_json", result]
+        done = run("DiffRec/main.py", *flags, *where, "--compile", compiled)
+        assert done.returncode == 0, done.stderr
+        results.append(json.loads(result.read_text())["test"])
+    assert results[0] == pytest.approx(results[1], abs=0.01)
 
 
 def test_options_that_trade_or_vary_run(run, tiny_folder, tmp_path):
@@ -113,4 +135,8 @@ def test_options_that_trade_or_vary_run(run, tiny_folder, tmp_path):
         "--optimizer Adagrad --tst_w_val --recall_denominator min_k --metric_users with_items",
     ):
         done = run("DiffRec/main.py", *base, *flags.split())
+        assert done.returncode == 0, done.stderr
+    latent = ["--data_path", tiny_folder, "--save_path", tmp_path, "--n_cate", "1", "--epochs", "2"]
+    for flags in ("--precision bf16 --optimizer1 Adagrad --optimizer2 SGD", "--out_dims [30]"):
+        done = run("L-DiffRec/main.py", *latent, *flags.split())
         assert done.returncode == 0, done.stderr

@@ -77,7 +77,6 @@ def test_the_checkpoint_is_the_best_model(train, tiny, tmp_path):
     assert header["best_epoch"] == record["best_epoch"]
     model = DiffRec.load(checkpoint)
     assert evaluate(model.scorer(), tiny)["test"] == pytest.approx(record["test"])
-    assert not list((tmp_path / "a").glob("*.state"))  # a finished run leaves none
     assert (tmp_path / "a" / record["checkpoint"]).with_suffix(".log").read_text().count("epoch")
 
 
@@ -162,24 +161,24 @@ def test_a_killed_run_ends_with_the_result_of_an_unbroken_one(train, tiny_folder
 
 def test_a_shorter_run_can_be_made_longer(train, tmp_path, tiny_folder, run):
     _, whole = train("whole", "--epochs", "20")
-    # an interrupted run of 10 epochs: keep its state by stopping the report from being written
-    (tmp_path / "short.json").mkdir()
-    done, _ = train("short", "--epochs", "10")
-    assert done.returncode == 2
-    assert "could not be written" in done.stderr
-    (tmp_path / "short.json").rmdir()
-    _, resumed = train("short", "--epochs", "20", "--resume")
+    train("short", "--epochs", "10")
+    done, resumed = train("short", "--epochs", "20", "--resume")
+    assert "resumed after epoch 10" in done.stdout
     assert result_of(resumed) == result_of(whole)
+    done, again = train("short", "--epochs", "20", "--resume")  # a finished run is not trained anew
+    assert done.stdout.count("loss ") == 0
+    assert result_of(again) == result_of(whole)
 
 
 def test_a_state_of_another_configuration_is_refused(train, tmp_path):
-    (tmp_path / "a.json").mkdir()
+    train("a", "--epochs", "5", "--dropout", "0.25")
     train("a", "--epochs", "5")
-    state = next((tmp_path / "a").glob("*.state"))
-    before = state.read_bytes()
-    done, _ = train("a", "--epochs", "5", "--resume", "--dropout", "0.25")
+    other, state = sorted((tmp_path / "a").glob("*.state"), key=lambda path: -len(path.name))
+    before = other.read_bytes()
+    state.write_bytes(before)
+    done, _ = train("a", "--epochs", "5", "--resume")
     assert done.returncode == 2
-    assert "dropout 0.5 there, 0.25 here" in done.stderr
+    assert "dropout 0.25 there, 0.5 here" in done.stderr
     assert state.read_bytes() == before
     state.write_bytes(before[: len(before) // 2])
     done, _ = train("a", "--epochs", "5", "--resume")
@@ -218,21 +217,23 @@ def test_a_checkpoint_older_than_the_state_is_written_again(tiny, settings, tmp_
 # Whole files
 
 
-def test_a_full_disk_leaves_the_previous_checkpoint(run, train, tiny_folder, tmp_path):
+@pytest.mark.parametrize("limited_to", [10, 4000])
+def test_a_full_disk_leaves_the_previous_checkpoint(train, tmp_path, limited_to):
     """A limit on the size of files stands in for the full disk: writes fail half-way."""
     _, path = train("a", "--epochs", "5")
     checkpoint = tmp_path / "a" / json.loads(path.read_text())["checkpoint"]
     before = checkpoint.read_bytes()
 
     def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limited_to, limited_to))
 
     done, _ = train("a", "--epochs", "5", preexec_fn=limit)
     assert done.returncode == 2
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert checkpoint.read_bytes() == before
-    assert sorted(p.suffix for p in (tmp_path / "a").iterdir()) == [".log", ".safetensors"]
+    suffixes = sorted(path.suffix for path in (tmp_path / "a").iterdir())
+    assert suffixes == [".log", ".safetensors", ".state"]
 
 
 def test_written_whole_or_not_at_all(tmp_path):
@@ -249,6 +250,19 @@ def test_written_whole_or_not_at_all(tmp_path):
         fail()
     assert target.read_text() == "one"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_a_save_path_that_is_a_file(train, tmp_path):
+    (tmp_path / "a").write_text("a file")
+    done, _ = train("a", "--epochs", "5")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "could not be written" in done.stderr
+
+
+def test_runs_of_other_settings_keep_their_own_files(train, tmp_path):
+    for flags in ([], ["--dropout", "0.1"], ["--noise_schedule", "cosine"], ["--seed", "2"]):
+        train("a", "--epochs", "5", *flags)
+    assert len(list((tmp_path / "a").glob("*.safetensors"))) == 4
 
 
 # Checkpoints
