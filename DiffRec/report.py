@@ -51,14 +51,14 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def code_version() -> str | None:
-    """The commit of this checkout, with "+" if files differ from it; None outside of git."""
+    """The commit of this checkout, with "+" if its code differs; None outside of git."""
     git = ["git", "-C", str(REPOSITORY)]
     try:
         commit = subprocess.run(
             [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
         ).stdout.strip()
         changed = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
