@@ -68,10 +68,16 @@ def require_items(path: str | Path, header: dict, dataset: Dataset) -> None:
         )
 
 
-def fill(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:
-    """Put ``weights`` into ``model``; InputError if they do not fit it."""
+def fill(
+    model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path, assign: bool = False
+) -> None:
+    """Put ``weights`` into ``model``; InputError if they do not fit it.
+
+    With ``assign`` the model takes the tensors themselves, which saves a copy of them; a model that
+    an optimiser holds already must have them copied.
+    """
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(weights, assign=assign)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise InputError(f"the weights in {path} do not fit the model: {first}") from error

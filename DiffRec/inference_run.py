@@ -177,7 +177,7 @@ def infer(variants: list[Variant], argv: list[str] | None) -> dict | None:
     args, restored = parse(variants, argv)
     header = {**restored.header, "settings": options.settings_of(args)}
     model = restored.variant.model.from_checkpoint(header, restored.weights)
-    checkpoints.fill(model, restored.weights, restored.path)
+    checkpoints.fill(model, restored.weights, restored.path, assign=True)
     if args.history is not None:
         recommend_for_history(model.eval(), args)
         return None

@@ -60,7 +60,7 @@ class Recommender(nn.Module):
         header, weights = checkpoints.load(path)
         checkpoints.require_variant(path, header, cls.variant)
         model = cls.from_checkpoint(header, weights)
-        checkpoints.fill(model, weights, path)
+        checkpoints.fill(model, weights, path, assign=True)
         return model.to(device).eval()
 
     def prepare_data(self, dataset: Dataset) -> Dataset:

@@ -292,8 +292,12 @@ import sys, pathlib
 import torch
 from DiffRec import released, report
 before = report.peak_memory_mb(torch.device("cpu"))
+from DiffRec import checkpoints
+from DiffRec.models.DNN import DNN
 part = released.read_network(pathlib.Path(sys.argv[1]), latent=False)
-copies = {name: tensor.clone() for name, tensor in part.weights.items()}
+model = torch.nn.ModuleDict({"dnn": DNN(part.n_items, part.settings["dims"])})
+checkpoints.fill(model, part.weights, sys.argv[1], assign=True)
+assert sum(tensor.sum() for tensor in model.state_dict().values()).isfinite()  # reads it all
 print(report.peak_memory_mb(torch.device("cpu")) - before)
 """
 
@@ -304,7 +308,7 @@ def test_reading_needs_at_most_twice_the_file(release, tmp_path, run):
     (tmp_path / "read.py").write_text(MEMORY)
     done = run(tmp_path / "read.py", path)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 2 * path.stat().st_size / 2**20 + 20
+    assert float(done.stdout) < 2 * path.stat().st_size / 2**20
 
 
 # The real ones
