@@ -1,10 +1,12 @@
 """Checkpoints: one safetensors file with the weights and a JSON header that says what they are.
 
-The header holds ``format``, ``variant``, ``dataset``, ``settings``, ``seed``, ``best_epoch``,
-``valid``, ``test`` and ``data`` (`Dataset.fingerprint`). Nothing in the file can execute.
+The header holds ``format``, ``version`` (of the project that wrote it), ``variant``, ``dataset``,
+``settings``, ``seed``, ``best_epoch``, ``valid``, ``test`` and ``data`` (`Dataset.fingerprint`).
+Nothing in the file can execute.
 """
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -26,7 +28,7 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def save(path: str | Path, model: nn.Module, header: dict) -> None:
     """Write ``path`` whole or not at all; on failure the previous file is still there."""
-    text = json.dumps({"format": FORMAT, **header})
+    text = json.dumps({"format": FORMAT, "version": version("diffrec"), **header})
     weights = {name: tensor.contiguous() for name, tensor in weights_of(model).items()}
     with written_whole(path) as temporary:
         save_file(weights, temporary, metadata={"diffrec": text})

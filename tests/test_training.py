@@ -75,6 +75,8 @@ def test_the_checkpoint_is_the_best_model(train, tiny, tmp_path):
     checkpoint = tmp_path / "a" / record["checkpoint"]
     header, _ = checkpoints.load(checkpoint)
     assert header["best_epoch"] == record["best_epoch"]
+    assert (header["format"], header["version"]) == (1, "0.1.0")
+    assert header["data"] == tiny.fingerprint()
     model = DiffRec.load(checkpoint)
     assert evaluate(model.scorer(), tiny)["test"] == pytest.approx(record["test"])
     assert (tmp_path / "a" / record["checkpoint"]).with_suffix(".log").read_text().count("epoch")
