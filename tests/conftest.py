@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from DiffRec import load_dataset, options
-from DiffRec.preparation import protocol, synthetic
+from DiffRec.preparation import protocol, readers, synthetic, writer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PRESETS = REPOSITORY / "DiffRec" / "presets" / "DiffRec.toml"
@@ -26,7 +26,7 @@ def tiny_folder(tmp_path_factory) -> Path:
     """A data set of 120 users and at most 80 items in the release's layout."""
     folder = tmp_path_factory.mktemp("data") / "tiny"
     ratings = synthetic.make_ratings(n_users=120, n_items=80, mean_ratings=35, seed=3)
-    protocol.write(folder, *protocol.prepare(ratings, core=3))
+    writer.write(folder, protocol.prepare(readers.from_table(ratings), core=3))
     return folder
 
 

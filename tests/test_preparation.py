@@ -1,6 +1,11 @@
-"""From raw ratings to splits: the protocol by hand, on real ratings, and the synthetic data."""
+"""From raw ratings to splits: readers, protocol by hand, real ratings, noise, and the folder."""
 
+import dataclasses
+import gzip
 import hashlib
+import io
+import json
+import tarfile
 import zipfile
 
 import numpy as np
@@ -9,11 +14,177 @@ import pytest
 
 from DiffRec import load_dataset
 from DiffRec.errors import InputError
-from DiffRec.preparation import download, protocol, readers, synthetic
+from DiffRec.preparation import download, protocol, readers, synthetic, writer
 
 
 def ratings(rows):
-    return pd.DataFrame(rows, columns=readers.COLUMNS)
+    return readers.from_table(pd.DataFrame(rows, columns=readers.COLUMNS))
+
+
+def pairs_of(found):
+    """(raw user, raw item) of each row."""
+    return list(zip(found.raw_users[found.users], found.raw_items[found.items], strict=True))
+
+
+# Readers
+
+ROWS = [("u1", "i9", 5.0, 978300760), ("u2", "i3", 2.0, 978302109)]
+NUMBERS = "1::9::5::978300760\n2::3::2::978302109\n"
+JSON = [
+    {"user_id": u, "business_id": i, "stars": r, "date": "2001-01-01 00:00:00", "text": "a\nb"}
+    for u, i, r, _ in ROWS
+]
+
+
+def zipped(name, content):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("somewhere/other.txt", "not this")
+        archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(name, content):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        for member, text in (("../../escape.txt", b"x"), (name, content)):
+            info = tarfile.TarInfo(member)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+    return buffer.getvalue()
+
+
+def table(separator, header=""):
+    lines = [separator.join(map(str, row)) for row in ROWS]
+    return (header + "\n".join(lines) + "\n").encode()
+
+
+def json_lines(renamed):
+    return "\n".join(
+        json.dumps({**dict(zip(renamed, row, strict=True)), "reviewText": "x"}) for row in ROWS
+    ).encode()
+
+
+AMAZON = json_lines(("reviewerID", "asin", "overall", "unixReviewTime"))
+RECBOLE = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "format"),
+    [
+        ("ratings.dat", NUMBERS.encode(), "movielens-1m"),
+        ("ml-1m.zip", zipped("ml-1m/ratings.dat", NUMBERS), "movielens-1m"),
+        ("u.data", NUMBERS.replace("::", "\t").encode(), "movielens-100k"),
+        ("Books.csv", table(","), "amazon-csv"),
+        ("Books.csv.gz", gzip.compress(table(",")), "amazon-csv"),
+        ("Books.json", AMAZON, "amazon-json"),
+        ("Books.json.gz", gzip.compress(AMAZON), "amazon-json"),
+        ("x.inter", table("\t", RECBOLE), "recbole"),
+        ("x.csv", table(",", "user,item,rating,timestamp\n"), "csv"),
+        ("x.tsv", table("\t", "user\titem\trating\ttimestamp\n"), "tsv"),
+    ],
+)
+def test_every_format_gives_the_same_ratings(tmp_path, name, content, format):
+    (tmp_path / name).write_bytes(content)
+    found = readers.read(tmp_path / name, format)
+    digits = format.startswith("movielens")
+    expected = [(1, 9), (2, 3)] if digits else [("u1", "i9"), ("u2", "i3")]
+    assert pairs_of(found) == expected
+    assert found.ratings.tolist() == [5, 2]
+    assert found.times.tolist() == [978300760, 978302109]
+
+
+@pytest.mark.parametrize("name", ["yelp_academic_dataset_review.json", "yelp.tar", "r.json.gz"])
+def test_yelp_in_place_and_its_dates(tmp_path, name):
+    content = "\n".join(map(json.dumps, JSON)).encode()
+    packed = {
+        "yelp.tar": tarred("y/yelp_review.json", content),
+        "r.json.gz": gzip.compress(content),
+    }
+    (tmp_path / name).write_bytes(packed.get(name, content))
+    found = readers.read(tmp_path / name, "yelp")
+    assert pairs_of(found) == [("u1", "i9"), ("u2", "i3")]
+    assert found.times.tolist() == [978307200] * 2
+    assert not (tmp_path.parent.parent / "escape.txt").exists()  # nothing is unpacked
+
+
+def test_parquet_and_named_columns(tmp_path):
+    frame = pd.DataFrame(ROWS, columns=["who", "what", "stars", "when"]).assign(more=1)
+    frame.to_parquet(tmp_path / "x.parquet")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    names = ["who", "what", "stars", "when"]
+    for name, format in (("x.parquet", "parquet"), ("x.csv", "csv")):
+        assert pairs_of(readers.read(tmp_path / name, format, names)) == [
+            ("u1", "i9"),
+            ("u2", "i3"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("content", "format", "words"),
+    [
+        (b"1::2::five::3\n", "movielens-1m", "line 1 has no valid rating"),
+        (b"1::2::5::3\n1::3::5::\n", "movielens-1m", "line 2 has no valid timestamp"),
+        (
+            table(",", "user,item,rating,timestamp\n") + b",i,3,4\n",
+            "csv",
+            "line 4 has no valid user",
+        ),
+        (b"1,2,5,3\n", "movielens-1m", "no column 1, 2, 3"),
+        (
+            table(",", "a,b,c,d\n"),
+            "csv",
+            "no column user, item, rating, timestamp; it has a, b, c, d",
+        ),
+        (b"1,2\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
+        (b"no json\n", "amazon-json", "does not hold a JSON object a line"),
+        (b"", "movielens-1m", "holds no ratings"),
+        (b"PAR1", "parquet", "not a whole Parquet file"),
+    ],
+)
+def test_bad_files_are_refused_in_one_sentence(tmp_path, content, format, words):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InputError, match=words) as error:
+        readers.read(tmp_path / "file", format)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_archives(tmp_path):
+    whole = {
+        "a.zip": zipped("ratings.dat", NUMBERS * 100), "a.gz": gzip.compress(NUMBERS.encode() * 99),
+        "a.tar.gz": tarred("ratings.dat", NUMBERS.encode() * 100),
+    }  # fmt: skip
+    for name, content in whole.items():
+        path = tmp_path / name
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(InputError, match="damaged or truncated"):
+            readers.read(path, "movielens-1m")
+    (tmp_path / "b.zip").write_bytes(zipped("other.dat", NUMBERS))
+    with pytest.raises(InputError, match=r"holds no file named ratings\.dat"):
+        readers.read(tmp_path / "b.zip", "movielens-1m")
+    with pytest.raises(InputError, match="there is no file"):
+        readers.read(tmp_path / "none", "movielens-1m")
+    with pytest.raises(InputError, match="format must be one of"):
+        readers.read(tmp_path / "b.zip", "xml")
+
+
+def test_chunks_are_numbered_as_one_file(tmp_path, monkeypatch):
+    random = np.random.default_rng(1)
+    rows = pd.DataFrame(random.integers(1, 50, size=(500, 4)))
+    tables = [rows[:137], rows[137:300], rows[300:]]
+    named = [t.set_axis(list(readers.COLUMNS), axis=1) for t in tables]
+    found = readers.collect(iter(named))
+    assert pairs_of(found) == list(map(tuple, rows[[0, 1]].to_numpy().tolist()))
+
+
+# Protocol
+
+
+def test_of_a_repeated_pair_the_latest_rating_counts():
+    rows = [(1, 7, 5, 30), (1, 8, 4, 10), (1, 7, 2, 40), (1, 8, 3, 5), (1, 8, 5, 10)]
+    found = protocol.latest_of_repeated(ratings(rows))
+    assert pairs_of(found) == [(1, 7), (1, 8)]
+    assert found.ratings.tolist() == [2, 5]
 
 
 def test_k_core_repeats_until_stable():
@@ -22,56 +193,120 @@ def test_k_core_repeats_until_stable():
         [(u, i, 5, 0) for u, i in [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 2), ("c", 3)]]
     )
     kept = protocol.k_core(table, 2)
-    assert sorted(zip(kept["user"], kept["item"], strict=True)) == [
-        ("a", 1), ("a", 2), ("b", 1), ("b", 2),
-    ]  # fmt: skip
+    assert pairs_of(kept) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     with pytest.raises(InputError, match="3-core"):
         protocol.k_core(table, 3)
 
 
-def test_split_sizes_by_hand():
-    """n = 10: 8 train, then 1 test, then 1 validation; n = 20: 15, 2, 3."""
-    for n, sizes in ((10, (8, 1, 1)), (20, (15, 2, 3)), (1, (1, 0, 0))):
-        table = ratings([(1, item, 5, item) for item in range(n)])
-        split = protocol.split_in_time(table)
-        assert tuple((split == s).sum() for s in (0, 2, 1)) == sizes
-        assert split.tolist() == [0] * sizes[0] + [2] * sizes[1] + [1] * sizes[2]
+@pytest.mark.parametrize(("n", "sizes"), [(10, (8, 1, 1)), (20, (15, 2, 3)), (1, (1, 0, 0))])
+def test_sizes_of_a_users_splits_by_hand(n, sizes):
+    """First int(0.7 n) + 1, then up to int(0.8 n) + 1, then the rest."""
+    for order in (("train", "test", "valid"), ("train", "valid", "test")):
+        split = protocol.split_per_user(np.zeros(n), (7, 1, 2), order)
+        expected = np.repeat([protocol.SPLITS.index(name) for name in order], sizes)
+        assert split.tolist() == expected.tolist()
 
 
 def test_order_threshold_and_numbering():
     """Time orders a user's rows, ties keep the file's order, low ratings go."""
-    rows = [
-        (7, 30, 5, 9),
-        (7, 10, 4, 1),
-        (7, 20, 5, 9),
-        (7, 40, 3, 2),
-        (3, 20, 5, 1),
-        (3, 30, 4, 2),
+    low = [(7, 40, 3, 2)]
+    rows = [(7, 30, 5, 9), (7, 10, 4, 1), (7, 20, 5, 9), *low, (3, 20, 5, 1), (3, 30, 4, 2)]
+    kept = protocol.in_order_of_time(ratings([r for r in rows if r not in low]))
+    split = protocol.number(kept, np.zeros(len(kept), dtype=int))
+    assert split.raw_users.tolist() == [3, 7]
+    assert split.pairs["train"].tolist() == [[0, 0], [0, 1], [1, 2], [1, 1], [1, 0]]
+    assert split.raw_items.tolist() == [20, 30, 10]
+    assert split.times["train"].tolist() == [1, 2, 1, 9, 9]
+
+
+@pytest.fixture(scope="module")
+def made_up():
+    """Ratings whose users rate all along the time of the data."""
+    found = readers.from_table(synthetic.make_ratings(200, 120, 40, seed=4))
+    times = np.random.default_rng(1).integers(10**6, size=len(found))
+    return dataclasses.replace(found, times=times)
+
+
+def test_the_global_protocol_does_not_know_the_future(made_up):
+    split = protocol.prepare(made_up, core=3, protocol="global")
+    assert split.times["train"].max() < split.times["valid"].min()
+    assert split.times["valid"].max() < split.times["test"].min()
+    assert set(split.pairs["test"][:, 1]) <= set(split.pairs["train"][:, 1])
+    assert set(split.pairs["test"][:, 0]) <= set(split.pairs["train"][:, 0])
+
+
+def test_a_ratio_of_ones_own(made_up):
+    split = protocol.prepare(made_up, core=3, protocol="paper", shares=(8, 1, 1))
+    clean = protocol.prepare(made_up, core=3, protocol="paper")
+    assert len(split.pairs["train"]) > len(clean.pairs["train"])
+    for wrong in ({"shares": (8, 1, 1)}, {"protocol": "paper", "shares": (1, 0, 1)}):
+        with pytest.raises(InputError, match="ratio"):
+            protocol.prepare(made_up, **wrong)
+    with pytest.raises(InputError, match="core"):
+        protocol.prepare(made_up, core=500)
+    with pytest.raises(InputError, match=r"too few interactions.*test"):
+        protocol.prepare(ratings([(1, i, 5, i) for i in range(3)]), core=1)
+
+
+@pytest.mark.parametrize("how", ["released", "paper", "global"])
+def test_natural_noise(made_up, how):
+    """Low ratings join train and validation, in order of time; test is the same."""
+    clean = protocol.prepare(made_up, core=3, protocol=how)
+    noisy = protocol.prepare(made_up, core=3, protocol=how, noise=0.2, seed=5)
+    raw = [
+        {
+            name: set(zip(s.raw_users[p[:, 0]], s.raw_items[p[:, 1]], strict=True))
+            for name, p in s.pairs.items()
+        }
+        for s in (clean, noisy)
     ]
-    lists, maps = protocol.prepare(ratings(rows), core=1)
-    assert maps["user"]["raw_user"].tolist() == [3, 7]
-    assert lists["train"].tolist() == [[0, 0], [0, 1], [1, 2], [1, 1], [1, 0]]
-    assert maps["item"]["raw_item"].tolist() == [20, 30, 10]
+    liked = set(pairs_of(made_up.select(made_up.ratings >= 4)))
+    for name in ("train", "valid"):
+        assert raw[0][name] <= raw[1][name]
+        assert raw[1][name] - raw[0][name]
+        assert not (raw[1][name] - raw[0][name]) & liked
+    if how != "global":  # there, noise may bring users and items to train that test then knows
+        assert raw[0]["test"] == raw[1]["test"]
+        added = sum(len(raw[1][n]) - len(raw[0][n]) for n in ("train", "valid"))
+        assert added == pytest.approx(0.2 * sum(map(len, clean.pairs.values())), rel=0.05)
+    for name, pairs in noisy.pairs.items():
+        same_user = pairs[1:, 0] == pairs[:-1, 0]
+        assert (np.diff(noisy.times[name])[same_user] >= 0).all()
+    again = protocol.prepare(made_up, core=3, protocol=how, noise=0.2, seed=5)
+    other = protocol.prepare(made_up, core=3, protocol=how, noise=0.2, seed=6)
+    assert np.array_equal(noisy.pairs["train"], again.pairs["train"])
+    assert not np.array_equal(noisy.pairs["train"], other.pairs["train"])
 
 
-def test_reading_movielens(tmp_path):
-    text = "1::1193::5::978300760\n1::661::3::978302109\n"
-    plain, archive = tmp_path / "ratings.dat", tmp_path / "ml-1m.zip"
-    plain.write_text(text)
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("ml-1m/ratings.dat", text)
-    for path in (plain, archive):
-        assert readers.read_movielens_1m(path).to_numpy().tolist() == [
-            [1, 1193, 5, 978300760], [1, 661, 3, 978302109],
-        ]  # fmt: skip
-    plain.write_text("1::1193::five::978300760\n")
-    with pytest.raises(InputError, match="user::item::rating::timestamp"):
-        readers.read_movielens_1m(plain)
-    archive.write_bytes(archive.read_bytes()[:50])
-    with pytest.raises(InputError, match="not a whole ml-1m archive"):
-        readers.read_movielens_1m(archive)
-    with pytest.raises(InputError, match="no file"):
-        readers.read_movielens_1m(tmp_path / "none")
+# Folder
+
+
+def test_the_folder_is_written_whole(made_up, tmp_path, monkeypatch):
+    split = protocol.prepare(made_up, core=3)
+    folder = tmp_path / "data" / "mine"
+    stats = writer.write(folder, split, {"note": 1})
+    assert json.loads((folder / "stats.json").read_text()) == stats
+    dataset = load_dataset(data_path=folder)
+    assert dataset.fingerprint() == stats["fingerprint"]
+    assert (stats["users"], stats["items"]) == (dataset.n_users, dataset.n_items)
+    assert len(np.load(folder / "train_times.npy")) == stats["train"]
+    users = pd.read_csv(folder / "user_map.csv")
+    assert users["user"].tolist() == list(range(stats["users"]))
+    before = (folder / "train_list.npy").read_bytes()
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    with pytest.raises(InputError, match="No space left"):
+        writer.write(folder, split)
+    assert (folder / "train_list.npy").read_bytes() == before
+    assert [path.name for path in folder.parent.iterdir()] == ["mine"]  # nothing half-written
+    monkeypatch.undo()
+    writer.write(folder, split)  # a data set may be replaced
+    (folder / "thesis.tex").touch()
+    with pytest.raises(InputError, match=r"more than a data set \(thesis\.tex\)"):
+        writer.write(folder, split)
 
 
 def test_download_keeps_only_what_has_the_checksum(tmp_path):
@@ -104,21 +339,47 @@ def test_prepare_script(run, tmp_path):
     assert done.returncode == 0, done.stderr
     dataset = load_dataset(data_path=tmp_path / "s")
     assert len(dataset.train.items) > 3 * len(dataset.valid.items) > 3 * len(dataset.test.items) > 0
-    done = run("scripts/prepare_data.py", "ml-1m", "--raw", tmp_path / "none")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    table = synthetic.make_ratings(100, 80, 40).rename(columns={"user": "who", "timestamp": "when"})
+    table.to_csv(tmp_path / "own.csv", index=False)
+    own = ["scripts/prepare_data.py", tmp_path / "own.csv", "--format", "csv"]
+    names = ["--columns", "who,item,rating,when", "--out", tmp_path / "own"]
+    more = ["--protocol", "paper", "--ratio", "8:1:1", "--core", "3", "--noise", ".1"]
+    done = run(*own, *names, *more)
+    assert done.returncode == 0, done.stderr
+    assert load_dataset(data_path=tmp_path / "own").n_users == 100
+    for wrong in (
+        ["scripts/prepare_data.py", "ml-1m", "--raw", tmp_path / "none"], own,
+        [*own, *names, "--ratio", "8-1"], ["scripts/prepare_data.py", "synthetic", "--raw", "x"],
+    ):  # fmt: skip
+        done = run(*wrong)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_real_movielens_becomes_the_released_split(raw_ratings, real_datasets):
-    lists, maps = protocol.prepare(readers.read_movielens_1m(raw_ratings / "ml-1m" / "ml-1m.zip"))
-    assert {name: len(pairs) for name, pairs in lists.items()} == {
+def test_real_movielens_1m_becomes_the_released_split(raw_ratings, real_datasets):
+    raw = readers.read(raw_ratings / "ml-1m" / "ml-1m.zip", "movielens-1m")
+    split = protocol.prepare(raw)
+    assert {name: len(pairs) for name, pairs in split.pairs.items()} == {
         "train": 403_277, "valid": 110_722, "test": 57_532,
     }  # fmt: skip
-    assert (len(maps["user"]), len(maps["item"])) == (5_949, 2_810)
+    stats = writer.statistics(split)
+    assert (stats["users"], stats["items"], stats["interactions"]) == (5_949, 2_810, 571_531)
     users = pd.read_csv(raw_ratings / "ml-1m" / "user_map_raw_to_diffrec_clean.csv")
-    assert users["raw_user"].tolist() == maps["user"]["raw_user"].tolist()
+    assert users["raw_user"].tolist() == split.raw_users.tolist()
     items = pd.read_csv(raw_ratings / "ml-1m" / "item_map_raw_to_diffrec_clean.csv")
     items = items.set_index("raw_item")["diffrec_item"]
     released = np.load(real_datasets / "ml-1m_clean" / "train_list.npy")
-    ours = items[maps["item"]["raw_item"]].to_numpy()[lists["train"][:, 1]]
-    common = set(zip(lists["train"][:, 0], ours, strict=True)) & set(map(tuple, released))
+    train = split.pairs["train"]
+    ours = items[split.raw_items].to_numpy()[train[:, 1]]
+    common = set(zip(train[:, 0], ours, strict=True)) & set(map(tuple, released))
     assert len(common) >= 0.995 * len(released)
+
+
+@pytest.mark.parametrize("how", ["released", "paper", "global"])
+@pytest.mark.parametrize("noise", [0.0, 0.1])
+def test_real_movielens_100k_goes_through_all_protocols(raw_ratings, tmp_path, how, noise):
+    raw = readers.read(raw_ratings / "ml-100k" / "u.data", "movielens-100k")
+    assert (len(raw), len(raw.raw_users), len(raw.raw_items)) == (100_000, 943, 1_682)
+    stats = writer.write(tmp_path / "ml-100k", protocol.prepare(raw, protocol=how, noise=noise))
+    dataset = load_dataset(data_path=tmp_path / "ml-100k")
+    assert dataset.n_users == stats["users"] > 500
+    assert min(len(dataset.train.items), len(dataset.valid.items), len(dataset.test.items)) > 500

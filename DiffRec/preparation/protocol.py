@@ -1,77 +1,203 @@
-"""The protocol of the released splits: rating threshold, k-core, split of each user in time.
+"""From ratings to train, validation and test: threshold, k-core, split in time, noise.
 
 Section 4.1.1 of the paper says 7:1:2 for train, validation and test; the released files, to which
-the paper's figures belong, are 7:2:1 with validation last. This module makes the latter.
+the paper's figures belong, are 7:2:1 with validation last. Both are protocols here.
 """
 
-from pathlib import Path
+import dataclasses
 
 import numpy as np
-import pandas as pd
 
 from DiffRec.errors import InputError
-from DiffRec.files import written_whole
+from DiffRec.preparation.readers import Ratings
+
+SPLITS = ("train", "valid", "test")
+PROTOCOLS = ("released", "paper", "global")
 
 
-def k_core(ratings: pd.DataFrame, core: int) -> pd.DataFrame:
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A data set before it is written.
+
+    Attributes:
+        pairs: for each split (n, 2) int64 (user, item), users ascending, in order of time.
+        times: for each split (n,) int64, the time of each row.
+        raw_users, raw_items: the raw id of each number.
+    """
+
+    pairs: dict[str, np.ndarray]
+    times: dict[str, np.ndarray]
+    raw_users: np.ndarray
+    raw_items: np.ndarray
+
+
+def latest_of_repeated(ratings: Ratings) -> Ratings:
+    """Of a pair of user and item that is rated more than once, the latest rating; of equal times
+    the one further down the file."""
+    order = np.lexsort((ratings.times, ratings.items, ratings.users))
+    users, items = ratings.users[order], ratings.items[order]
+    last = np.r_[(users[1:] != users[:-1]) | (items[1:] != items[:-1]), True]
+    return ratings.select(np.sort(order[last]))
+
+
+def k_core(ratings: Ratings, core: int) -> Ratings:
     """Drop users and items with fewer than ``core`` rows until none is left to drop."""
     while True:
-        user_count = ratings.groupby("user")["item"].transform("size")
-        item_count = ratings.groupby("item")["user"].transform("size")
-        keep = (user_count >= core) & (item_count >= core)
+        user_count = np.bincount(ratings.users, minlength=len(ratings.raw_users))
+        item_count = np.bincount(ratings.items, minlength=len(ratings.raw_items))
+        keep = (user_count[ratings.users] >= core) & (item_count[ratings.items] >= core)
         if keep.all():
             break
-        ratings = ratings[keep]
-    if ratings.empty:
+        ratings = ratings.select(keep)
+    if not len(ratings):
         raise InputError(f"no user and item is left by the {core}-core: choose a smaller one.")
     return ratings
 
 
-def split_in_time(ratings: pd.DataFrame) -> np.ndarray:
-    """Which split each row of ratings, sorted by user and time, is in: 0 train, 1 valid, 2 test.
+def in_order_of_time(ratings: Ratings) -> Ratings:
+    """Users by ascending raw id, each one's rows by time; ties keep the order of the file."""
+    rank = np.empty(len(ratings.raw_users), dtype=np.int64)
+    rank[np.argsort(ratings.raw_users, kind="stable")] = np.arange(len(rank))
+    return ratings.select(np.lexsort((ratings.times, rank[ratings.users])))
 
-    Of a user's n rows the first int(0.7 n) + 1 are train, those up to int(0.8 n) + 1 are test and
-    the last are validation.
+
+def split_per_user(
+    users: np.ndarray, shares: tuple[float, float, float], order: tuple[str, str, str]
+) -> np.ndarray:
+    """Which split each row is in, as an index into SPLITS, for rows in order of time within a user.
+
+    Of a user's n rows those before int(c n) + 1 belong to the first splits, c being the sum of
+    their shares: that is how the released files were cut. ``order`` says which split comes first.
     """
-    n = ratings.groupby("user")["item"].transform("size").to_numpy()
-    position = ratings.groupby("user").cumcount().to_numpy()
-    train, test = (0.7 * n).astype(int) + 1, (0.8 * n).astype(int) + 1
-    return np.where(position < train, 0, np.where(position < test, 2, 1))
+    starts = np.r_[0, np.flatnonzero(users[1:] != users[:-1]) + 1, len(users)]
+    n = np.repeat(np.diff(starts), np.diff(starts))
+    position = np.arange(len(users)) - np.repeat(starts[:-1], np.diff(starts))
+    total = sum(shares)
+    first, second = shares[0] / total, (shares[0] + shares[1]) / total
+    cuts = [(c * n).astype(np.int64) + 1 for c in (first, second)]
+    place = (position >= cuts[0]).astype(np.int64) + (position >= cuts[1])
+    return np.array([SPLITS.index(name) for name in order])[place]
+
+
+def split_globally(times: np.ndarray, shares: tuple[float, float, float]) -> np.ndarray:
+    """As `split_per_user`, with two cuts in time that all users share: nothing of the future is
+    known in training. Rows of one time stay together."""
+    total = sum(shares)
+    cuts = [shares[0] / total, (shares[0] + shares[1]) / total]
+    at = np.quantile(times, cuts, method="lower")
+    return (times > at[0]).astype(np.int64) + (times > at[1])
+
+
+def natural_noise(
+    ratings: Ratings, positives: Ratings, scale: float, seed: int, min_rating: float
+) -> Ratings:
+    """Rows with ratings below the threshold of the users of ``positives``, drawn at random:
+    ``scale`` times as many as there are positives, or all there are (Section 4.1.1)."""
+    known = np.zeros(len(ratings.raw_users), dtype=bool)
+    known[positives.users] = True
+    candidates = np.flatnonzero((ratings.ratings < min_rating) & known[ratings.users])
+    wanted = min(round(scale * len(positives)), len(candidates))
+    chosen = np.random.default_rng(seed).choice(candidates, wanted, replace=False)
+    return ratings.select(np.sort(chosen))
+
+
+def number(rows: Ratings, split: np.ndarray) -> Split:
+    """Number users in the order they stand in and items by first appearance in train; rows of
+    users or items that train does not have are left out, since nothing can be learnt of them."""
+    pairs, times = {}, {}
+    numbers = []
+    for codes, size in ((rows.users, len(rows.raw_users)), (rows.items, len(rows.raw_items))):
+        _, first = np.unique(codes[split == 0], return_index=True)
+        of_train = codes[split == 0][np.sort(first)]
+        table = np.full(size, -1, dtype=np.int64)
+        table[of_train] = np.arange(len(of_train))
+        numbers.append((table[codes], of_train))
+    (users, user_codes), (items, item_codes) = numbers
+    known = (users >= 0) & (items >= 0)
+    for index, name in enumerate(SPLITS):
+        mine = known & (split == index)
+        pairs[name] = np.stack([users[mine], items[mine]], axis=1)
+        times[name] = rows.times[mine]
+    return Split(pairs, times, rows.raw_users[user_codes], rows.raw_items[item_codes])
 
 
 def prepare(
-    ratings: pd.DataFrame, min_rating: float = 4, core: int = 10
-) -> tuple[dict[str, np.ndarray], dict[str, pd.DataFrame]]:
-    """The clean split of raw ratings.
+    ratings: Ratings,
+    min_rating: float = 4,
+    core: int = 10,
+    protocol: str = "released",
+    shares: tuple[float, float, float] | None = None,
+    noise: float = 0.0,
+    seed: int = 1,
+) -> Split:
+    """The splits of raw ratings.
 
-    ratings: columns user, item, rating, timestamp. A tie in time is broken by the order of the
-    rows. Returns the pairs of each split, (n, 2) int64 in order of time within a user, and the
-    maps of raw ids: users are numbered by ascending raw id, items by first appearance in train.
+    Args:
+        min_rating: ratings from here on are interactions.
+        core: every user and item keeps at least so many, iterated until stable.
+        protocol: "released" cuts each user's rows 7:2:1 in time into train, test and validation,
+            in this order; "paper" 7:1:2 into train, validation and test; "global" cuts all rows at
+            two times instead. ``shares`` for (train, validation, test) in place of 7:1:2 with the
+            latter two.
+        noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
+            to train and validation, cut in time as its user's interactions are; test is the same.
+        seed: of the noise.
+
+    Raises InputError where nothing is left, or a split is empty.
     """
-    ratings = k_core(ratings[ratings["rating"] >= min_rating], core)
-    ratings = ratings.sort_values(["user", "timestamp"], kind="stable")
-    split = split_in_time(ratings)
-    users, raw_users = pd.factorize(ratings["user"])  # sorted, hence ascending
-    _, raw_items = pd.factorize(ratings["item"].to_numpy()[split == 0])
-    items = pd.Index(raw_items).get_indexer(ratings["item"])
-    known = items >= 0  # an item without a train interaction cannot be learnt
-    pairs = np.stack([users, items], axis=1).astype(np.int64)
-    lists = {
-        name: pairs[known & (split == number)]
-        for number, name in enumerate(("train", "valid", "test"))
-    }
-    maps = {
-        name: pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
-        for name, raw in (("user", raw_users), ("item", raw_items))
-    }
-    return lists, maps
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol}.")
+    if shares is not None and (protocol == "released" or min(shares) <= 0):
+        raise InputError("a ratio needs three positive shares, and a protocol other than released.")
+    ratings = latest_of_repeated(ratings)
+    positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
+    if protocol == "released":
+        split = split_per_user(positives.users, (7, 1, 2), ("train", "test", "valid"))
+    elif protocol == "paper":
+        split = split_per_user(positives.users, shares or (7, 1, 2), SPLITS)
+    else:
+        split = split_globally(positives.times, shares or (7, 1, 2))
+    rows = positives
+    if noise:
+        rows, split = add_natural_noise(ratings, positives, split, noise, seed, min_rating)
+    found = number(rows, split)
+    empty = [name for name in SPLITS if not len(found.pairs[name])]
+    if empty:
+        raise InputError(
+            f"there are too few interactions for three splits: {' and '.join(empty)} would be "
+            f"empty."
+        )
+    return found
 
 
-def write(folder: Path, lists: dict[str, np.ndarray], maps: dict[str, pd.DataFrame]) -> None:
-    """Write the three lists and user_map.csv, item_map.csv into ``folder``."""
-    for name, table in maps.items():
-        with written_whole(folder / f"{name}_map.csv") as temporary:
-            table.to_csv(temporary, index=False)
-    for name in ("test", "valid", "train"):  # train last: with it the folder counts as a data set
-        with written_whole(folder / f"{name}_list.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, lists[name])
+def add_natural_noise(
+    ratings: Ratings,
+    positives: Ratings,
+    split: np.ndarray,
+    scale: float,
+    seed: int,
+    min_rating: float,
+) -> tuple[Ratings, np.ndarray]:
+    """The interactions and their splits with natural noise in train and validation.
+
+    A noisy row is train or validation as the share of its user's clean rows in them says, drawn
+    at random.
+    """
+    noisy = natural_noise(ratings, positives, scale, seed, min_rating)
+    counts = [np.bincount(positives.users[split == s], minlength=len(ratings.raw_users))
+              for s in (0, 1)]  # fmt: skip
+    share = counts[0] / np.maximum(counts[0] + counts[1], 1)
+    drawn = np.random.default_rng([seed, 1]).random(len(noisy))
+    noisy_split = np.where(drawn < share[noisy.users], 0, 1)
+    both = dataclasses.replace(
+        positives,
+        **{
+            field: np.concatenate([getattr(positives, field), getattr(noisy, field)])
+            for field in ("users", "items", "ratings", "times")
+        },
+    )
+    both_split = np.concatenate([split, noisy_split])
+    rank = np.empty(len(both.raw_users), dtype=np.int64)
+    rank[np.argsort(both.raw_users, kind="stable")] = np.arange(len(rank))
+    order = np.lexsort((both.times, rank[both.users]))
+    return both.select(order), both_split[order]

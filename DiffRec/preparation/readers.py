@@ -1,33 +1,289 @@
-"""Raw rating files as tables with the columns user, item, rating, timestamp, in file order."""
+"""Raw ratings in the formats they are published in, read in chunks and in place.
 
+Every reader yields tables with the columns user, item, rating, timestamp, in file order. Archives
+are never unpacked: one member is read by its name, so that what else lies in them does not matter.
+"""
+
+import contextlib
+import dataclasses
+import gzip
 import io
+import tarfile
 import zipfile
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.json
+import pyarrow.parquet
 
 from DiffRec.errors import InputError
 
-COLUMNS = ["user", "item", "rating", "timestamp"]
+COLUMNS = ("user", "item", "rating", "timestamp")
+CHUNK = 1_000_000
 
 
-def read_movielens_1m(path: str | Path) -> pd.DataFrame:
-    """``ratings.dat`` (user::item::rating::timestamp), plain or inside the official ml-1m.zip."""
-    path = Path(path)
+@dataclasses.dataclass(frozen=True)
+class Ratings:
+    """Ratings with users and items as numbers, 20 bytes a row.
+
+    Attributes:
+        users, items: (n,) int32 numbers into ``raw_users`` and ``raw_items``.
+        ratings: (n,) float32.
+        times: (n,) int64 seconds, or what the file has.
+        raw_users, raw_items: the ids in the file, by number, in order of first appearance.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    ratings: np.ndarray
+    times: np.ndarray
+    raw_users: np.ndarray
+    raw_items: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def select(self, rows: np.ndarray) -> "Ratings":
+        """The given rows, a mask or indices; the raw ids stay."""
+        return dataclasses.replace(
+            self, users=self.users[rows], items=self.items[rows], ratings=self.ratings[rows],
+            times=self.times[rows],
+        )  # fmt: skip
+
+
+class Numbering:
+    """Numbers raw ids in order of first appearance, a chunk at a time."""
+
+    def __init__(self):
+        self.numbers: dict = {}
+
+    def __call__(self, raw: pd.Series) -> np.ndarray:
+        codes, new = pd.factorize(raw)
+        known = self.numbers
+        of_new = [known.setdefault(value, len(known)) for value in new.tolist()]
+        return np.array(of_new, dtype=np.int32)[codes]
+
+    def raw(self) -> np.ndarray:
+        return np.array(list(self.numbers))
+
+
+def collect(tables: Iterator[pd.DataFrame]) -> Ratings:
+    """All tables of a reader as one `Ratings`; InputError if there is no row."""
+    users, items = Numbering(), Numbering()
+    parts = [
+        (
+            users(table["user"]),
+            items(table["item"]),
+            table["rating"].to_numpy(np.float32),
+            table["timestamp"].to_numpy(np.int64),
+        )
+        for table in tables
+        if len(table)
+    ]
+    if not parts:
+        raise InputError("the file holds no ratings.")
+    return Ratings(*map(np.concatenate, zip(*parts, strict=True)), users.raw(), items.raw())
+
+
+def from_table(table: pd.DataFrame) -> Ratings:
+    """`Ratings` of a table with the columns user, item, rating, timestamp."""
+    return collect(iter([table]))
+
+
+@contextlib.contextmanager
+def opened(path: Path, member: str) -> Iterator[BinaryIO]:
+    """The bytes of ``path``: of itself, unpacked if it is .gz, or of the one file inside a zip or
+    tar archive whose name ends in ``member``. InputError if it is missing or damaged."""
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
     try:
-        if path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive, archive.open("ml-1m/ratings.dat") as file:
-                text = file.read()
-        else:
-            text = path.read_bytes()
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} is not a whole ml-1m archive ({error}).") from error
-    table = io.BytesIO(text.replace(b"::", b"\t"))  # pandas is slow with separators of two letters
+        with contextlib.ExitStack() as stack:
+            name = path.name.lower()
+            if name.endswith(".zip"):
+                archive = stack.enter_context(zipfile.ZipFile(path))
+                inside = [n for n in archive.namelist() if n.endswith(member)]
+                file = stack.enter_context(archive.open(only(inside, member, path)))
+            elif name.endswith((".tar", ".tar.gz", ".tgz")):
+                archive = stack.enter_context(tarfile.open(path))
+                inside = {m.name: m for m in archive if m.isfile()}
+                fitting = [n for n in inside if n.endswith(member)]
+                file = archive.extractfile(inside[only(fitting, member, path)])
+            elif name.endswith(".gz"):
+                file = stack.enter_context(gzip.open(path))
+            else:
+                file = stack.enter_context(path.open("rb"))
+            yield file
+    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is damaged or truncated ({error}).") from error
+
+
+def only(names: list[str], member: str, path: Path) -> str:
+    if len(names) != 1:
+        found = f"{len(names)} files" if names else "no file"
+        raise InputError(f"{path} holds {found} named {member}, where there should be one.")
+    return names[0]
+
+
+def to_seconds(values: pd.Series) -> pd.Series:
+    """Times as numbers: as they are, or seconds since 1970 of dates; NaN where there is none."""
+    if values.dtype.kind in "iuf":
+        return values
+    numbers = pd.to_numeric(values, errors="coerce")
+    if numbers.notna().any():
+        return numbers
+    dates = pd.to_datetime(values, errors="coerce", utc=True)
+    return (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+
+
+def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iterator[pd.DataFrame]:
+    """Tables with numbers in place of words; InputError names the first row that lacks something.
+
+    first_line: the number of the file's line that holds the first row.
+    """
+    line = first_line
+    for table in tables:
+        table = table.assign(
+            rating=pd.to_numeric(table["rating"], errors="coerce"),
+            timestamp=to_seconds(table["timestamp"]),
+        )
+        missing = table[list(COLUMNS)].isna()
+        if missing.to_numpy().any():
+            at = int(np.flatnonzero(missing.any(axis=1))[0])
+            bad = [column for column in COLUMNS if missing[column].iloc[at]]
+            raise InputError(f"{path} line {line + at} has no valid {' and '.join(bad)}.")
+        line += len(table)
+        yield table
+
+
+def pick(table: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.DataFrame:
+    """The four columns under our names; InputError where one is absent."""
+    absent = [columns[column] for column in COLUMNS if columns[column] not in table.columns]
+    if absent:
+        there = ", ".join(map(str, table.columns))
+        raise InputError(f"{path} has no column {', '.join(absent)}; it has {there}.")
+    picked = table[[columns[column] for column in COLUMNS]]
+    return picked.set_axis(list(COLUMNS), axis=1)
+
+
+def read_delimited(
+    file: BinaryIO, path: Path, separator: str, columns: dict[str, str], header: bool
+) -> Iterator[pd.DataFrame]:
+    """Rows of separated values; without a header line the columns are called "0", "1", …"""
+    blocks = iter(lambda: file.readlines(1 << 26), [])
+    names = None
+    if header:
+        names = (
+            file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n").split(separator)
+        )
+    for block in blocks:
+        text = b"".join(block)
+        if len(separator) > 1:  # pandas is slow with separators of several letters
+            text = text.replace(separator.encode(), b"\t")
+        try:
+            table = pd.read_csv(
+                io.BytesIO(text), sep=separator if len(separator) == 1 else "\t", header=None,
+                low_memory=False,
+            )  # fmt: skip
+        except (pd.errors.ParserError, UnicodeDecodeError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise InputError(f"{path} is not separated by {separator!r} ({reason}).") from error
+        if names is not None and len(names) != table.shape[1]:
+            raise InputError(
+                f"{path} has {len(names)} names in its header, but {table.shape[1]} columns."
+            )
+        yield pick(table.set_axis(names or map(str, table.columns), axis=1), columns, path)
+
+
+def read_json_lines(
+    file: BinaryIO, path: Path, columns: dict[str, str], time: pa.DataType
+) -> Iterator[pd.DataFrame]:
+    """An object a line, of which four fields are read."""
+    types = {"user": pa.string(), "item": pa.string(), "rating": pa.float64(), "timestamp": time}
+    schema = pa.schema([(columns[column], types[column]) for column in COLUMNS])
+    parsing = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
+    reading = pa.json.ReadOptions(block_size=1 << 24)
     try:
-        return pd.read_csv(table, sep="\t", header=None, names=COLUMNS, dtype="int64")
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path} does not hold lines of user::item::rating::timestamp ({error})."
-        ) from error
+        for batch in pa.json.open_json(file, read_options=reading, parse_options=parsing):
+            yield pick(batch.to_pandas(), columns, path)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} does not hold a JSON object a line ({error}).") from error
+
+
+def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
+    if not path.is_file():
+        raise InputError(f"there is no file {path}.")
+    try:
+        file = pa.parquet.ParquetFile(path)
+        wanted = [name for name in columns.values() if name in file.schema_arrow.names]
+        for batch in file.iter_batches(CHUNK, columns=wanted):
+            yield pick(batch.to_pandas(), columns, path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a whole Parquet file ({error}).") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a kind of file is read.
+
+    Attributes:
+        member: the end of the file's name inside an archive.
+        columns: what our user, item, rating and timestamp are called in it.
+        separator: of a table; None for JSON lines and Parquet.
+        header: whether a table's first line names its columns.
+    """
+
+    member: str
+    columns: tuple[str, str, str, str]
+    separator: str | None = None
+    header: bool = False
+    time: pa.DataType | None = None
+
+
+NAMED = COLUMNS
+FORMATS = {
+    "movielens-1m": Format("ratings.dat", ("0", "1", "2", "3"), "::"),
+    "movielens-100k": Format("u.data", ("0", "1", "2", "3"), "\t"),
+    "amazon-csv": Format(".csv", ("0", "1", "2", "3"), ","),
+    "amazon-json": Format(
+        ".json", ("reviewerID", "asin", "overall", "unixReviewTime"), time=pa.int64()
+    ),
+    "yelp": Format("review.json", ("user_id", "business_id", "stars", "date"), time=pa.string()),
+    "recbole": Format(
+        ".inter",
+        ("user_id:token", "item_id:token", "rating:float", "timestamp:float"),
+        "\t",
+        header=True,
+    ),
+    "csv": Format(".csv", NAMED, ",", header=True),
+    "tsv": Format(".tsv", NAMED, "\t", header=True),
+    "parquet": Format(".parquet", NAMED),
+}
+
+
+def read(path: str | Path, format: str, columns: list[str] | None = None) -> Ratings:
+    """All ratings of a file.
+
+    format: one of `FORMATS`. columns: the names of user, item, rating and timestamp where they are
+    not the format's own; without a header line they are "0", "1" and so on.
+    """
+    path = Path(path)
+    if format not in FORMATS:
+        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format}.")
+    known = FORMATS[format]
+    if columns is not None and len(columns) != len(COLUMNS):
+        raise InputError(f"columns must name user, item, rating and timestamp, got {columns}.")
+    names = dict(zip(COLUMNS, columns or known.columns, strict=True))
+    if format == "parquet":
+        return collect(checked(read_parquet(path, names), path, 1))
+    with opened(path, known.member) as file:
+        tables = (
+            read_json_lines(file, path, names, known.time)
+            if known.separator is None
+            else read_delimited(file, path, known.separator, names, known.header)
+        )
+        return collect(checked(tables, path, 1 + known.header))

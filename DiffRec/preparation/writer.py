@@ -1,0 +1,70 @@
+"""A prepared data set's folder, written whole or not at all."""
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from DiffRec.data_utils import load_dataset
+from DiffRec.errors import InputError
+from DiffRec.preparation.protocol import SPLITS, Split
+
+OURS = (
+    *(f"{split}_{kind}.npy" for split in SPLITS for kind in ("list", "times")),
+    *("user_map.csv", "item_map.csv", "stats.json", "item_emb.npy"),
+)
+
+
+def statistics(split: Split) -> dict:
+    """Sizes, density and the splits' shares."""
+    sizes = {name: len(split.pairs[name]) for name in SPLITS}
+    users, items, total = len(split.raw_users), len(split.raw_items), sum(sizes.values())
+    return {
+        "users": users, "items": items, "interactions": total, **sizes,
+        "density": total / (users * items), "interactions_per_user": total / users,
+    }  # fmt: skip
+
+
+def write(folder: Path, split: Split, about: dict | None = None) -> dict:
+    """Write lists, times, maps of raw ids and stats.json into ``folder``; returns the statistics.
+
+    Everything is written beside it first and then put in its place. A folder that is there is
+    replaced if it holds nothing but a data set. about: what else stats.json says, such as the
+    command's settings.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
+        if foreign:
+            raise InputError(
+                f"{folder} holds more than a data set ({', '.join(foreign[:3])}): choose another "
+                f"folder or empty it."
+            )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise InputError(f"{folder} could not be written ({error.strerror}).") from error
+    try:
+        for name in SPLITS:
+            np.save(temporary / f"{name}_list.npy", split.pairs[name])
+            np.save(temporary / f"{name}_times.npy", split.times[name])
+        for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
+            table = pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
+            table.to_csv(temporary / f"{name}_map.csv", index=False)
+        stats = statistics(split)
+        stats["fingerprint"] = load_dataset(data_path=temporary).fingerprint()
+        stats |= about or {}
+        (temporary / "stats.json").write_text(json.dumps(stats, indent=1) + "\n")
+        temporary.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+    except OSError as error:
+        raise InputError(f"{folder} could not be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return stats
