@@ -26,6 +26,11 @@ def paper_figures(variant: str, dataset: str, settings: dict | None = None) -> d
     return dict(zip(paper["metrics"], row, strict=False))
 
 
+def paper_sizes() -> dict[str, tuple[int, int, int]]:
+    """Table 1: users, items and interactions of each data set."""
+    return {name: tuple(row) for name, row in tomllib.loads(PAPER.read_text())["sizes"].items()}
+
+
 def metrics_table(valid: dict, test: dict, paper: dict | None = None) -> str:
     """The metrics as aligned text, a row for each."""
     paper = paper or {}

@@ -1,12 +1,17 @@
 """Make a data set's folder from ratings:
 
-python scripts/prepare_data.py ml-1m                      downloads MovieLens-1M, or takes --raw
-python scripts/prepare_data.py synthetic                  made-up ratings of ML-1M's character
+python scripts/prepare_data.py ml-1m                       downloaded, or from --raw
+python scripts/prepare_data.py ml-100k                     likewise
 python scripts/prepare_data.py FILE --format csv --columns who,what,stars,when --out FOLDER
+python scripts/prepare_data.py --synthetic                 made-up ratings of ML-1M's character
+python scripts/prepare_data.py --synthetic like:yelp       a twin with Table 1's sizes of Yelp
+
+Natural noise: --noise 0.1; other protocols: --protocol paper|global, --ratio 8:1:1.
 """
 
 from pathlib import Path
 
+from DiffRec import report
 from DiffRec.data_utils import REPOSITORY
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
@@ -17,11 +22,32 @@ from DiffRec.preparation.protocol import PROTOCOLS, prepare
 DATASETS = REPOSITORY / "datasets"
 
 
-def prepare_ml_1m(raw: Path | None = None, folder: Path | None = None, **how) -> Path:
-    """datasets/ml-1m_clean from the official archive, which is downloaded unless given."""
-    raw = raw or download.download(*download.ML_1M, DATASETS / "raw" / "ml-1m.zip")
-    folder = folder or DATASETS / ("ml-1m_noisy" if how.get("noise") else "ml-1m_clean")
-    writer.write(folder, prepare(readers.read(raw, "movielens-1m"), **how), {"prepared": how})
+MOVIELENS = {
+    "ml-1m": (download.ML_1M, "movielens-1m"),
+    "ml-100k": (download.ML_100K, "movielens-100k"),
+}
+LICENSED = {
+    "yelp": (
+        "yelp_dataset.tar (about 4.4 GB) from https://www.yelp.com/dataset, after accepting its "
+        "terms; it holds yelp_academic_dataset_review.json with user_id, business_id, stars and "
+        "date; then: prepare_data.py yelp_dataset.tar --format yelp --out datasets/yelp_own"
+    ),
+    "amazon-book": (
+        "the ratings of Books (ratings_Books.csv, user, item, rating and time, about 900 MB) from "
+        "https://jmcauley.ucsd.edu/data/amazon/; then: prepare_data.py ratings_Books.csv "
+        "--format amazon-csv --out datasets/amazon-book_own"
+    ),
+}
+
+
+def prepare_movielens(
+    name: str, raw: Path | None = None, folder: Path | None = None, **how
+) -> Path:
+    """datasets/ml-1m_clean, say, from the official archive, which is downloaded unless given."""
+    archive, format = MOVIELENS[name]
+    raw = raw or download.download(*archive, DATASETS / "raw" / f"{name}.zip")
+    folder = folder or DATASETS / f"{name}_{'noisy' if how.get('noise') else 'clean'}"
+    writer.write(folder, prepare(readers.read(raw, format), **how), {"prepared": how})
     return folder
 
 
@@ -30,6 +56,18 @@ def prepare_synthetic(folder: Path | None = None, seed: int = 1, **how) -> Path:
     folder = folder or DATASETS / "synthetic"
     ratings = readers.from_table(synthetic.make_ratings(seed=seed))
     writer.write(folder, prepare(ratings, seed=seed, **how), {"prepared": {"seed": seed, **how}})
+    return folder
+
+
+def prepare_twin(like: str, folder: Path | None = None, seed: int = 1) -> Path:
+    """datasets/<name>-twin: made-up data with the sizes that Table 1 gives for a data set."""
+    sizes = report.paper_sizes()
+    name = like if like in sizes else f"{like}_clean"
+    if name not in sizes:
+        raise InputError(f"there is no {like} in Table 1: choose one of {', '.join(sizes)}.")
+    folder = folder or DATASETS / f"{name}-twin"
+    noisy = 0.2 if name.endswith("_noisy") else 0.0
+    writer.write(folder, synthetic.make_twin(*sizes[name], noisy, seed), {"synthetic": name})
     return folder
 
 
@@ -56,8 +94,11 @@ def parse_ratio(text: str | None) -> tuple[float, float, float] | None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("source", help="ml-1m, synthetic, or a file of ratings")
-    parser.add_argument("--raw", type=Path, help="ml-1m.zip or ratings.dat, if you have it")
+    parser.add_argument("source", nargs="?", help="ml-1m, ml-100k, or a file of ratings")
+    parser.add_argument(
+        "--synthetic", nargs="?", const="small", metavar="like:NAME", help="make data up instead"
+    )
+    parser.add_argument("--raw", type=Path, help="the archive of ml-1m or ml-100k, if you have it")
     parser.add_argument("--out", type=Path, help="folder to write; in datasets/ by default")
     parser.add_argument("--format", choices=list(readers.FORMATS), help="of a file of your own")
     parser.add_argument("--columns", help="its user, item, rating and time columns: a,b,c,d")
@@ -78,14 +119,25 @@ def main(argv: list[str] | None = None) -> None:
         "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol,
         "shares": parse_ratio(args.ratio), "noise": args.noise, "seed": args.seed,
     }  # fmt: skip
-    if args.source == "ml-1m":
-        folder = prepare_ml_1m(args.raw, args.out, **how)
-    elif args.raw:
-        raise InputError("--raw goes with ml-1m.")
-    elif args.source == "synthetic":
+    source, made_up = args.source, args.synthetic
+    if source == "synthetic":
+        source, made_up = None, made_up or "small"
+    if (source is None) == (made_up is None):
+        raise InputError("name either a source of ratings or --synthetic.")
+    if args.raw and source not in MOVIELENS:
+        raise InputError(f"--raw goes with {' or '.join(MOVIELENS)}.")
+    if source in LICENSED:
+        raise InputError(f"{source} may not be downloaded automatically: get {LICENSED[source]}.")
+    if made_up is not None and made_up.startswith("like:"):
+        folder = prepare_twin(made_up.removeprefix("like:"), args.out, args.seed)
+    elif made_up == "small":
         folder = prepare_synthetic(args.out, **how)
+    elif made_up is not None:
+        raise InputError(f"--synthetic takes like:NAME or nothing, got {made_up!r}.")
+    elif source in MOVIELENS:
+        folder = prepare_movielens(source, args.raw, args.out, **how)
     else:
-        folder = prepare_file(Path(args.source), args.format, args.columns, args.out, **how)
+        folder = prepare_file(Path(source), args.format, args.columns, args.out, **how)
     print(f"{folder} is ready.")
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from prepare_data import DATASETS, prepare_ml_1m, prepare_synthetic
+from prepare_data import DATASETS, prepare_movielens, prepare_synthetic
 
 from DiffRec import DiffRec, load_dataset
 from DiffRec.data_utils import REPOSITORY, Dataset, join
@@ -27,7 +27,7 @@ def get_data() -> Path:
             return folder
     try:
         print("data: downloading MovieLens-1M from grouplens.org (6 MB)")
-        return prepare_ml_1m()
+        return prepare_movielens("ml-1m")
     except InputError as error:
         print(f"      {error}")
         print(

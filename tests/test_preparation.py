@@ -3,9 +3,12 @@
 import dataclasses
 import gzip
 import hashlib
+import http.server
 import io
 import json
+import re
 import tarfile
+import threading
 import zipfile
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 
 from DiffRec import load_dataset
 from DiffRec.errors import InputError
-from DiffRec.preparation import download, protocol, readers, synthetic, writer
+from DiffRec.preparation import download, inspection, protocol, readers, synthetic, writer
 
 
 def ratings(rows):
@@ -309,18 +312,153 @@ def test_the_folder_is_written_whole(made_up, tmp_path, monkeypatch):
         writer.write(folder, split)
 
 
-def test_download_keeps_only_what_has_the_checksum(tmp_path):
-    source, target = tmp_path / "source", tmp_path / "deep" / "target"
-    source.write_bytes(b"archive")
-    url, md5 = source.as_uri(), hashlib.md5(b"archive").hexdigest()
-    with pytest.raises(InputError, match="another checksum"):
-        download.download(url, "0" * 32, target)
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves ``content``; understands ranges; breaks off after ``most`` bytes."""
+
+    content, most, requests = b"", 10**9, []
+
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        start = int(asked[6:-1]) if asked else 0
+        self.requests.append(start)
+        if start >= len(self.content):
+            self.send_error(416)
+            return
+        self.send_response(206 if asked else 200)
+        self.send_header("Content-Length", str(len(self.content) - start))
+        self.end_headers()
+        self.wfile.write(self.content[start : start + self.most])
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def served(monkeypatch):
+    """The address of a server on this machine, and its class to steer it by."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setattr(Server, "content", bytes(range(256)) * 9000)
+    monkeypatch.setattr(Server, "requests", [])
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield f"http://127.0.0.1:{server.server_port}/archive.zip", Server
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_broken_download_goes_on_where_it_stopped(served, tmp_path, monkeypatch):
+    url, server = served
+    md5, target = hashlib.md5(server.content).hexdigest(), tmp_path / "deep" / "archive.zip"
+    monkeypatch.setattr(server, "most", 1_000_000)
+    with pytest.raises(InputError, match="goes on from there"):
+        download.download(url, md5, target)
     assert not target.exists()
-    assert download.download(url, md5, target).read_bytes() == b"archive"
-    source.unlink()
+    monkeypatch.setattr(server, "most", 10**9)
+    assert download.download(url, md5, target).read_bytes() == server.content
+    assert server.requests == [0, 1_000_000]
     assert download.download(url, md5, target) == target  # not fetched again
+    assert len(server.requests) == 2
+    assert [path.name for path in target.parent.iterdir()] == ["archive.zip"]
+
+
+def test_a_whole_part_is_only_checked(served, tmp_path):
+    url, server = served
+    (tmp_path / "archive.zip.part").write_bytes(server.content)
+    md5 = hashlib.md5(server.content).hexdigest()
+    assert download.download(url, md5, tmp_path / "archive.zip").read_bytes() == server.content
+
+
+def test_a_download_with_another_checksum_is_thrown_away(served, tmp_path):
+    url, _ = served
+    with pytest.raises(InputError, match="another checksum"):
+        download.download(url, "0" * 32, tmp_path / "archive.zip")
+    assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="could not be fetched"):
-        download.download(url, md5, tmp_path / "other")
+        download.download("http://127.0.0.1:9/x", "0" * 32, tmp_path / "archive.zip")
+
+
+# Synthetic data
+
+
+@pytest.mark.parametrize("noisy", [0.0, 0.2])
+@pytest.mark.parametrize("sizes", [(300, 200, 9_000), (50, 400, 2_000), (20, 30, 250)])
+def test_a_twin_has_exactly_the_sizes(sizes, noisy, tmp_path):
+    split = synthetic.make_twin(*sizes, noisy, seed=3)
+    stats = writer.write(tmp_path / "twin", split)
+    assert (stats["users"], stats["items"], stats["interactions"]) == sizes
+    dataset = load_dataset(data_path=tmp_path / "twin")
+    assert (dataset.n_users, dataset.n_items) == sizes[:2]
+    low = {name: (values < 4).mean() for name, values in split.ratings.items()}
+    assert low["test"] == 0
+    assert low["train"] == pytest.approx(noisy, abs=0.05)
+    again = synthetic.make_twin(*sizes, noisy, seed=3)
+    assert np.array_equal(split.pairs["train"], again.pairs["train"])
+
+
+def test_a_twin_has_a_long_tail_and_tastes_that_drift():
+    split = synthetic.make_twin(2_000, 1_000, 80_000, seed=1)
+    train = split.pairs["train"]
+    counts = np.sort(np.bincount(train[:, 1]))[::-1]
+    assert counts[:100].sum() > 0.3 * counts.sum()
+    genre = (split.raw_items - 1) * synthetic.N_GENRES // 1_000  # about: they stand in order
+    begin = np.r_[True, train[1:, 0] != train[:-1, 0]]
+    position = np.arange(len(train)) - np.repeat(np.flatnonzero(begin), np.diff(
+        np.r_[np.flatnonzero(begin), len(train)]))  # fmt: skip
+    test = split.pairs["test"]
+    late_taste = {(u, g) for u, g in zip(test[:, 0], genre[test[:, 1]], strict=True)}
+    share = [
+        np.mean([(u, g) in late_taste for u, g in zip(t[:, 0], genre[t[:, 1]], strict=True)])
+        for t in (train[position < 5], train[position >= 15])
+    ]
+    assert share[1] > 1.3 * share[0]  # later interactions are more like the test items
+
+
+def test_a_twin_that_cannot_be():
+    with pytest.raises(InputError, match="do not fit"):
+        synthetic.make_twin(10, 10, 90)
+    with pytest.raises(InputError, match="cannot show all"):
+        synthetic.make_twin(10, 500, 300)
+
+
+# Looking at data
+
+
+def test_data_report(run, tmp_path):
+    writer.write(tmp_path / "twin", synthetic.make_twin(60, 50, 900))
+    out = tmp_path / "pictures" / "twin.png"
+    done = run("scripts/data_report.py", tmp_path / "twin", "--out", out, "--check")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^users +60$", done.stdout, re.MULTILINE)
+    assert re.search(r"^interactions +900$", done.stdout, re.MULTILINE)
+    assert "nothing to compare it with" in done.stdout
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_truncated_released_data_set_is_noticed(run, tmp_path):
+    writer.write(tmp_path / "ml-1m_clean", synthetic.make_twin(60, 50, 900))
+    writer.write(tmp_path / "yelp_clean", synthetic.make_twin(60, 50, 900))
+    for name, words in (("ml-1m_clean", "unpack the archive again"), ("yelp_clean", "Table 1 has")):
+        done = run("scripts/data_report.py", tmp_path / name, "--check")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert words in done.stderr
+
+
+def test_released_data_sets_are_whole(real_datasets):
+    for name in ("ml-1m_clean", "ml-1m_noisy"):
+        assert inspection.check_whole(load_dataset(name, real_datasets)) == (
+            f"{name} is the released one, whole."
+        )
+
+
+def test_table_1_shows_what_is_here_and_what_is_missing(run, tmp_path):
+    writer.write(tmp_path / "yelp_clean", synthetic.make_twin(60, 50, 900))
+    done = run("scripts/table1.py", "--data_path", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "| yelp_clean | paper | 54,574 | 34,395 | 1,402,736 |\n| | here | 60 | 50 | 900 |" in (
+        done.stdout
+    )
+    assert done.stdout.count("missing: ") == 5
+    assert "missing: ml-1m_clean (bash scripts/get_data.sh ml-1m" in done.stdout
 
 
 def test_synthetic_ratings_have_the_character_of_movielens():
@@ -347,9 +485,14 @@ def test_prepare_script(run, tmp_path):
     done = run(*own, *names, *more)
     assert done.returncode == 0, done.stderr
     assert load_dataset(data_path=tmp_path / "own").n_users == 100
+    done = run("scripts/prepare_data.py", "--synthetic", "like:ml-1m", "--out", tmp_path / "twin")
+    assert done.returncode == 0, done.stderr
+    assert len(load_dataset(data_path=tmp_path / "twin").train.items) > 400_000
     for wrong in (
         ["scripts/prepare_data.py", "ml-1m", "--raw", tmp_path / "none"], own,
         [*own, *names, "--ratio", "8-1"], ["scripts/prepare_data.py", "synthetic", "--raw", "x"],
+        ["scripts/prepare_data.py", "yelp"], ["scripts/prepare_data.py"],
+        ["scripts/prepare_data.py", "--synthetic", "like:netflix"],
     ):  # fmt: skip
         done = run(*wrong)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -21,12 +21,13 @@ class Split:
 
     Attributes:
         pairs: for each split (n, 2) int64 (user, item), users ascending, in order of time.
-        times: for each split (n,) int64, the time of each row.
+        times, ratings: for each split (n,), the time (int64) and rating (float32) of each row.
         raw_users, raw_items: the raw id of each number.
     """
 
     pairs: dict[str, np.ndarray]
     times: dict[str, np.ndarray]
+    ratings: dict[str, np.ndarray]
     raw_users: np.ndarray
     raw_items: np.ndarray
 
@@ -104,7 +105,7 @@ def natural_noise(
 def number(rows: Ratings, split: np.ndarray) -> Split:
     """Number users in the order they stand in and items by first appearance in train; rows of
     users or items that train does not have are left out, since nothing can be learnt of them."""
-    pairs, times = {}, {}
+    pairs, times, ratings = {}, {}, {}
     numbers = []
     for codes, size in ((rows.users, len(rows.raw_users)), (rows.items, len(rows.raw_items))):
         _, first = np.unique(codes[split == 0], return_index=True)
@@ -117,8 +118,8 @@ def number(rows: Ratings, split: np.ndarray) -> Split:
     for index, name in enumerate(SPLITS):
         mine = known & (split == index)
         pairs[name] = np.stack([users[mine], items[mine]], axis=1)
-        times[name] = rows.times[mine]
-    return Split(pairs, times, rows.raw_users[user_codes], rows.raw_items[item_codes])
+        times[name], ratings[name] = rows.times[mine], rows.ratings[mine]
+    return Split(pairs, times, ratings, rows.raw_users[user_codes], rows.raw_items[item_codes])
 
 
 def prepare(

@@ -1,18 +1,26 @@
-"""Synthetic ratings with the character of ML-1M, for machines without data or network.
+"""Synthetic ratings, for machines without data or network.
 
-Items have a long-tailed popularity and a latent position; users have a latent taste that drifts
-from one point to another while they rate. What a user rates next is drawn by popularity and taste;
-the rating follows the taste alone, with noise.
+`make_ratings` has the character of ML-1M and goes through the same protocol as real ratings;
+`make_twin` has exactly the sizes of a data set of the paper, at any size. In both, items have a
+long-tailed popularity, and users a taste that drifts from one point to another while they rate.
 """
 
 import numpy as np
 import pandas as pd
 
+from DiffRec.errors import InputError
+from DiffRec.preparation.protocol import Split, number, split_per_user
+from DiffRec.preparation.readers import Ratings
+
 
 def make_ratings(
     n_users: int = 1500, n_items: int = 900, mean_ratings: int = 110, seed: int = 1
 ) -> pd.DataFrame:
-    """A table with the columns user, item, rating (1 to 5) and timestamp, in random user order."""
+    """A table with the columns user, item, rating (1 to 5) and timestamp, users ascending.
+
+    Items and users have latent vectors. What a user rates next is drawn by popularity and taste;
+    the rating follows the taste alone, with noise.
+    """
     random = np.random.default_rng(seed)
     n_factors = 12
     popularity = -0.9 * np.log(1 + random.permutation(n_items))  # Zipf's law, in logarithms
@@ -47,3 +55,89 @@ def make_ratings(
             )
         )
     return pd.concat(tables, ignore_index=True)
+
+
+N_GENRES, N_FAVOURITES = 60, 4
+START, SPAN = 956_703_932, 89_750_658  # ML-1M's first second, and its length
+
+
+def history_lengths(random: np.random.Generator, n_users: int, total: int, most: int) -> np.ndarray:
+    """Log-normal lengths, (n_users,), that sum to ``total``; none is above ``most``."""
+    least = max(min(10, total // n_users), 1)
+    if total < n_users or total > n_users * most:
+        raise InputError(
+            f"{total} interactions do not fit {n_users} users with at most {most} each."
+        )
+    weights = np.exp(random.normal(0, 1, size=n_users))
+    lengths = least + (weights / weights.sum() * (total - least * n_users)).astype(np.int64)
+    lengths = lengths.clip(max=most)
+    while lengths.sum() < total:
+        free = np.flatnonzero(lengths < most)
+        some = random.choice(free, min(total - lengths.sum(), len(free)), replace=False)
+        lengths[some] += 1
+    return lengths
+
+
+def make_twin(
+    n_users: int, n_items: int, n_interactions: int, noisy: float = 0.0, seed: int = 1
+) -> Split:
+    """A data set of exactly these sizes, split as the released files are.
+
+    Items belong to genres and have Zipf's popularity. A user has a few favourite genres at the
+    beginning and others at the end; the further a history has gone, the more is drawn from the
+    latter. noisy: share of the interactions in train and validation that follow popularity alone
+    and have ratings below 4; all others have 4 or 5.
+    """
+    random = np.random.default_rng(seed)
+    lengths = history_lengths(random, n_users, n_interactions, most=n_items // 2)
+    users = np.repeat(np.arange(n_users), lengths)
+    starts = np.cumsum(lengths) - lengths
+    progress = (np.arange(n_interactions) - starts[users]) / np.maximum(lengths[users] - 1, 1)
+    split = split_per_user(users, (7, 1, 2), ("train", "test", "valid"))
+
+    genre = np.sort(random.integers(N_GENRES, size=n_items))  # items of a genre stand together
+    popularity = 1 / (1 + random.permutation(n_items)) ** 0.8
+    mass = np.r_[0, np.cumsum(popularity)]
+    edge = np.searchsorted(genre, np.arange(N_GENRES + 1))
+    favourites = random.integers(N_GENRES, size=(2, n_users, N_FAVOURITES))
+    is_noise = (split != 2) & (random.random(n_interactions) < noisy)
+
+    def draw(rows: np.ndarray) -> np.ndarray:
+        """An item for each row: of a favourite genre, or of all (noise, a fifth of the rest)."""
+        late = (random.random(len(rows)) < progress[rows]).astype(int)
+        liked = favourites[late, users[rows], random.integers(N_FAVOURITES, size=len(rows))]
+        low, high = mass[edge[liked]], mass[edge[liked + 1]]
+        anything = is_noise[rows] | (random.random(len(rows)) < 0.2) | (low == high)
+        low, high = np.where(anything, 0, low), np.where(anything, mass[-1], high)
+        point = low + random.random(len(rows)) * (high - low)
+        return np.searchsorted(mass, point, side="right").clip(1, n_items) - 1
+
+    # Every item gets one interaction in train; the others are drawn until no pair is repeated.
+    in_train = np.flatnonzero(split == 0)
+    if len(in_train) < n_items:
+        raise InputError(f"{len(in_train)} train interactions cannot show all {n_items} items.")
+    items = np.full(n_interactions, -1, dtype=np.int64)
+    items[random.choice(in_train, n_items, replace=False)] = random.permutation(n_items)
+    fixed = items >= 0
+    rounds = 0
+    while (missing := np.flatnonzero(items < 0)).size:
+        rounds += 1
+        # Whoever has nearly all of the favourites left to draw takes anything in the end.
+        items[missing] = (
+            draw(missing) if rounds < 40 else random.integers(n_items, size=missing.size)
+        )
+        keys = users * n_items + items
+        order = np.lexsort((~fixed, keys))
+        repeated = order[1:][keys[order][1:] == keys[order][:-1]]
+        items[repeated] = -1
+        fixed = items >= 0
+
+    ratings = random.choice([4, 5], n_interactions, p=[0.6, 0.4])
+    ratings[is_noise] = random.choice([1, 2, 3], is_noise.sum(), p=[0.15, 0.25, 0.6])
+    first = START + random.integers(SPAN // 2, size=n_users)
+    times = first[users] + (progress * random.integers(SPAN // 2, size=n_users)[users]).astype(int)
+    rows = Ratings(
+        users.astype(np.int32), items.astype(np.int32), ratings.astype(np.float32), times,
+        np.arange(n_users) + 1, np.arange(n_items) + 1,
+    )  # fmt: skip
+    return number(rows, split)

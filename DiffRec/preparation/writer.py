@@ -13,7 +13,7 @@ from DiffRec.errors import InputError
 from DiffRec.preparation.protocol import SPLITS, Split
 
 OURS = (
-    *(f"{split}_{kind}.npy" for split in SPLITS for kind in ("list", "times")),
+    *(f"{split}_{kind}.npy" for split in SPLITS for kind in ("list", "times", "ratings")),
     *("user_map.csv", "item_map.csv", "stats.json", "item_emb.npy"),
 )
 
@@ -29,7 +29,7 @@ def statistics(split: Split) -> dict:
 
 
 def write(folder: Path, split: Split, about: dict | None = None) -> dict:
-    """Write lists, times, maps of raw ids and stats.json into ``folder``; returns the statistics.
+    """Write lists, times, ratings, maps of raw ids and stats.json into ``folder``; returns it.
 
     Everything is written beside it first and then put in its place. A folder that is there is
     replaced if it holds nothing but a data set. about: what else stats.json says, such as the
@@ -52,6 +52,7 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
         for name in SPLITS:
             np.save(temporary / f"{name}_list.npy", split.pairs[name])
             np.save(temporary / f"{name}_times.npy", split.times[name])
+            np.save(temporary / f"{name}_ratings.npy", split.ratings[name])
         for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
             table = pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
             table.to_csv(temporary / f"{name}_map.csv", index=False)

@@ -1,0 +1,101 @@
+"""What is in a data set's folder: statistics, a picture, and whether a released one is whole."""
+
+from pathlib import Path
+
+import numpy as np
+
+from DiffRec import report
+from DiffRec.data_utils import SPLITS, Dataset
+from DiffRec.errors import InputError
+
+# Of the authors' archives: rows of each list, and the fingerprint's hash where it was seen.
+RELEASED = {
+    "ml-1m_clean": ((403_277, 110_722, 57_532), "b34a042d529514df"),
+    "ml-1m_noisy": ((429_993, 130_772, 57_532), "24808f7e8fba8525"),
+}
+
+
+def describe(dataset: Dataset) -> dict[str, float]:
+    """Sizes, density, and how unequally users and items share the train interactions."""
+    train = dataset.train
+    per_user = train.lengths.numpy()
+    per_item = np.bincount(train.items.numpy(), minlength=dataset.n_items)
+    total = sum(len(getattr(dataset, split).items) for split in SPLITS)
+    top = np.sort(per_item)[::-1][: max(dataset.n_items // 10, 1)].sum()
+    return {
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "interactions": total,
+        **{split: len(getattr(dataset, split).items) for split in SPLITS},
+        "density": total / (dataset.n_users * dataset.n_items),
+        "train items per user, median": float(np.median(per_user)),
+        "train users per item, median": float(np.median(per_item)),
+        "share of train in the top 10 % of items": float(top / max(per_item.sum(), 1)),
+        "items without a train interaction": int((per_item == 0).sum()),
+        "users without a test item": int((dataset.test.lengths == 0).sum()),
+    }
+
+
+def check_whole(dataset: Dataset) -> str:
+    """Compare with what the authors' archive holds; InputError if rows are missing."""
+    found = dataset.fingerprint()
+    sizes = tuple(found[split] for split in SPLITS)
+    if dataset.name in RELEASED:
+        expected, sha256 = RELEASED[dataset.name]
+        if any(size < right for size, right in zip(sizes, expected, strict=True)):
+            raise InputError(
+                f"{dataset.path} has {sizes} rows in train, validation and test, but the released "
+                f"{dataset.name} has {expected}: unpack the archive again."
+            )
+        if found["sha256"] == sha256:
+            return f"{dataset.name} is the released one, whole."
+        return f"{dataset.name} has the released sizes, but not the released rows."
+    paper = report.paper_sizes().get(dataset.name)
+    if paper is None:
+        return f"{dataset.name} is no data set of the paper: there is nothing to compare it with."
+    ours = dataset.n_users, dataset.n_items, sum(sizes)
+    if ours != paper:
+        raise InputError(
+            f"{dataset.path} has {ours} users, items and interactions, but Table 1 has {paper}: if "
+            f"it is the authors' archive, unpack it again."
+        )
+    return f"{dataset.name} has the sizes of Table 1."
+
+
+def picture(dataset: Dataset, path: Path) -> None:
+    """Popularity of items, activity of users, and the splits over time, as one image."""
+    import matplotlib  # here, since nothing else needs it
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    colours = {"train": "#3b6ea5", "valid": "#d8a24a", "test": "#a5453b"}
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
+    per_item = np.bincount(dataset.train.items.numpy(), minlength=dataset.n_items)
+    axes[0].loglog(np.arange(1, dataset.n_items + 1), np.sort(per_item)[::-1], color="#3b6ea5")
+    axes[0].set(title="Popularity", xlabel="rank of item", ylabel="train interactions of the item")
+    per_user = np.sort(dataset.train.lengths.numpy().clip(min=1))
+    axes[1].loglog(per_user, np.arange(dataset.n_users, 0, -1), color="#3b6ea5")
+    axes[1].set(title="Activity", xlabel="train interactions", ylabel="users with at least so many")
+    times = {split: dataset.path / f"{split}_times.npy" for split in SPLITS}
+    if all(file.is_file() for file in times.values()):
+        days = [np.load(file) / 86_400 for file in times.values()]
+        axes[2].hist(
+            [d.astype("datetime64[D]") for d in (day.astype(np.int64) for day in days)],
+            bins=40, stacked=True, color=[colours[s] for s in SPLITS], label=SPLITS,
+        )  # fmt: skip
+        axes[2].tick_params(axis="x", rotation=30)
+        axes[2].set(title="Splits over time", xlabel="date", ylabel="interactions")
+    else:
+        counts = [len(getattr(dataset, split).items) for split in SPLITS]
+        axes[2].bar(SPLITS, counts, color=[colours[s] for s in SPLITS])
+        axes[2].set(title="Splits (no times here)", xlabel="split", ylabel="interactions")
+    if axes[2].get_legend_handles_labels()[0]:
+        axes[2].legend()
+    figure.suptitle(
+        f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
+        f"{sum(len(getattr(dataset, s).items) for s in SPLITS):,} interactions"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)

@@ -1,0 +1,30 @@
+"""What is in a data set: python scripts/data_report.py FOLDER [--out PICTURE.png] [--check]"""
+
+from pathlib import Path
+
+from DiffRec import load_dataset
+from DiffRec.experiment import command
+from DiffRec.options import Parser
+from DiffRec.preparation import inspection
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, help="save a picture there")
+    parser.add_argument("--check", action="store_true", help="is a released data set whole?")
+    args = parser.parse_args(argv)
+    dataset = load_dataset(data_path=args.folder)
+    for name, value in inspection.describe(dataset).items():
+        print(
+            f"{name:<42}{value:>14,.4g}" if isinstance(value, float) else f"{name:<42}{value:>14,}"
+        )
+    if args.check:
+        print(inspection.check_whole(dataset))
+    if args.out:
+        inspection.picture(dataset, args.out)
+        print(f"picture: {args.out}")
+
+
+if __name__ == "__main__":
+    command(main)
