@@ -224,7 +224,9 @@ class Training:
                 last = progress.epoch == last_epoch() and not progress.evaluations
                 if progress.epoch % settings["eval_every"] == 0 or last:
                     self.validate(loss, log)
-                best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
+                best = "none yet"
+                if progress.best_epoch:
+                    best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
                 bar.set_postfix({"loss": f"{loss:.4f}", settings["select_by"]: best}, refresh=False)
                 bar.total = last_epoch()
                 bar.update()
