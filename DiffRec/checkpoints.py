@@ -47,7 +47,15 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
         raise InputError(f"{path} is not a whole safetensors file ({error}).") from error
     if text is None:
         raise InputError(f"{path} holds weights, but no header of this project.")
-    header = json.loads(text)
+    try:
+        header = json.loads(text)
+        known = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
+        whole = all(isinstance(header[name], kind) for name, kind in known.items())
+        whole = whole and isinstance(header["data"]["items"], int)
+    except (ValueError, TypeError, LookupError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} has a header that is not one of this project's.")
     if header["format"] > FORMAT:
         raise InputError(
             f"{path} has checkpoint format {header['format']}, but this version reads up to "

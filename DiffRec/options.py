@@ -4,6 +4,7 @@ A flag given on the command line beats the preset, and the preset beats the flag
 """
 
 import argparse
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -52,7 +53,8 @@ def number(kind: type, smallest: float, inclusive: bool = True):
             value = kind(text)
         except ValueError:
             value = None
-        if value is None or not (value >= smallest if inclusive else value > smallest):
+        inside = value is not None and (value >= smallest if inclusive else value > smallest)
+        if not inside or math.isinf(value):
             bound = f"{'at least' if inclusive else 'above'} {smallest}"
             raise argparse.ArgumentTypeError(f"expected {kind.__name__} {bound}, got {text!r}")
         return value

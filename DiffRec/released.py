@@ -6,6 +6,7 @@ an inert record of its attributes. A file that names anything else is refused wi
 nothing in it is executed. The diffusion's settings are not in the files; their names tell them.
 """
 
+import contextlib
 import dataclasses
 import re
 from pathlib import Path
@@ -116,6 +117,19 @@ class Part:
     n_items: int
 
 
+@contextlib.contextmanager
+def understood(path: Path):
+    """Inside, whatever a module lacks that the release's have makes the file a foreign one."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+        raise InputError(
+            f"{path} is not built like a checkpoint of the release ({error})."
+        ) from error
+
+
 def read_network(path: Path, latent: bool) -> Part:
     """The denoising network: ``dnn.*`` weights; ``n_items`` is the width of what it denoises.
 
@@ -125,23 +139,24 @@ def read_network(path: Path, latent: bool) -> Part:
     module = read(path)
     if not isinstance(module, NETWORK):
         raise InputError(f"{path} holds an autoencoder where the denoising network is expected.")
-    weights = {}
-    layers = {"in_layers": {}, "out_layers": {}}
-    for name, tensor in weights_of(module).items():
-        group, *rest = name.split(".")
-        if group not in layers:
-            weights[f"dnn.{name}"] = tensor
-            continue
-        number = layers[group].setdefault(rest[0], len(layers[group]))
-        weights[f"dnn.{group}.{number}.{rest[1]}"] = tensor
-    out = [int(size) for size in module.out_dims]
-    settings = {
-        "mlp_dims" if latent else "dims": out[:-1],
-        "emb_size": int(module.time_emb_dim),
-        "norm": bool(module.norm),
-        "mlp_act_func": activation_of(module) or "tanh",
-    }
-    return Part(weights, settings, out[-1])
+    with understood(path):
+        weights = {}
+        layers = {"in_layers": {}, "out_layers": {}}
+        for name, tensor in weights_of(module).items():
+            group, *rest = name.split(".")
+            if group not in layers:
+                weights[f"dnn.{name}"] = tensor
+                continue
+            number = layers[group].setdefault(rest[0], len(layers[group]))
+            weights[f"dnn.{group}.{number}.{rest[1]}"] = tensor
+        out = [int(size) for size in module.out_dims]
+        settings = {
+            "mlp_dims" if latent else "dims": out[:-1],
+            "emb_size": int(module.time_emb_dim),
+            "norm": bool(module.norm),
+            "mlp_act_func": activation_of(module) or "tanh",
+        }
+        return Part(weights, settings, out[-1])
 
 
 def read_autoencoder(path: Path) -> Part:
@@ -149,32 +164,35 @@ def read_autoencoder(path: Path) -> Part:
     module = read(path)
     if not isinstance(module, AUTOENCODER):
         raise InputError(f"{path} holds a denoising network where the autoencoder is expected.")
-    in_dims, out_dims = ([int(size) for size in dims] for dims in (module.in_dims, module.out_dims))
-    n_items, single = int(module.n_item), int(module.n_cate) == 1
-    clusters = torch.zeros(n_items, dtype=torch.int64)
-    if not single:
-        for number, items in enumerate(module.category_idx):
-            clusters[torch.as_tensor(items)] = number
-        order = torch.argsort(clusters, stable=True)
-        if not torch.equal(order, torch.as_tensor(module.category_map)):
-            raise InputError(f"{path} groups its items in an order that is not the release's.")
-    per_cluster = bool(out_dims)
-    weights = {"vae.clusters": clusters}
-    for name, tensor in weights_of(module).items():
-        group, rest = name.split(".", 1)
-        # With a single cluster the release has no list around the layers.
-        listed = group == "encoder" or per_cluster
-        weights[f"vae.{group}.0.{rest}" if single and listed else f"vae.{name}"] = tensor
-    settings = {
-        "n_cate": int(module.n_cate),
-        "in_dims": in_dims[::-1],
-        # With several clusters the release mirrors the encoder, whatever sizes out_dims has.
-        "out_dims": out_dims if single else in_dims[-2::-1] if per_cluster else [],
-        "cluster_decoders": per_cluster,
-        "act_func": str(module.act_func),
-        "reparam": bool(module.reparam),
-    }
-    return Part(weights, settings, n_items)
+    with understood(path):
+        in_dims, out_dims = (
+            [int(size) for size in dims] for dims in (module.in_dims, module.out_dims)
+        )
+        n_items, single = int(module.n_item), int(module.n_cate) == 1
+        clusters = torch.zeros(n_items, dtype=torch.int64)
+        if not single:
+            for number, items in enumerate(module.category_idx):
+                clusters[torch.as_tensor(items)] = number
+            order = torch.argsort(clusters, stable=True)
+            if not torch.equal(order, torch.as_tensor(module.category_map)):
+                raise InputError(f"{path} groups its items in an order that is not the release's.")
+        per_cluster = bool(out_dims)
+        weights = {"vae.clusters": clusters}
+        for name, tensor in weights_of(module).items():
+            group, rest = name.split(".", 1)
+            # With a single cluster the release has no list around the layers.
+            listed = group == "encoder" or per_cluster
+            weights[f"vae.{group}.0.{rest}" if single and listed else f"vae.{name}"] = tensor
+        settings = {
+            "n_cate": int(module.n_cate),
+            "in_dims": in_dims[::-1],
+            # With several clusters the release mirrors the encoder, whatever sizes out_dims has.
+            "out_dims": out_dims if single else in_dims[-2::-1] if per_cluster else [],
+            "cluster_decoders": per_cluster,
+            "act_func": str(module.act_func),
+            "reparam": bool(module.reparam),
+        }
+        return Part(weights, settings, n_items)
 
 
 # What a file's name says: where the words stand that hold a setting's value.

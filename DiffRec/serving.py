@@ -16,6 +16,7 @@ from tqdm import tqdm
 from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.errors import InputError
 from DiffRec.files import written_whole
+from DiffRec.preparation.readers import as_numbers
 from DiffRec.recommender import Recommender
 
 FORMATS = (".csv", ".parquet")
@@ -41,13 +42,16 @@ class IdMap:
         path = None if folder is None else folder / f"{name}_map.csv"
         if path is None or not path.is_file():
             return cls(name, size)
-        table = pd.read_csv(path)
+        try:
+            table = pd.read_csv(path, dtype={f"raw_{name}": str}, keep_default_na=False)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path} is not a table ({error}).") from error
         if not {name, f"raw_{name}"} <= set(table.columns):
             raise InputError(f"{path} must have the columns raw_{name} and {name}.")
         table = table.sort_values(name)
         if table[name].tolist() != list(range(size)):
             raise InputError(f"{path} does not number {size} {name}s from 0 to {size - 1}.")
-        return cls(name, size, table[f"raw_{name}"].to_numpy())
+        return cls(name, size, as_numbers(table[f"raw_{name}"].to_numpy(str)))
 
     def to_raw(self, numbers: np.ndarray) -> np.ndarray:
         return numbers if self.raw is None else self.raw[numbers]
@@ -64,10 +68,17 @@ class IdMap:
 
 def split_ids(text: str) -> list[str]:
     """Ids from "0,5,17", or from a file that holds them between commas or white space."""
-    path = Path(text)
-    if len(text) < 1000 and path.is_file():
-        text = path.read_text()
-    return text.replace(",", " ").split()
+    try:
+        if Path(text).is_file():
+            text = Path(text).read_text()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{text} is not a file of ids.") from error
+    except (OSError, ValueError):
+        pass  # a long list of ids is no file name
+    ids = text.replace(",", " ").split()
+    if not ids:
+        raise InputError(f"there are no ids in {text!r}.")
+    return ids
 
 
 def write_tables(path: Path, tables: Iterable[pd.DataFrame]) -> int:

@@ -11,7 +11,7 @@ from DiffRec.preparation import inspection
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, help="save a picture there")
+    parser.add_argument("--out", type=Path, help="of the picture; <folder>.png here by default")
     parser.add_argument("--check", action="store_true", help="is a released data set whole?")
     args = parser.parse_args(argv)
     dataset = load_dataset(data_path=args.folder)
@@ -21,9 +21,9 @@ def main(argv: list[str] | None = None) -> None:
         )
     if args.check:
         print(inspection.check_whole(dataset))
-    if args.out:
-        inspection.picture(dataset, args.out)
-        print(f"picture: {args.out}")
+    out = args.out or Path(f"{dataset.name}.png")
+    inspection.picture(dataset, out)
+    print(f"picture: {out}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ python scripts/prepare_data.py --synthetic like:yelp       a twin with Table 1's
 Natural noise: --noise 0.1; other protocols: --protocol paper|global, --ratio 8:1:1.
 """
 
+import argparse
 from pathlib import Path
 
 from DiffRec import report
@@ -67,7 +68,8 @@ def prepare_twin(like: str, folder: Path | None = None, seed: int = 1) -> Path:
         raise InputError(f"there is no {like} in Table 1: choose one of {', '.join(sizes)}.")
     folder = folder or DATASETS / f"{name}-twin"
     noisy = 0.2 if name.endswith("_noisy") else 0.0
-    writer.write(folder, synthetic.make_twin(*sizes[name], noisy, seed), {"synthetic": name})
+    split = synthetic.make_twin(*sizes[name], noisy, seed)
+    writer.write(folder, split, {"twin": {"like": name, "noisy": noisy, "seed": seed}})
     return folder
 
 
@@ -92,6 +94,14 @@ def parse_ratio(text: str | None) -> tuple[float, float, float] | None:
     return first, second, third
 
 
+def how_of(args: argparse.Namespace) -> dict:
+    """The arguments of `prepare`."""
+    return {
+        "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol,
+        "shares": parse_ratio(args.ratio), "noise": args.noise, "seed": args.seed,
+    }  # fmt: skip
+
+
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("source", nargs="?", help="ml-1m, ml-100k, or a file of ratings")
@@ -102,7 +112,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder to write; in datasets/ by default")
     parser.add_argument("--format", choices=list(readers.FORMATS), help="of a file of your own")
     parser.add_argument("--columns", help="its user, item, rating and time columns: a,b,c,d")
-    parser.add_argument("--min_rating", type=float, default=4.0, help="interactions start here")
+    parser.add_argument(
+        "--min_rating", type=NOT_NEGATIVE, default=4.0, help="interactions start here"
+    )
     parser.add_argument("--core", type=POSITIVE, default=10, help="least of each user and item")
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="released",
@@ -115,10 +127,7 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     parser.add_argument("--seed", type=COUNT, default=1, help="of noise and synthetic data")
     args = parser.parse_args(argv)
-    how = {
-        "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol,
-        "shares": parse_ratio(args.ratio), "noise": args.noise, "seed": args.seed,
-    }  # fmt: skip
+    how = how_of(args)
     source, made_up = args.source, args.synthetic
     if source == "synthetic":
         source, made_up = None, made_up or "small"
@@ -129,6 +138,8 @@ def main(argv: list[str] | None = None) -> None:
     if source in LICENSED:
         raise InputError(f"{source} may not be downloaded automatically: get {LICENSED[source]}.")
     if made_up is not None and made_up.startswith("like:"):
+        if how != {**how_of(parser.parse_args([])), "seed": args.seed}:
+            raise InputError("a twin has fixed sizes: only --seed and --out go with it.")
         folder = prepare_twin(made_up.removeprefix("like:"), args.out, args.seed)
     elif made_up == "small":
         folder = prepare_synthetic(args.out, **how)

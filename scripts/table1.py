@@ -12,10 +12,11 @@ from DiffRec.experiment import command
 from DiffRec.options import Parser
 
 HOW_TO_GET = {
-    "ml-1m": "bash scripts/get_data.sh ml-1m, or the authors' archive",
-    "yelp": "the authors' archive",
-    "amazon-book": "the authors' archive",
-}
+    "ml-1m_clean": "bash scripts/get_data.sh ml-1m, or the authors' archive",
+    "ml-1m_noisy": "the authors' archive, or bash scripts/get_data.sh ml-1m --noise 0.1",
+    **{f"{name}_{kind}": f"the authors' archive, or bash scripts/get_data.sh {name}"
+       for name in ("yelp", "amazon-book") for kind in ("clean", "noisy")},
+}  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
         ours = dataset.n_users, dataset.n_items, rows
         print(f"| | here | {' | '.join(f'{size:,}' for size in ours)} |")
     for name in missing:
-        print(f"\nmissing: {name} ({HOW_TO_GET[name.rsplit('_', 1)[0]]}; see datasets/README.md)")
+        print(f"\nmissing: {name} ({HOW_TO_GET[name]}; see datasets/README.md)")
 
 
 if __name__ == "__main__":

@@ -123,11 +123,30 @@ def test_parquet_and_named_columns(tmp_path):
         ]
 
 
+def test_ids_are_words_unless_all_are_numbers(tmp_path):
+    (tmp_path / "a.csv").write_text("NA,01,5,1\n7,1,4,2\n")
+    found = readers.read(tmp_path / "a.csv", "amazon-csv")
+    assert found.raw_users.tolist() == ["NA", "7"]
+    assert found.raw_items.tolist() == ["01", "1"]
+    (tmp_path / "b.csv").write_text("10,5,5,1\n9,1,4,2\n")
+    found = readers.read(tmp_path / "b.csv", "amazon-csv")
+    assert found.raw_users.tolist() == [10, 9]
+
+
+def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
+    lines = '"user","item","rating","timestamp"\n"a,b","x",5,0.9\n"a,b","y",5,0.1\n'
+    (tmp_path / "a.csv").write_text(lines)
+    found = readers.read(tmp_path / "a.csv", "csv")
+    assert found.raw_users.tolist() == ["a,b"]
+    assert found.times.tolist() == [0.9, 0.1]
+
+
 @pytest.mark.parametrize(
     ("content", "format", "words"),
     [
         (b"1::2::five::3\n", "movielens-1m", "line 1 has no valid rating"),
         (b"1::2::5::3\n1::3::5::\n", "movielens-1m", "line 2 has no valid timestamp"),
+        (b"1::2::5::inf\n", "movielens-1m", "line 1 has no valid timestamp"),
         (
             table(",", "user,item,rating,timestamp\n") + b",i,3,4\n",
             "csv",
@@ -139,7 +158,8 @@ def test_parquet_and_named_columns(tmp_path):
             "csv",
             "no column user, item, rating, timestamp; it has a, b, c, d",
         ),
-        (b"1,2\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
+        (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
+        (b"user,item\n1,2,3,4\n", "csv", "rows of 4 columns, but 2 names"),
         (b"no json\n", "amazon-json", "does not hold a JSON object a line"),
         (b"", "movielens-1m", "holds no ratings"),
         (b"PAR1", "parquet", "not a whole Parquet file"),
@@ -268,10 +288,12 @@ def test_natural_noise(made_up, how):
         assert raw[0][name] <= raw[1][name]
         assert raw[1][name] - raw[0][name]
         assert not (raw[1][name] - raw[0][name]) & liked
-    if how != "global":  # there, noise may bring users and items to train that test then knows
-        assert raw[0]["test"] == raw[1]["test"]
-        added = sum(len(raw[1][n]) - len(raw[0][n]) for n in ("train", "valid"))
-        assert added == pytest.approx(0.2 * sum(map(len, clean.pairs.values())), rel=0.05)
+    assert raw[0]["test"] == raw[1]["test"]
+    added = sum(len(raw[1][n]) - len(raw[0][n]) for n in ("train", "valid"))
+    assert added == pytest.approx(0.2 * sum(map(len, clean.pairs.values())), rel=0.05)
+    if how == "global":
+        assert noisy.times["train"].max() < noisy.times["valid"].min()
+        assert noisy.times["valid"].max() < noisy.times["test"].min()
     for name, pairs in noisy.pairs.items():
         same_user = pairs[1:, 0] == pairs[:-1, 0]
         assert (np.diff(noisy.times[name])[same_user] >= 0).all()
@@ -279,6 +301,24 @@ def test_natural_noise(made_up, how):
     other = protocol.prepare(made_up, core=3, protocol=how, noise=0.2, seed=6)
     assert np.array_equal(noisy.pairs["train"], again.pairs["train"])
     assert not np.array_equal(noisy.pairs["train"], other.pairs["train"])
+
+
+@pytest.mark.parametrize("how", ["released", "paper", "global"])
+def test_noise_brings_no_test_rows_back(how):
+    """Sparse data, in which train misses many items that noise then shows."""
+    random = np.random.default_rng(0)
+    columns = (random.integers(high, size=900) for high in (60, 400, 5, 10**6))
+    rows = {(u, i): (u, i, r + 1, t) for u, i, r, t in zip(*columns, strict=True)}
+    table = ratings(list(rows.values()))
+    clean, noisy = (protocol.prepare(table, core=1, protocol=how, noise=n) for n in (0, 0.9))
+    sets = [
+        set(
+            zip(s.raw_users[s.pairs["test"][:, 0]], s.raw_items[s.pairs["test"][:, 1]], strict=True)
+        )
+        for s in (clean, noisy)
+    ]
+    assert sets[0] == sets[1]
+    assert len(noisy.raw_items) > len(clean.raw_items)
 
 
 # Folder
@@ -310,6 +350,14 @@ def test_the_folder_is_written_whole(made_up, tmp_path, monkeypatch):
     (folder / "thesis.tex").touch()
     with pytest.raises(InputError, match=r"more than a data set \(thesis\.tex\)"):
         writer.write(folder, split)
+    (folder / "thesis.tex").rename(folder / "item_emb.npy")  # somebody's embeddings
+    with pytest.raises(InputError, match=r"more than a data set \(item_emb\.npy\)"):
+        writer.write(folder, split)
+    (folder / "item_emb.npy").unlink()
+    (folder / "stats.json").unlink()  # as a released data set looks
+    with pytest.raises(InputError, match="not prepared here"):
+        writer.write(folder, split)
+    assert (folder / "train_list.npy").read_bytes() == before
 
 
 class Server(http.server.BaseHTTPRequestHandler):
@@ -493,6 +541,8 @@ def test_prepare_script(run, tmp_path):
         [*own, *names, "--ratio", "8-1"], ["scripts/prepare_data.py", "synthetic", "--raw", "x"],
         ["scripts/prepare_data.py", "yelp"], ["scripts/prepare_data.py"],
         ["scripts/prepare_data.py", "--synthetic", "like:netflix"],
+        ["scripts/prepare_data.py", "--synthetic", "like:ml-1m", "--noise", ".5"],
+        ["scripts/prepare_data.py", "--synthetic", "--noise", "inf"],
     ):  # fmt: skip
         done = run(*wrong)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)

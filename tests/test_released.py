@@ -16,7 +16,7 @@ from torch import nn
 from DiffRec import DiffRec, checkpoints, inference_run, options, released
 from DiffRec.errors import InputError
 from DiffRec.inference_run import Variant
-from DiffRec.models.DNN import timestep_embedding
+from DiffRec.models.DNN import DNN, timestep_embedding
 from DiffRec.options import settings_of
 from L_DiffRec import LDiffRec
 from L_DiffRec import options as latent_options
@@ -284,6 +284,27 @@ def test_damaged_and_foreign_files(release, tmp_path):
         released.read(tmp_path / "none.pth")
     torch.save(make_network(release, 20, [6]), path)
     with pytest.raises(InputError, match="where the autoencoder is expected"):
+        released.read_autoencoder(path)
+
+
+def test_modules_that_lack_what_the_releases_have(release, tmp_path):
+    path = tmp_path / "x.pth"
+    for damage in (
+        lambda network: delattr(network, "out_dims"),
+        lambda network: network.__dict__.update(_modules={"in_layers": network}),
+        lambda network: network.__dict__.update(_parameters={"in_layers": 3}),
+        lambda network: network.__dict__.update(in_layers=torch.zeros(1), _modules={}),
+    ):
+        network = make_network(release, 20, [6])
+        damage(network)
+        torch.save(network, path)
+        with pytest.raises(InputError):
+            checkpoints.fill(
+                torch.nn.ModuleDict({"dnn": DNN(20, [6])}),
+                released.read_network(path, latent=False).weights, path,
+            )  # fmt: skip
+    torch.save(release.AutoEncoder(), path)
+    with pytest.raises(InputError, match="not built like"):
         released.read_autoencoder(path)
 
 

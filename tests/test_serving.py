@@ -130,6 +130,11 @@ def test_a_user_who_is_not_in_the_data(infer, checkpoint, tmp_path, variant):
         (["--recommend", "top.txt"], "must end in .csv or .parquet"),
         (["--recommend", "top.csv", "--users", "nobody"], "there is no user 'nobody'"),
         (["--history", "1,x"], "there is no item 'x'"),
+        (["--recommend", "top.parquet", "--users", ","], "there are no ids"),
+        (
+            ["--recommend", "top.csv", "--users", ",".join(map(str, range(900, 1300)))],
+            "no user '900'",
+        ),
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(infer, checkpoint, flags, words):

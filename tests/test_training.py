@@ -283,10 +283,15 @@ def test_checkpoints_that_are_not(tmp_path, tiny, settings):
     with pytest.raises(InputError, match="no header"):
         checkpoints.load(path)
     model = DiffRec(tiny.n_items, settings(*SMALL[2:]))
-    checkpoints.save(path, model, {"variant": "Other", "data": {"items": 5}, "settings": {}})
+    for text in ("{not json", "{}", "[]", '{"format": 1, "variant": "DiffRec", "settings": {}}'):
+        save_file({"a": torch.zeros(1)}, path, metadata={"diffrec": text})
+        with pytest.raises(InputError, match="header that is not one of this project's"):
+            checkpoints.load(path)
+    about = {"data": {"items": 5}, "dataset": "tiny", "seed": 1}
+    checkpoints.save(path, model, {"variant": "Other", "settings": {}, **about})
     with pytest.raises(InputError, match="holds Other, not DiffRec"):
         DiffRec.load(path)
-    header = {"variant": "DiffRec", "data": {"items": 5}, "settings": settings(*SMALL[2:])}
+    header = {"variant": "DiffRec", "settings": settings(*SMALL[2:]), **about}
     checkpoints.save(path, model, header)
     with pytest.raises(InputError, match="do not fit"):
         DiffRec.load(path)

@@ -7,6 +7,7 @@ import numpy as np
 from DiffRec import report
 from DiffRec.data_utils import SPLITS, Dataset
 from DiffRec.errors import InputError
+from DiffRec.files import written_whole
 
 # Of the authors' archives: rows of each list, and the fingerprint's hash where it was seen.
 RELEASED = {
@@ -96,6 +97,6 @@ def picture(dataset: Dataset, path: Path) -> None:
         f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
         f"{sum(len(getattr(dataset, s).items) for s in SPLITS):,} interactions"
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, format=path.suffix[1:] or "png")
     pyplot.close(figure)

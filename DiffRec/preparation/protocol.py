@@ -102,6 +102,14 @@ def natural_noise(
     return ratings.select(np.sort(chosen))
 
 
+def known_to_train(rows: Ratings, split: np.ndarray) -> np.ndarray:
+    """(n,) mask: the rows whose user and item both have a row in train."""
+    known = np.ones(len(rows), dtype=bool)
+    for codes in (rows.users, rows.items):
+        known &= np.isin(codes, np.unique(codes[split == 0]))
+    return known
+
+
 def number(rows: Ratings, split: np.ndarray) -> Split:
     """Number users in the order they stand in and items by first appearance in train; rows of
     users or items that train does not have are left out, since nothing can be learnt of them."""
@@ -141,14 +149,17 @@ def prepare(
             two times instead. ``shares`` for (train, validation, test) in place of 7:1:2 with the
             latter two.
         noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
-            to train and validation, cut in time as its user's interactions are; test is the same.
+            to train and validation, by time under the global protocol and else at random in the
+            proportion of its user's interactions in the two; test is the same.
         seed: of the noise.
 
     Raises InputError where nothing is left, or a split is empty.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol}.")
-    if shares is not None and (protocol == "released" or min(shares) <= 0):
+    if shares is not None and (
+        protocol == "released" or not all(0 < share < np.inf for share in shares)
+    ):
         raise InputError("a ratio needs three positive shares, and a protocol other than released.")
     ratings = latest_of_repeated(ratings)
     positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
@@ -158,9 +169,14 @@ def prepare(
         split = split_per_user(positives.users, shares or (7, 1, 2), SPLITS)
     else:
         split = split_globally(positives.times, shares or (7, 1, 2))
-    rows = positives
+    # What train does not have goes before noise comes, so that test is the same with and without.
+    known = known_to_train(positives, split)
+    rows, split = positives.select(known), split[known]
     if noise:
-        rows, split = add_natural_noise(ratings, positives, split, noise, seed, min_rating)
+        cuts = None
+        if protocol == "global":
+            cuts = rows.times[split == 0].max(), rows.times[split < 2].max()
+        rows, split = add_natural_noise(ratings, rows, split, cuts, noise, seed, min_rating)
     found = number(rows, split)
     empty = [name for name in SPLITS if not len(found.pairs[name])]
     if empty:
@@ -175,21 +191,26 @@ def add_natural_noise(
     ratings: Ratings,
     positives: Ratings,
     split: np.ndarray,
+    cuts: tuple[float, float] | None,
     scale: float,
     seed: int,
     min_rating: float,
 ) -> tuple[Ratings, np.ndarray]:
     """The interactions and their splits with natural noise in train and validation.
 
-    A noisy row is train or validation as the share of its user's clean rows in them says, drawn
-    at random.
+    A noisy row is train or validation at random, as the share of its user's clean rows in them
+    says; or, with ``cuts``, by its time, and none is later than the second.
     """
+    if cuts is not None:
+        ratings = ratings.select(ratings.times <= cuts[1])
     noisy = natural_noise(ratings, positives, scale, seed, min_rating)
     counts = [np.bincount(positives.users[split == s], minlength=len(ratings.raw_users))
               for s in (0, 1)]  # fmt: skip
     share = counts[0] / np.maximum(counts[0] + counts[1], 1)
     drawn = np.random.default_rng([seed, 1]).random(len(noisy))
     noisy_split = np.where(drawn < share[noisy.users], 0, 1)
+    if cuts is not None:
+        noisy_split = (noisy.times > cuts[0]).astype(np.int64)
     both = dataclasses.replace(
         positives,
         **{

@@ -5,6 +5,7 @@ are never unpacked: one member is read by its name, so that what else lies in th
 """
 
 import contextlib
+import csv
 import dataclasses
 import gzip
 import io
@@ -34,7 +35,7 @@ class Ratings:
     Attributes:
         users, items: (n,) int32 numbers into ``raw_users`` and ``raw_items``.
         ratings: (n,) float32.
-        times: (n,) int64 seconds, or what the file has.
+        times: (n,) seconds, or what the file has; int64 where they are whole, else float64.
         raw_users, raw_items: the ids in the file, by number, in order of first appearance.
     """
 
@@ -69,7 +70,18 @@ class Numbering:
         return np.array(of_new, dtype=np.int32)[codes]
 
     def raw(self) -> np.ndarray:
-        return np.array(list(self.numbers))
+        return as_numbers(np.array(list(self.numbers)))
+
+
+def as_numbers(ids: np.ndarray) -> np.ndarray:
+    """Ids as integers if all of them are written as such (7, but not 07), else as they are."""
+    if ids.dtype.kind in "iu":
+        return ids
+    try:
+        numbers = ids.astype(np.int64)
+    except (ValueError, OverflowError):
+        return ids
+    return numbers if (numbers.astype(str) == ids.astype(str)).all() else ids
 
 
 def collect(tables: Iterator[pd.DataFrame]) -> Ratings:
@@ -80,14 +92,17 @@ def collect(tables: Iterator[pd.DataFrame]) -> Ratings:
             users(table["user"]),
             items(table["item"]),
             table["rating"].to_numpy(np.float32),
-            table["timestamp"].to_numpy(np.int64),
+            table["timestamp"].to_numpy(),
         )
         for table in tables
         if len(table)
     ]
     if not parts:
         raise InputError("the file holds no ratings.")
-    return Ratings(*map(np.concatenate, zip(*parts, strict=True)), users.raw(), items.raw())
+    *columns, times = map(np.concatenate, zip(*parts, strict=True))
+    if (times == np.floor(times)).all():
+        times = times.astype(np.int64)
+    return Ratings(*columns, times, users.raw(), items.raw())
 
 
 def from_table(table: pd.DataFrame) -> Ratings:
@@ -119,7 +134,13 @@ def opened(path: Path, member: str) -> Iterator[BinaryIO]:
                 file = stack.enter_context(path.open("rb"))
             yield file
     except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is damaged or truncated ({error}).") from error
+        raise InputError(f"{path} is damaged or truncated ({first_line(error)}).") from error
+    except (RuntimeError, NotImplementedError) as error:  # of zipfile: encrypted, or packed oddly
+        raise InputError(f"{path} cannot be unpacked ({first_line(error)}).") from error
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def only(names: list[str], member: str, path: Path) -> str:
@@ -150,8 +171,9 @@ def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iter
         table = table.assign(
             rating=pd.to_numeric(table["rating"], errors="coerce"),
             timestamp=to_seconds(table["timestamp"]),
-        )
+        ).replace([np.inf, -np.inf], np.nan)
         missing = table[list(COLUMNS)].isna()
+        missing |= table[["user", "item"]].eq("").reindex(columns=COLUMNS, fill_value=False)
         if missing.to_numpy().any():
             at = int(np.flatnonzero(missing.any(axis=1))[0])
             bad = [column for column in COLUMNS if missing[column].iloc[at]]
@@ -174,29 +196,37 @@ def read_delimited(
     file: BinaryIO, path: Path, separator: str, columns: dict[str, str], header: bool
 ) -> Iterator[pd.DataFrame]:
     """Rows of separated values; without a header line the columns are called "0", "1", …"""
-    blocks = iter(lambda: file.readlines(1 << 26), [])
     names = None
     if header:
-        names = (
-            file.readline().decode("utf-8-sig", errors="replace").rstrip("\r\n").split(separator)
-        )
+        line = file.readline().decode("utf-8-sig", errors="replace")
+        names = next(csv.reader([line], delimiter=separator), [])
+    blocks = iter(lambda: file.readlines(1 << 26), [])
     for block in blocks:
         text = b"".join(block)
         if len(separator) > 1:  # pandas is slow with separators of several letters
             text = text.replace(separator.encode(), b"\t")
+        sep = separator if len(separator) == 1 else "\t"
+        first = block[0].decode("utf-8", errors="replace").replace(separator, sep)
+        width = len(next(csv.reader([first], delimiter=sep), []))
+        names = names or [str(i) for i in range(width)]
+        if width != len(names):
+            raise InputError(
+                f"{path} has rows of {width} columns, but {len(names)} names for them."
+            )
+        # Ids are words: 01 and 1 differ, and NA is a name. Only numbers may be missing.
+        words = {columns["user"]: str, columns["item"]: str}
+        numbers = {columns["rating"]: [""], columns["timestamp"]: [""]}
+        pick(pd.DataFrame(columns=names), columns, path)
         try:
             table = pd.read_csv(
-                io.BytesIO(text), sep=separator if len(separator) == 1 else "\t", header=None,
-                low_memory=False,
+                io.BytesIO(text), sep=sep, header=None, names=names, dtype=words,
+                keep_default_na=False, na_values=numbers, low_memory=False, 
             )  # fmt: skip
-        except (pd.errors.ParserError, UnicodeDecodeError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise InputError(f"{path} is not separated by {separator!r} ({reason}).") from error
-        if names is not None and len(names) != table.shape[1]:
+        except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
             raise InputError(
-                f"{path} has {len(names)} names in its header, but {table.shape[1]} columns."
-            )
-        yield pick(table.set_axis(names or map(str, table.columns), axis=1), columns, path)
+                f"{path} is not separated by {separator!r} ({first_line(error)})."
+            ) from error
+        yield pick(table, columns, path)
 
 
 def read_json_lines(
@@ -211,7 +241,8 @@ def read_json_lines(
         for batch in pa.json.open_json(file, read_options=reading, parse_options=parsing):
             yield pick(batch.to_pandas(), columns, path)
     except pa.ArrowInvalid as error:
-        raise InputError(f"{path} does not hold a JSON object a line ({error}).") from error
+        reason = first_line(error)
+        raise InputError(f"{path} does not hold a JSON object a line ({reason}).") from error
 
 
 def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:

@@ -14,7 +14,7 @@ from DiffRec.preparation.protocol import SPLITS, Split
 
 OURS = (
     *(f"{split}_{kind}.npy" for split in SPLITS for kind in ("list", "times", "ratings")),
-    *("user_map.csv", "item_map.csv", "stats.json", "item_emb.npy"),
+    *("user_map.csv", "item_map.csv", "stats.json"),
 )
 
 
@@ -32,11 +32,18 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
     """Write lists, times, ratings, maps of raw ids and stats.json into ``folder``; returns it.
 
     Everything is written beside it first and then put in its place. A folder that is there is
-    replaced if it holds nothing but a data set. about: what else stats.json says, such as the
-    command's settings.
+    replaced if it holds nothing but a data set that was prepared here. about: what else stats.json
+    says, such as the command's settings.
     """
-    folder = Path(folder)
-    if folder.exists():
+    folder = Path(folder).resolve()
+    if folder.is_file():
+        raise InputError(f"{folder} is a file, not a folder.")
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "stats.json").is_file():
+            raise InputError(
+                f"{folder} holds a data set that was not prepared here, such as a released one: "
+                f"choose another folder, or move it away."
+            )
         foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
         if foreign:
             raise InputError(
@@ -62,8 +69,12 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
         (temporary / "stats.json").write_text(json.dumps(stats, indent=1) + "\n")
         temporary.chmod(0o755)
         if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+            folder.rename(old / "data")  # the new one is in place before the old one is deleted
+            temporary.rename(folder)
+            shutil.rmtree(old)
+        else:
+            temporary.rename(folder)
     except OSError as error:
         raise InputError(f"{folder} could not be written ({error.strerror}).") from error
     finally:
