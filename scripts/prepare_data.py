@@ -47,7 +47,8 @@ def prepare_movielens(
     """datasets/ml-1m_clean, say, from the official archive, which is downloaded unless given."""
     archive, format = MOVIELENS[name]
     raw = raw or download.download(*archive, DATASETS / "raw" / f"{name}.zip")
-    folder = folder or DATASETS / f"{name}_{'noisy' if how.get('noise') else 'clean'}"
+    noisy = how.get("noise") or how.get("random_noise")
+    folder = folder or DATASETS / f"{name}_{'noisy' if noisy else 'clean'}"
     writer.write(folder, prepare(readers.read(raw, format), **how), {"prepared": how})
     return folder
 
@@ -98,7 +99,8 @@ def how_of(args: argparse.Namespace) -> dict:
     """The arguments of `prepare`."""
     return {
         "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol,
-        "shares": parse_ratio(args.ratio), "noise": args.noise, "seed": args.seed,
+        "shares": parse_ratio(args.ratio), "noise": args.noise,
+        "random_noise": args.random_noise, "seed": args.seed,
     }  # fmt: skip
 
 
@@ -124,6 +126,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument(
         "--noise", type=NOT_NEGATIVE, default=0.0,
         help="natural noise in train and validation, as a share of the interactions",
+    )  # fmt: skip
+    parser.add_argument(
+        "--random_noise", type=NOT_NEGATIVE, default=0.0,
+        help="random false interactions, as a share of each user's in train and validation",
     )  # fmt: skip
     parser.add_argument("--seed", type=COUNT, default=1, help="of noise and synthetic data")
     args = parser.parse_args(argv)

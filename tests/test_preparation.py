@@ -303,6 +303,20 @@ def test_natural_noise(made_up, how):
     assert not np.array_equal(noisy.pairs["train"], other.pairs["train"])
 
 
+def test_random_noise(made_up):
+    clean, noisy = (protocol.prepare(made_up, core=3, random_noise=p) for p in (0, 0.3))
+    assert np.array_equal(clean.pairs["test"], noisy.pairs["test"])
+    for name in ("train", "valid"):
+        pairs, true = noisy.pairs[name], ~np.isnan(noisy.ratings[name])
+        assert np.array_equal(pairs[true], clean.pairs[name])
+        assert np.array_equal(noisy.times[name][true], clean.times[name])
+        assert (~true).sum() == np.round(0.3 * np.bincount(clean.pairs[name][:, 0])).sum()
+        same_user = pairs[1:, 0] == pairs[:-1, 0]
+        assert (np.diff(noisy.times[name])[same_user] >= 0).all()
+    unseen = {tuple(p) for p in noisy.pairs["train"][np.isnan(noisy.ratings["train"])].tolist()}
+    assert not unseen & {tuple(p) for rows in clean.pairs.values() for p in rows.tolist()}
+
+
 @pytest.mark.parametrize("how", ["released", "paper", "global"])
 def test_noise_brings_no_test_rows_back(how):
     """Sparse data, in which train misses many items that noise then shows."""

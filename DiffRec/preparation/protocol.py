@@ -5,9 +5,11 @@ the paper's figures belong, are 7:2:1 with validation last. Both are protocols h
 """
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 
+from DiffRec.data_utils import Dataset, Interactions, add_random_noise
 from DiffRec.errors import InputError
 from DiffRec.preparation.readers import Ratings
 
@@ -137,6 +139,7 @@ def prepare(
     protocol: str = "released",
     shares: tuple[float, float, float] | None = None,
     noise: float = 0.0,
+    random_noise: float = 0.0,
     seed: int = 1,
 ) -> Split:
     """The splits of raw ratings.
@@ -151,6 +154,7 @@ def prepare(
         noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
             to train and validation, by time under the global protocol and else at random in the
             proportion of its user's interactions in the two; test is the same.
+        random_noise: random noise, as a share of each user's rows in train and in validation.
         seed: of the noise.
 
     Raises InputError where nothing is left, or a split is empty.
@@ -184,7 +188,26 @@ def prepare(
             f"there are too few interactions for three splits: {' and '.join(empty)} would be "
             f"empty."
         )
-    return found
+    return with_random_noise(found, random_noise, seed) if random_noise else found
+
+
+def with_random_noise(split: Split, proportion: float, seed: int) -> Split:
+    """The split with the random noise of `DiffRec.data_utils.add_random_noise`, whose rows take the
+    time of the row before them (or after, for a user's first) and have no rating (NaN)."""
+    sizes = len(split.raw_users), len(split.raw_items)
+    parts = {name: Interactions.from_pairs(split.pairs[name], *sizes) for name in SPLITS}
+    noisy = add_random_noise(Dataset("", Path(), **parts), proportion, seed)
+    pairs, times, ratings = dict(split.pairs), dict(split.times), dict(split.ratings)
+    for name in ("train", "valid"):
+        clean = split.pairs[name]
+        pairs[name] = getattr(noisy, name).pairs()
+        keys = [rows[:, 0] * sizes[1] + rows[:, 1] for rows in (pairs[name], clean)]
+        real = np.isin(*keys)
+        source = np.maximum(np.cumsum(real) - 1, 0)
+        source += clean[source, 0] != pairs[name][:, 0]  # before the first true row of its user
+        times[name] = split.times[name][source]
+        ratings[name] = np.where(real, split.ratings[name][source], np.nan).astype(np.float32)
+    return dataclasses.replace(split, pairs=pairs, times=times, ratings=ratings)
 
 
 def add_natural_noise(
