@@ -11,7 +11,6 @@ import torch
 from DiffRec import checkpoints, options, released, report
 from DiffRec.data_utils import REPOSITORY, Interactions, find_dataset
 from DiffRec.errors import InputError
-from DiffRec.evaluate_utils import evaluate
 from DiffRec.experiment import prepare
 from DiffRec.recommender import Recommender
 from DiffRec.serving import (
@@ -23,6 +22,7 @@ from DiffRec.serving import (
     write_recommendations,
     write_tables,
 )
+from DiffRec.training import evaluate_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,12 +192,7 @@ def infer(variants: list[Variant], argv: list[str] | None) -> dict | None:
         serve(model, dataset, args)
         return None
 
-    with torch.inference_mode():
-        scorer = model.scorer()
-    metrics = evaluate(
-        scorer, dataset, args.topN, args.batch_size, args.tst_w_val, args.recall_denominator,
-        args.metric_users,
-    )  # fmt: skip
+    metrics = evaluate_model(model, dataset, header["settings"])
     paper = report.paper_figures(model.variant, dataset.name, header["settings"])
     print(report.metrics_table(metrics["valid"], metrics["test"], paper))
     record = {

@@ -87,9 +87,9 @@ def write_tables(path: Path, tables: Iterable[pd.DataFrame]) -> int:
     rows = 0
     with written_whole(path) as temporary, contextlib.ExitStack() as stack:
         parquet = None
-        for table in tables:
+        for number, table in enumerate(tables):
             if path.suffix == ".csv":
-                table.to_csv(temporary, mode="a", header=not rows, index=False)
+                table.to_csv(temporary, mode="a", header=number == 0, index=False)
             else:
                 part = pa.Table.from_pandas(table, preserve_index=False)
                 if parquet is None:

@@ -47,6 +47,15 @@ class Log:
             raise InputError(f"{self.path} could not be written ({error.strerror}).") from error
 
 
+def evaluate_model(model: Recommender, dataset: Dataset, settings: dict) -> dict[str, dict]:
+    """`evaluate` of a model as a run's settings say."""
+    model.eval()
+    with torch.inference_mode():
+        scorer = model.scorer()
+    names = ("topN", "batch_size", "tst_w_val", "recall_denominator", "metric_users")
+    return evaluate(scorer, dataset, **{name: settings[name] for name in names})
+
+
 class Training:
     """One run of a model on a data set.
 
@@ -77,19 +86,7 @@ class Training:
         self.progress = Progress()
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        settings = self.settings
-        self.model.eval()
-        with torch.inference_mode():
-            scorer = self.model.scorer()
-        return evaluate(
-            scorer,
-            self.dataset,
-            topN=settings["topN"],
-            batch_size=settings["batch_size"],
-            tst_w_val=settings["tst_w_val"],
-            recall_denominator=settings["recall_denominator"],
-            metric_users=settings["metric_users"],
-        )
+        return evaluate_model(self.model, self.dataset, self.settings)
 
     # State -------------------------------------------------------------------------------------
 

@@ -35,30 +35,30 @@ def tiny(tiny_folder):
     return load_dataset(data_path=tiny_folder)
 
 
+def folder_named_by(variable: str) -> Path:
+    """The folder an environment variable names; without it the test that asks is skipped."""
+    folder = os.environ.get(variable)
+    if not folder:
+        pytest.skip(f"{variable} does not name a folder of the real files")
+    return Path(folder)
+
+
 @pytest.fixture(scope="session")
 def real_datasets() -> Path:
-    """The folder of real data sets; tests that need it are skipped where it is missing."""
-    folder = os.environ.get("DIFFREC_DATASETS")
-    if not folder:
-        pytest.skip("DIFFREC_DATASETS does not say where the real data sets are")
-    return Path(folder)
+    """The folder of real data sets."""
+    return folder_named_by("DIFFREC_DATASETS")
 
 
 @pytest.fixture(scope="session")
 def released_checkpoints() -> Path:
     """A folder of checkpoints in the release's format, with the metrics they must give."""
-    folder = os.environ.get("DIFFREC_CHECKPOINTS")
-    if not folder:
-        pytest.skip("DIFFREC_CHECKPOINTS does not say where released checkpoints are")
-    return Path(folder)
+    return folder_named_by("DIFFREC_CHECKPOINTS")
 
 
 @pytest.fixture(scope="session")
 def raw_ratings() -> Path:
-    folder = os.environ.get("DIFFREC_RAW")
-    if not folder:
-        pytest.skip("DIFFREC_RAW does not say where raw ratings are")
-    return Path(folder)
+    """The folder of raw rating files."""
+    return folder_named_by("DIFFREC_RAW")
 
 
 @pytest.fixture

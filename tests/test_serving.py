@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from DiffRec import DiffRec, Interactions
 from DiffRec.data_utils import join
 from DiffRec.errors import InputError
-from DiffRec.serving import IdMap, split_ids, write_recommendations
+from DiffRec.serving import IdMap, split_ids, write_recommendations, write_tables
 from L_DiffRec import LDiffRec
 
 TRAIN = {
@@ -157,6 +157,12 @@ def test_an_interrupted_list_leaves_no_file(tiny, settings, tmp_path, monkeypatc
             tmp_path / "t.parquet", model, tiny, None, 2, True, False, *ids, batch_size=1
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_first_batch_writes_the_header_once(tmp_path):
+    table = pd.DataFrame({"user": [1], "rank": [1], "item": [2], "score": [0.5]})
+    write_tables(tmp_path / "t.csv", iter([table[:0], table, table]))
+    assert (tmp_path / "t.csv").read_text() == "user,rank,item,score\n" + "1,1,2,0.5\n" * 2
 
 
 def test_id_maps(tmp_path):

@@ -57,11 +57,16 @@ def k_core(ratings: Ratings, core: int) -> Ratings:
     return ratings
 
 
-def in_order_of_time(ratings: Ratings) -> Ratings:
-    """Users by ascending raw id, each one's rows by time; ties keep the order of the file."""
+def time_order(ratings: Ratings) -> np.ndarray:
+    """(n,) row numbers: users by ascending raw id, each one's rows by time, ties as they are."""
     rank = np.empty(len(ratings.raw_users), dtype=np.int64)
     rank[np.argsort(ratings.raw_users, kind="stable")] = np.arange(len(rank))
-    return ratings.select(np.lexsort((ratings.times, rank[ratings.users])))
+    return np.lexsort((ratings.times, rank[ratings.users]))
+
+
+def in_order_of_time(ratings: Ratings) -> Ratings:
+    """The ratings in `time_order`; ties keep the order of the file."""
+    return ratings.select(time_order(ratings))
 
 
 def split_per_user(
@@ -241,8 +246,5 @@ def add_natural_noise(
             for field in ("users", "items", "ratings", "times")
         },
     )
-    both_split = np.concatenate([split, noisy_split])
-    rank = np.empty(len(both.raw_users), dtype=np.int64)
-    rank[np.argsort(both.raw_users, kind="stable")] = np.arange(len(rank))
-    order = np.lexsort((both.times, rank[both.users]))
-    return both.select(order), both_split[order]
+    order = time_order(both)
+    return both.select(order), np.concatenate([split, noisy_split])[order]
