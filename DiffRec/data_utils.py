@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import scipy.sparse
 import torch
 
 from DiffRec.errors import InputError
@@ -27,16 +28,20 @@ class Interactions:
         items: (nnz,) int32 item ids on the device, in order of time within a row.
         values: (nnz,) float32 weights on the device, or None where every weight is 1.
         n_items: I.
+        users: (U,) int64 on the CPU, the data set's users whose rows these are, or None where they
+            are of nobody in it.
     """
 
     offsets: torch.Tensor
     items: torch.Tensor
     values: torch.Tensor | None
     n_items: int
+    users: torch.Tensor | None = None
 
     @classmethod
     def from_pairs(cls, pairs: np.ndarray, n_users: int, n_items: int) -> "Interactions":
-        """pairs: (n, 2) integers (user, item) in any order of users; order within one is kept."""
+        """pairs: (n, 2) integers (user, item) in any order of users; order within one is kept.
+        Row u is that of user u."""
         users, items = pairs[:, 0], pairs[:, 1]
         if np.any(users[1:] < users[:-1]):
             order = np.argsort(users, kind="stable")
@@ -44,7 +49,7 @@ class Interactions:
         offsets = np.zeros(n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
         items = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int32))
-        return cls(torch.from_numpy(offsets), items, None, n_items)
+        return cls(torch.from_numpy(offsets), items, None, n_items, torch.arange(n_users))
 
     @classmethod
     def from_histories(cls, histories: list[list[int]], n_items: int) -> "Interactions":
@@ -59,7 +64,8 @@ class Interactions:
             raise InputError(
                 f"the history holds item {wrong}, but items run from 0 to {n_items - 1}."
             )
-        return cls.from_pairs(np.stack([users, items], axis=1), len(histories), n_items)
+        rows = cls.from_pairs(np.stack([users, items], axis=1), len(histories), n_items)
+        return dataclasses.replace(rows, users=None)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -86,16 +92,18 @@ class Interactions:
         offsets = self.offsets[start : stop + 1]
         inside = slice(int(offsets[0]), int(offsets[-1]))
         values = None if self.values is None else self.values[inside]
-        return Interactions(offsets - offsets[0], self.items[inside], values, self.n_items)
+        users = None if self.users is None else self.users[start:stop]
+        return Interactions(offsets - offsets[0], self.items[inside], values, self.n_items, users)
 
-    def rows(self, users: torch.Tensor) -> "Interactions":
-        """The rows of ``users``, (B,) int64 on the CPU, in that order."""
-        lengths = self.lengths[users]
+    def rows(self, which: torch.Tensor) -> "Interactions":
+        """The rows numbered ``which``, (B,) int64 on the CPU, in that order."""
+        lengths = self.lengths[which]
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        shift = torch.repeat_interleave(self.offsets[users] - offsets[:-1], lengths)
+        shift = torch.repeat_interleave(self.offsets[which] - offsets[:-1], lengths)
         where = (torch.arange(int(offsets[-1])) + shift).to(self.device)
         values = None if self.values is None else self.values[where]
-        return Interactions(offsets, self.items[where], values, self.n_items)
+        named = None if self.users is None else self.users[which]
+        return Interactions(offsets, self.items[where], values, self.n_items, named)
 
     def row_index(self) -> torch.Tensor:
         """(nnz,) int64 on the device: the row of each interaction."""
@@ -108,6 +116,14 @@ class Interactions:
         x = torch.zeros(len(self), self.n_items, device=self.device)
         x[self.row_index(), self.items.long()] = 1.0 if self.values is None else self.values
         return x
+
+    def matrix(self) -> scipy.sparse.csr_matrix:
+        """(U, I) float32, a SciPy matrix on the CPU whose columns are in order."""
+        values = torch.ones(len(self.items)) if self.values is None else self.values.cpu()
+        arrays = values.numpy(), self.items.cpu().numpy(), self.offsets.numpy()
+        matrix = scipy.sparse.csr_matrix(arrays, shape=(len(self), self.n_items))
+        matrix.sort_indices()
+        return matrix
 
     def pairs(self) -> np.ndarray:
         """(nnz, 2) int64 (user, item) rows, users ascending."""
@@ -137,7 +153,7 @@ def join(first: Interactions, second: Interactions) -> Interactions:
     offsets = torch.zeros(len(first) + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(rows[kept], minlength=len(first)).cpu(), dim=0, out=offsets[1:])
     values = None if values is None else values[order]
-    return Interactions(offsets, items[order], values, first.n_items)
+    return Interactions(offsets, items[order], values, first.n_items, first.users)
 
 
 @dataclasses.dataclass(frozen=True)

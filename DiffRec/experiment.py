@@ -135,7 +135,7 @@ def train(
                 else "nothing to resume: starting from the first epoch"
             )
         progress = training.run(log)
-        parameters = sum(parameter.numel() for parameter in model.parameters())
+        parameters = model.size()
         record = {
             **about,
             "preset": args.preset,

@@ -27,6 +27,7 @@ NOT_SETTINGS = {
     *("changed", "result_json", "resume", "preset", "dataset", "seed", "checkpoint"),
     *("emb_path", "latent", "autoencoder", "recommend", "k", "users", "exclude_seen"),
     *("history", "raw_ids", "export_vectors", "convert"),
+    *("model", "export_item_emb", "item_emb"),
 }
 
 
@@ -66,6 +67,14 @@ POSITIVE = number(int, 1)
 COUNT = number(int, 0)
 RATE = number(float, 0, inclusive=False)
 NOT_NEGATIVE = number(float, 0)
+
+
+def rate_below_1(text: str) -> float:
+    """A share that may be 0 but not 1, as of dropout."""
+    value = NOT_NEGATIVE(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected float below 1, got {text!r}")
+    return value
 
 
 def integers(text: str) -> list[int]:
@@ -200,15 +209,20 @@ def add_network_options(parser: argparse.ArgumentParser, prefix: str, dims: list
     group.add_argument("--dropout", type=float, default=0.5, help="on the noised input")
 
 
-def add_diffusion_options(parser: argparse.ArgumentParser, beta_fixed: bool) -> None:
-    group = parser.add_argument_group("diffusion")
-    group.add_argument("--mean_type", choices=MEAN_TYPES, default="x0", help="what is predicted")
+def add_noise_options(group, beta_fixed: bool) -> None:
+    """The forward process: how far, and how noisily."""
     group.add_argument("--steps", type=int, default=100, help="T")
     group.add_argument("--noise_schedule", choices=NOISE_SCHEDULES, default="linear-var")
     group.add_argument("--noise_scale", type=float, default=0.1, help="s of Eq. 4")
     group.add_argument("--noise_min", type=float, default=0.0001, help="alpha_min of Eq. 4")
     group.add_argument("--noise_max", type=float, default=0.02, help="alpha_max of Eq. 4")
     add_flag(group, "--beta_fixed", beta_fixed, "overwrite beta_1 with 1e-5")
+
+
+def add_diffusion_options(parser: argparse.ArgumentParser, beta_fixed: bool) -> None:
+    group = parser.add_argument_group("diffusion")
+    group.add_argument("--mean_type", choices=MEAN_TYPES, default="x0", help="what is predicted")
+    add_noise_options(group, beta_fixed)
     group.add_argument("--sampling_steps", type=int, default=0, help="T', noising at inference")
     add_flag(group, "--sampling_noise", False, "add noise in every reverse step")
     add_flag(group, "--reweight", True, "weight the steps' losses as the ELBO does")
@@ -241,10 +255,15 @@ def read_presets(path: Path) -> dict[str, dict]:
     return tomllib.loads(path.read_text())
 
 
-def parse(parser: Parser, argv: list[str] | None, presets: Path) -> argparse.Namespace:
-    """Arguments with the preset under them; ``args.preset`` becomes the one that was used."""
+def parse(
+    parser: Parser, argv: list[str] | None, presets: Path | dict[str, dict]
+) -> argparse.Namespace:
+    """Arguments with the preset under them; ``args.preset`` becomes the one that was used.
+
+    presets: a preset file, or its sections.
+    """
     first = parser.parse_args(argv)
-    known = read_presets(presets)
+    known = presets if isinstance(presets, dict) else read_presets(presets)
     name = first.preset
     if name == "auto":
         dataset = first.dataset or default_dataset(first.data_path)
@@ -252,7 +271,7 @@ def parse(parser: Parser, argv: list[str] | None, presets: Path) -> argparse.Nam
     if name != "none":
         if name not in known:
             raise InputError(
-                f"there is no preset {name}: choose one of {', '.join(known)}, or none."
+                f"there is no preset {name}: choose one of {', '.join([*known, 'none'])}."
             )
         unknown = set(known[name]) - set(vars(first))
         if unknown:

@@ -1,5 +1,6 @@
 """What the training loop trains and the evaluation ranks with: the contract, and DiffRec itself."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse
 from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
 
-OPTIMIZERS = ("AdamW", "Adam", "SGD", "Adagrad", "Momentum")
+OPTIMIZERS = ("AdamW", "Adam", "Adamax", "SGD", "Adagrad", "Momentum")
 
 
 def make_optimizer(
@@ -27,6 +28,8 @@ def make_optimizer(
         return torch.optim.AdamW(parameters, fused=True, **shared)
     if name == "Adam":
         return torch.optim.Adam(parameters, fused=True, **shared)
+    if name == "Adamax":
+        return torch.optim.Adamax(parameters, **shared)
     if name == "SGD":
         return torch.optim.SGD(parameters, fused=True, **shared)
     if name == "Momentum":
@@ -67,12 +70,26 @@ class Recommender(nn.Module):
         """What this model makes of the data before it trains or is evaluated on them."""
         return dataset
 
+    def batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+        """An epoch: how many batches it has, and they one after the other; by default, of the rows
+        of users in random order."""
+        shuffled = train.rows(torch.randperm(len(train)))
+        starts = range(0, len(train), batch_size)
+        return len(starts), (
+            shuffled.slice(start, min(start + batch_size, len(train))) for start in starts
+        )
+
     def training_loss(self, batch: Interactions) -> torch.Tensor:
-        """The loss, a scalar, of B rows of train interactions."""
+        """The loss, a scalar, of a batch of train interactions."""
         raise NotImplementedError
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Fresh optimisers of the parameters; the training loop steps them all after each batch."""
+        """Fresh optimisers of the parameters; the training loop steps them all after each batch.
+        There are none for a model that is computed at once, by `fit`."""
+        raise NotImplementedError
+
+    def fit(self, train: Interactions) -> None:
+        """Compute a model without optimisers from all train interactions."""
         raise NotImplementedError
 
     def scorer(self) -> Scorer:
@@ -85,8 +102,9 @@ class Recommender(nn.Module):
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         """The scores as products: a function from B rows to user vectors p, (B, D), the items'
-        vectors q, (I, D), and their biases b, (I,), such that p · q + b is the score."""
-        raise NotImplementedError
+        vectors q, (I, D), and their biases b, (I,), such that p · q + b is the score; InputError
+        if the model has no such form."""
+        raise InputError(f"{self.variant} has no user and item vectors.")
 
     def training_state(self) -> dict[str, torch.Tensor]:
         """What, besides parameters and optimisers, a resumed training needs; tensors, in place."""
@@ -100,9 +118,13 @@ class Recommender(nn.Module):
         """What this model makes of a raw history before it scores it."""
         return history
 
+    def size(self) -> int:
+        """How many numbers were learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     @torch.inference_mode()
     def recommend_batches(

@@ -55,6 +55,16 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_unit
 
 
+def available_memory_mb() -> float:
+    """Memory in MB that a new array may take, as far as the system tells; else no limit."""
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        for line in table.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 1024
+    return float("inf")
+
+
 def code_version() -> str | None:
     """The commit of this checkout, with "+" if its code differs; None outside of git."""
     git = ["git", "-C", str(REPOSITORY)]

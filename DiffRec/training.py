@@ -1,6 +1,7 @@
 """The training loop every model shares: epochs, validation, early stopping, progress, resume."""
 
 import dataclasses
+import math
 import time
 from pathlib import Path
 
@@ -151,17 +152,19 @@ class Training:
 
     # Training ------------------------------------------------------------------------------------
 
-    def train_epoch(self) -> float:
-        """One pass over the users in random order; returns the mean loss per batch."""
+    def train_epoch(self) -> float | None:
+        """One pass over the data; returns the mean loss per batch. A model without optimisers is
+        computed at once, and has none."""
         model, settings = self.model, self.settings
         model.train()
         model.epoch = self.progress.epoch
-        shuffled = self.dataset.train.rows(torch.randperm(self.dataset.n_users))
-        starts = range(0, len(shuffled), settings["batch_size"])
+        if not self.optimizers:
+            model.fit(self.dataset.train)
+            return None
+        n_batches, batches = model.batches(self.dataset.train, settings["batch_size"])
         total = torch.zeros((), device=model.device)
-        bar = tqdm(starts, desc=f"epoch {model.epoch}", leave=False, delay=5, disable=None)
-        for start in bar:
-            batch = shuffled.slice(start, min(start + settings["batch_size"], len(shuffled)))
+        desc = f"epoch {model.epoch}"
+        for batch in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=None):
             with torch.autocast(
                 model.device.type, torch.bfloat16, enabled=settings["precision"] == "bf16"
             ):
@@ -172,9 +175,9 @@ class Training:
             for optimizer in self.optimizers:
                 optimizer.step()
             total += loss.detach()
-        return total.item() / len(starts)
+        return total.item() / n_batches
 
-    def validate(self, loss: float, log: Log) -> None:
+    def validate(self, loss: float | None, log: Log) -> None:
         """Evaluate, remember the best, and write state and checkpoint."""
         progress, settings, started = self.progress, self.settings, time.perf_counter()
         metrics = self.evaluate()
@@ -189,7 +192,8 @@ class Training:
             progress.best_epoch, progress.best_value = progress.epoch, compared
             progress.valid, progress.test = metrics["valid"], metrics["test"]
         log(
-            f"epoch {progress.epoch:4d}  loss {loss:.6f}  valid {select_by} {value:.4f}  "
+            f"epoch {progress.epoch:4d}  {'' if loss is None else f'loss {loss:.6f}  '}"
+            f"valid {select_by} {value:.4f}  "
             f"test {metrics['test'][select_by]:.4f}{'  best so far' if better else ''}"
         )
         self.save_state()
@@ -202,6 +206,8 @@ class Training:
         epochs, patience = settings["epochs"], settings["patience"]
 
         def last_epoch() -> int:
+            if not self.optimizers:
+                return 1
             return min(epochs, progress.best_epoch + patience - 1)
 
         bar = tqdm(
@@ -213,7 +219,7 @@ class Training:
                 started = time.perf_counter()
                 loss = self.train_epoch()
                 progress.training_seconds += time.perf_counter() - started
-                if loss != loss or abs(loss) == float("inf"):
+                if loss is not None and not math.isfinite(loss):
                     raise InputError(
                         f"the loss became {loss} in epoch {progress.epoch}: lower the learning "
                         f"rate; the best model so far is kept in {self.checkpoint}."
@@ -224,7 +230,8 @@ class Training:
                 best = "none yet"
                 if progress.best_epoch:
                     best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
-                bar.set_postfix({"loss": f"{loss:.4f}", settings["select_by"]: best}, refresh=False)
+                shown = {} if loss is None else {"loss": f"{loss:.4f}"}
+                bar.set_postfix({**shown, settings["select_by"]: best}, refresh=False)
                 bar.total = last_epoch()
                 bar.update()
         self.save_state()

@@ -91,7 +91,7 @@ class Scripted(training.Training):
             "epochs": 1000, "patience": 20, "eval_every": 5, "select_by": "recall@20",
             "selection_decimals": 4, **settings,
         }  # fmt: skip
-        self.progress = training.Progress()
+        self.progress, self.optimizers = training.Progress(), ["one"]
         self.checkpoint, self.saved = tmp_path, []
 
     def train_epoch(self):

@@ -1,0 +1,27 @@
+"""Evaluate a checkpoint of a baseline, or recommend with it:
+
+python baselines/inference.py --checkpoint FILE
+"""
+
+import functools
+
+from baselines import options
+from baselines.models import MODELS
+from DiffRec import experiment
+from DiffRec.inference_run import Variant, infer
+
+
+def main(argv: list[str] | None = None) -> dict | None:
+    """See `DiffRec.inference_run.infer`."""
+    presets = options.FOLDER / "presets" / "baselines.toml"
+    return infer(
+        [
+            Variant(model, functools.partial(options.make_parser, __doc__, name), presets)
+            for name, model in MODELS.items()
+        ],
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    experiment.command(main)

@@ -1,0 +1,38 @@
+"""EASE^R (Steck 2019): a linear autoencoder with zero diagonal, in closed form."""
+
+import argparse
+from typing import ClassVar
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse
+
+from baselines.recommender import ItemItem, require_memory
+from DiffRec import options
+
+
+class EASE(ItemItem):
+    """B = argmin ‖X - X B‖² + λ ‖B‖² with diag(B) = 0, which is (Eq. 8 of the source)
+
+        P = (Xᵀ X + λ I)⁻¹,   B_ij = -P_ij / P_jj for i ≠ j;   score x B.
+
+    The default λ is RecBole's.
+    """
+
+    variant = "EASE"
+    grid: ClassVar = {"reg": [50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0]}
+
+    @staticmethod
+    def add_options(group: argparse._ArgumentGroup) -> None:
+        group.add_argument("--reg", type=options.RATE, default=250.0, help="λ")
+
+    def similarities(self, x: scipy.sparse.csr_matrix) -> np.ndarray:
+        n = self.n_items
+        require_memory(2 * 8 * n**2 / 2**20, f"EASE's inverse of a {n:,} × {n:,} matrix")
+        # Counts are whole numbers; double precision is for the inverse.
+        gram = (x.T @ x).astype(np.float64).toarray()
+        gram[np.diag_indices(n)] += self.settings["reg"]
+        inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False, assume_a="pos")
+        inverse /= -np.diag(inverse).copy()
+        inverse[np.diag_indices(n)] = 0
+        return inverse.astype(np.float32)

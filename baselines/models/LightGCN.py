@@ -1,0 +1,90 @@
+"""LightGCN (He et al. 2020): embeddings smoothed over the graph of users and items."""
+
+import argparse
+from typing import ClassVar
+
+import torch
+
+from baselines.graph import GRAPH, SparseProduct, graph_of
+from baselines.recommender import Pairwise
+from DiffRec import Dataset, options
+
+
+class LightGCN(Pairwise):
+    """With R̂ = D_u^-½ R D_i^-½ of the train interactions R (Eq. 7 and 8 of the source),
+
+        e_u^(k+1) = R̂ e_i^(k),   e_i^(k+1) = R̂ᵀ e_u^(k),   k = 0..K-1
+        p, q      = the mean of the layers 0..K of users and of items
+        score     = p_u · q_i
+
+    λ weighs the layer-0 embeddings of a triple. Dropout leaves out edges while training, each
+    direction on its own, and scales the others by 1 / (1 - rate).
+    Source: LightGCN-PyTorch, and its defaults.
+    """
+
+    variant = "LightGCN"
+    grid: ClassVar = {
+        "lr": [1e-5, 1e-4, 1e-3, 1e-2],
+        "weight_decay": [1e-6, 1e-5, 1e-4],
+        "dropout": [0.1, 0.2, 0.3, 0.4, 0.5],
+        "layers": [1, 2, 3],
+    }
+
+    @staticmethod
+    def add_options(group: argparse._ArgumentGroup) -> None:
+        Pairwise.add_options(group)
+        group.add_argument("--layers", type=options.COUNT, default=3, help="K")
+        group.add_argument("--dropout", type=options.rate_below_1, default=0.0, help="of edges")
+
+    def make(self, settings: dict) -> None:
+        super().make(settings)
+        for name in GRAPH:
+            self.register_buffer(name, None)
+        self.to_items = None
+
+    def prepare_data(self, dataset: Dataset) -> Dataset:
+        """Take the graph of the train interactions, unless a checkpoint brought one."""
+        if self.user_columns is None:
+            for name, tensor in graph_of(dataset.train.matrix()).items():
+                setattr(self, name, tensor.to(self.device))
+        return dataset
+
+    def dropped(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+        """The weights of R̂ and R̂ᵀ after dropout, and those of their transposes."""
+        rate = self.settings["dropout"]
+        of_users, of_items = (
+            weights * torch.rand_like(weights).ge_(rate).div_(1 - rate)
+            for weights in (self.user_weights, self.item_weights)
+        )
+        if self.to_items is None:  # where R̂'s nonzeros stand in R̂ᵀ: users ascend within an item
+            self.to_items = torch.argsort(self.user_columns, stable=True)
+        back = torch.empty_like(of_items)
+        back[self.to_items] = of_items
+        return (of_users, of_users[self.to_items]), (of_items, back)
+
+    def layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """[(e_u^(0), e_i^(0)), …, (e_u^(K), e_i^(K))]."""
+        users, items = self.users, self.items
+        user_rows = self.user_columns, self.user_offsets
+        item_rows = self.item_columns, self.item_offsets
+        of_users = self.user_weights, self.item_weights
+        of_items = self.item_weights, self.user_weights
+        if self.training and self.settings["dropout"]:
+            of_users, of_items = self.dropped()
+        found = [(users, items)]
+        for _ in range(self.settings["layers"]):
+            users, items = (
+                SparseProduct.apply(items, (*user_rows, of_users[0]), (*item_rows, of_users[1])),
+                SparseProduct.apply(users, (*item_rows, of_items[0]), (*user_rows, of_items[1])),
+            )
+            found.append((users, items))
+        return found
+
+    def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
+        users, items = zip(*self.layers(), strict=True)
+        return sum(users) / len(users), sum(items) / len(items)
+
+    def item_embeddings(self, which: str) -> torch.Tensor:
+        """(I, d): "layer-0", e_i^(0), or "propagated", q."""
+        with torch.no_grad():
+            return self.items.detach() if which == "layer-0" else self.propagate()[1]

@@ -1,0 +1,66 @@
+"""Denoising autoencoder with multinomial likelihood (Liang et al. 2018, Section 2.3)."""
+
+import argparse
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from baselines.recommender import Autoencoder
+from DiffRec import Interactions, options
+from DiffRec.models.layers import Dropout
+from DiffRec.models.VAE import mlp, multinomial_nll
+
+# The ranges that the paper gives for all its autoencoders.
+AUTOENCODER_GRID = {
+    "lr": [1e-5, 1e-4, 1e-3, 1e-2],
+    "weight_decay": [0.0, 1e-3, 1e-1],
+    "dropout": [0.1, 0.3, 0.5, 0.7],
+}
+
+
+def add_autoencoder_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--dims", action=options.IntegerList, default=[200, 600],
+        help="hidden sizes from the bottleneck outwards: [200,600] is I-600-200-600-I",
+    )  # fmt: skip
+    group.add_argument("--dropout", type=options.rate_below_1, default=0.5, help="on the input")
+
+
+class MultiDAE(Autoencoder):
+    """logits = MLP(dropout(x / ‖x‖₂)) with tanh between its layers;
+
+        L = mean over users of -Σ_i x_i log softmax_i(logits).
+
+    Source: vae_cf, with the paper's hidden sizes in the place of its one layer of 200.
+    """
+
+    variant = "MultiDAE"
+    defaults: ClassVar = {"optimizer": "AdamW", "lr": 1e-3, "batch_size": 500}
+    grid: ClassVar = AUTOENCODER_GRID
+    add_options = staticmethod(add_autoencoder_options)
+
+    def make(self, settings: dict) -> None:
+        dims = settings["dims"]
+        if not dims:
+            raise ValueError("dims must hold at least one layer size.")
+        sizes = [self.n_items, *dims[::-1], *dims[1:]]
+        self.layers = nn.Sequential(*mlp(sizes, "tanh", activate_last=True))
+        (self.output,) = mlp([dims[-1], self.n_items], "tanh", activate_last=False)
+        self.dropout = Dropout(settings["dropout"])
+
+    def hidden_of(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (B, I) → (B, D)."""
+        return self.layers(self.dropout(F.normalize(x)))
+
+    def hidden(self, batch: Interactions) -> torch.Tensor:
+        return self.hidden_of(batch.dense())
+
+    def corrupt(self, x: torch.Tensor) -> torch.Tensor:
+        """What training feeds in the place of x, (B, I), besides dropout: x itself."""
+        return x
+
+    def training_loss(self, batch: Interactions) -> torch.Tensor:
+        x = batch.dense()
+        return multinomial_nll(self.output(self.hidden_of(self.corrupt(x))), x).mean()

@@ -1,0 +1,24 @@
+"""The same list for everyone: items by how many users have them."""
+
+import torch
+
+from baselines.recommender import ClosedForm
+from DiffRec import Interactions
+from DiffRec.evaluate_utils import Scorer
+
+
+class Popularity(ClosedForm):
+    """score = |N_i|, the number of train interactions of item i."""
+
+    variant = "Popularity"
+    fitted = ("counts",)
+
+    def fit(self, train: Interactions) -> None:
+        self.counts = torch.bincount(train.items, minlength=self.n_items).float()
+
+    def scorer(self) -> Scorer:
+        return lambda batch: self.counts.repeat(len(batch), 1)
+
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        nothing = torch.zeros(self.n_items, 1, device=self.device)
+        return lambda batch: nothing.new_zeros(len(batch), 1), nothing, self.counts

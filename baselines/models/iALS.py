@@ -1,0 +1,84 @@
+"""iALS (Hu et al. 2008): weighted matrix factorisation by alternating least squares."""
+
+import argparse
+import contextlib
+import warnings
+from typing import ClassVar
+
+import torch
+
+from baselines.recommender import ClosedForm
+from DiffRec import Interactions, options
+from DiffRec.evaluate_utils import Scorer
+
+
+def library():
+    """The library's model class; its advice about thread counts is followed in `single_blas`."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        from implicit.cpu.als import AlternatingLeastSquares
+    return AlternatingLeastSquares
+
+
+def single_blas() -> contextlib.AbstractContextManager:
+    """One BLAS thread, since the library runs threads of its own."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(1, "blas")
+
+
+class IALS(ClosedForm):
+    """Minimises Σ_ui c_ui (r_ui - p_u · q_i)² + λ (‖p_u‖² + ‖q_i‖²), r being 0 or 1, with c = α for
+    interactions and 1 for all others, by the library ``implicit`` and with its defaults, but 64
+    factors.
+
+    A user is always folded in from his row, p_u = (QᵀQ + Qᵀ(C_u - 1)Q + λ)⁻¹ Qᵀ C_u r_u, be he in
+    the training data or not. The library's α = 1 gives interactions no more weight than the rest.
+    """
+
+    variant = "iALS"
+    fitted = ("items",)
+    grid: ClassVar = {
+        "factors": [32, 64, 128, 256],
+        "alpha": [1.0, 2.0, 5.0, 10.0, 20.0],
+        "reg": [0.01, 0.1, 1.0, 10.0, 50.0, 100.0],
+    }
+
+    @staticmethod
+    def add_options(group: argparse._ArgumentGroup) -> None:
+        group.add_argument("--factors", type=options.POSITIVE, default=64, help="size of p and q")
+        group.add_argument("--reg", type=options.NOT_NEGATIVE, default=0.01, help="λ")
+        group.add_argument("--alpha", type=options.RATE, default=1.0, help="α")
+        group.add_argument("--iterations", type=options.POSITIVE, default=15)
+
+    def solver(self):
+        settings = self.settings
+        return library()(
+            factors=settings["factors"], regularization=settings["reg"], alpha=settings["alpha"],
+            iterations=settings["iterations"], num_threads=torch.get_num_threads(),
+            random_state=torch.initial_seed() % 2**31,
+        )  # fmt: skip
+
+    def fit(self, train: Interactions) -> None:
+        model = self.solver()
+        with single_blas(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            model.fit(train.matrix(), show_progress=False)
+        self.items = torch.from_numpy(model.item_factors).to(self.device)
+
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        model = self.solver()
+        model.item_factors = self.items.cpu().numpy()
+
+        def encode(batch: Interactions) -> torch.Tensor:
+            rows = list(range(len(batch)))
+            with single_blas():
+                return torch.from_numpy(model.recalculate_user(rows, batch.matrix())).to(
+                    self.device
+                )
+
+        return encode, self.items, torch.zeros(self.n_items, device=self.device)
+
+    def scorer(self) -> Scorer:
+        encode, items, _ = self.factors()
+        return lambda batch: encode(batch) @ items.T

@@ -1,0 +1,59 @@
+"""The flags of the baselines: those that every main has, and the model's own."""
+
+from pathlib import Path
+
+from baselines.models import MODELS, LightGCN, MultiDAEpp
+from baselines.recommender import ClosedForm
+from DiffRec import options
+
+FOLDER = Path(__file__).resolve().parent
+DIFFREC_PRESETS = FOLDER.parent / "DiffRec" / "presets" / "DiffRec.toml"
+NOISE = ("noise_schedule", "noise_scale", "noise_min", "noise_max", "steps", "beta_fixed")
+
+
+def wanted_model(argv: list[str]) -> str:
+    """The --model, on which the other flags depend."""
+    parser = options.Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", choices=list(MODELS), required=not {"-h", "--help"} & set(argv))
+    return parser.parse_known_args(argv)[0].model or "MultiVAE"
+
+
+def make_parser(description: str, name: str) -> options.Parser:
+    """The parser of the model ``name``."""
+    model = MODELS[name]
+    parser = options.base_parser(description, FOLDER)
+    parser.add_argument("--model", choices=list(MODELS), default=name, help="which baseline")
+    if not issubclass(model, ClosedForm):
+        options.add_optimizer_options(parser)
+    group = parser.add_argument_group(name)
+    model.add_options(group)
+    if model is LightGCN:
+        group.add_argument(
+            "--export_item_emb", type=Path, help="write the best model's item embeddings there"
+        )
+        group.add_argument(
+            "--item_emb", choices=("propagated", "layer-0"), default="propagated",
+            help="which of them",
+        )  # fmt: skip
+    parser.set_defaults(**model.defaults)
+    return parser
+
+
+def presets_of(name: str) -> dict[str, dict]:
+    """The model's settings for each data set: chosen on validation (see the file), and for
+    MultiDAE++ DiffRec's published noise."""
+    chosen = options.read_presets(FOLDER / "presets" / "baselines.toml").get(name, {})
+    if MODELS[name] is not MultiDAEpp:
+        return chosen
+    published = options.read_presets(DIFFREC_PRESETS)
+    return {
+        dataset: {**{k: v for k, v in settings.items() if k in NOISE}, **chosen.get(dataset, {})}
+        for dataset, settings in published.items()
+    }
+
+
+def run_name(name: str) -> dict[str, str]:
+    """What stands before each setting in the names of runs."""
+    if issubclass(MODELS[name], ClosedForm):
+        return {"": "model"}
+    return {"": "model", "lr": "lr", "wd": "weight_decay", "bs": "batch_size"}

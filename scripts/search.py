@@ -1,0 +1,129 @@
+"""Choose a baseline's settings on validation: one after the other, each from the paper's range.
+
+python scripts/search.py --model MultiVAE --dataset ml-1m_clean [--grid 'lr=[1e-4,1e-3]'] [flags]
+
+From the model's defaults, or the values of --start, every value of the first setting is tried, the
+best is kept, then every value of the second, and so on. A trial is one run of baselines/main.py
+(seed 1, no preset; further flags are handed on); results/search/MODEL_DATASET.csv keeps its
+validation metrics, never those of test, and what is there is not run again. The last lines are a
+section for baselines/presets/baselines.toml.
+"""
+
+import csv
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from baselines.models import MODELS
+from baselines.options import make_parser
+from DiffRec.data_utils import REPOSITORY
+from DiffRec.errors import InputError
+from DiffRec.experiment import command
+from DiffRec.files import written_whole
+from DiffRec.options import Parser
+
+SELECT_BY = "recall@20"
+COLUMNS = ("settings", "valid", "best_epoch", "epochs", "seconds", "commit", "command")
+
+
+def assignment(text: str) -> tuple[str, object]:
+    """NAME=VALUE, the value being JSON."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except ValueError as error:
+        raise InputError(f"expected NAME=VALUE with a JSON value, got {text}.") from error
+
+
+class Trials:
+    """The finished trials of a model on a data set, in a CSV."""
+
+    def __init__(self, path: Path):
+        self.path, self.rows = path, []
+        if path.is_file():
+            with path.open() as file:
+                self.rows = list(csv.DictReader(file))
+
+    def find(self, settings: str) -> float | None:
+        found = [float(row["valid"]) for row in self.rows if row["settings"] == settings]
+        return found[0] if found else None
+
+    def add(self, row: dict) -> None:
+        self.rows.append({name: str(value) for name, value in row.items()})
+        with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials: Trials) -> float:
+    """Validation Recall@20 of one run, from the CSV if it is there."""
+    words = [f"{name}={value}" for name, value in settings.items()]
+    key = " ".join(words + more)
+    known = trials.find(key)
+    if known is not None:
+        return known
+    flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    words = ["baselines/main.py", "--model", model, "--dataset", dataset, "--preset", "none"]
+    words += [*flags, *more]
+    with tempfile.TemporaryDirectory() as folder:
+        result = Path(folder) / "result.json"
+        where = ["--save_path", folder, "--result_json", str(result)]
+        done = subprocess.run(
+            [sys.executable, *words, *where],
+            cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise InputError(f"{shlex.join(words)}: {done.stderr.strip().splitlines()[-1]}")
+        record = json.loads(result.read_text())
+    value = record["valid"][SELECT_BY]
+    seconds = sum(record["seconds"].values())
+    trials.add(
+        {
+            "settings": key, "valid": f"{value:.6f}", "best_epoch": record["best_epoch"],
+            "epochs": record["epochs"], "seconds": f"{seconds:.1f}",
+            "commit": record["machine"]["commit"], "command": shlex.join(["python", *words]),
+        }
+    )  # fmt: skip
+    print(f"{value:.4f}  {key}  (epoch {record['best_epoch']}, {seconds:.0f} s)", flush=True)
+    return value
+
+
+def search(model: str, dataset: str, start: dict, grid: dict, more: list[str]) -> tuple:
+    """The best settings found and their value."""
+    trials = Trials(REPOSITORY / "results" / "search" / f"{model}_{dataset}.csv")
+    defaults = vars(make_parser("", model).parse_args([]))
+    best = {name: start.get(name, defaults[name]) for name in {**MODELS[model].grid, **start}}
+    value = run_trial(model, dataset, best, more, trials)
+    for name, values in grid.items():
+        for candidate in values:
+            settings = {**best, name: candidate}
+            if settings == best:
+                continue
+            found = run_trial(model, dataset, settings, more, trials)
+            if found > value:
+                value, best = found, settings
+    return best, value, len(trials.rows)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--model", choices=list(MODELS), required=True)
+    parser.add_argument("--dataset", default="ml-1m_clean")
+    parser.add_argument("--start", type=assignment, nargs="+", default=[], help="NAME=VALUE …")
+    parser.add_argument("--grid", type=assignment, nargs="+", help="NAME=[VALUES] …, not all")
+    args, more = parser.parse_known_args(argv)
+    grid = dict(args.grid) if args.grid else MODELS[args.model].grid
+    start = dict(args.start)
+    best, value, n = search(args.model, args.dataset, start, grid, more)
+    print(f"\n# Recall@20 on validation {value:.4f}, the best of {n} trials.")
+    print(f'["{args.model}".{args.dataset}]')
+    for name, setting in best.items():
+        print(f"{name} = {json.dumps(setting)}")
+
+
+if __name__ == "__main__":
+    command(main)
