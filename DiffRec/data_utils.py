@@ -118,10 +118,11 @@ class Interactions:
         return x
 
     def matrix(self) -> scipy.sparse.csr_matrix:
-        """(U, I) float32, a SciPy matrix on the CPU whose columns are in order."""
+        """(U, I) float32, a SciPy matrix on the CPU whose columns ascend; a copy."""
         values = torch.ones(len(self.items)) if self.values is None else self.values.cpu()
         arrays = values.numpy(), self.items.cpu().numpy(), self.offsets.numpy()
-        matrix = scipy.sparse.csr_matrix(arrays, shape=(len(self), self.n_items))
+        shape = len(self), self.n_items
+        matrix = scipy.sparse.csr_matrix(arrays, shape=shape, copy=True)
         matrix.sort_indices()
         return matrix
 

@@ -70,7 +70,7 @@ class Recommender(nn.Module):
         """What this model makes of the data before it trains or is evaluated on them."""
         return dataset
 
-    def batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """An epoch: how many batches it has, and they one after the other; by default, of the rows
         of users in random order."""
         shuffled = train.rows(torch.randperm(len(train)))

@@ -161,7 +161,7 @@ class Training:
         if not self.optimizers:
             model.fit(self.dataset.train)
             return None
-        n_batches, batches = model.batches(self.dataset.train, settings["batch_size"])
+        n_batches, batches = model.epoch_batches(self.dataset.train, settings["batch_size"])
         total = torch.zeros((), device=model.device)
         desc = f"epoch {model.epoch}"
         for batch in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=None):

@@ -124,7 +124,7 @@ class Pairwise(GradientBaseline):
         settings = self.settings  # λ is a term of the loss, not the optimiser's
         return [make_optimizer(settings["optimizer"], self.parameters(), settings["lr"], 0.0)]
 
-    def batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """As many triples as train has interactions, drawn at once on the device."""
         triples = sample_triples(train, self.settings["positives"])
         if not len(triples):

@@ -170,3 +170,17 @@ def test_histories_become_rows():
     assert Interactions.from_histories([[3, 1, 3]], 4).items.tolist() == [1, 3]
     with pytest.raises(InputError, match="item 4"):
         Interactions.from_histories([[4]], 4)
+
+
+def test_a_matrix_is_a_copy_in_order_and_rows_know_their_users(tiny):
+    before = tiny.fingerprint()
+    matrix = tiny.train.with_values(torch.arange(len(tiny.train.items)).float()).matrix()
+    assert matrix.has_sorted_indices
+    assert tiny.fingerprint() == before
+    row = tiny.train.slice(3, 4)
+    assert matrix[3].indices.tolist() == sorted(row.items.tolist())
+    start = int(tiny.train.offsets[3])
+    assert matrix[3, int(row.items[2])] == start + 2
+    assert row.users.tolist() == [3]
+    assert tiny.train.rows(torch.tensor([5, 2])).slice(1, 2).users.tolist() == [2]
+    assert Interactions.from_histories([[1]], 3).users is None

@@ -11,6 +11,7 @@ from torch.func import functional_call
 from baselines.recommender import Baseline
 from DiffRec import Interactions, options
 from DiffRec.evaluate_utils import Scorer
+from DiffRec.models.layers import Dropout
 from DiffRec.recommender import make_optimizer
 
 LATENT, GRU_SIZE, CRITIC_SIZE, KERNEL = 64, 100, 128, 5
@@ -22,7 +23,7 @@ class NoisyEncoder(nn.Module):
 
     def __init__(self, size: int, dropout: float):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gru = nn.GRU(size, GRU_SIZE, batch_first=True)
         self.noise = nn.Linear(GRU_SIZE, GRU_SIZE)
         self.first = nn.Linear(GRU_SIZE, GRU_SIZE)
@@ -54,7 +55,7 @@ class DensityRatio(nn.Module):
             for _ in range(2)
         )
         self.output = nn.Linear(CRITIC_SIZE, LATENT)
-        self.dropout = nn.Dropout(0.2)
+        self.dropout = Dropout(0.2)
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         h = F.elu(self.input(torch.cat([x, z], dim=1)))
@@ -163,9 +164,9 @@ class ACVAE(Baseline):
 
         frozen = {name: p.detach() for name, p in self.ratio.named_parameters()}
         kl = functional_call(self.ratio, frozen, (x_here, z_here)).mean(dim=1).sum()
-        other = z.roll(1, dims=0)
-        contrast = F.softplus(-self.contrast(x, z)) + F.softplus(self.contrast(x, other))
-        contrast = contrast[rows, places].sum()
+        both = torch.cat([z, z.roll(1, dims=0)])  # each user's own, and another's
+        own, other = self.contrast(x.repeat(2, 1, 1), both).chunk(2)
+        contrast = (F.softplus(-own) + F.softplus(other))[rows, places].sum()
 
         fixed = x_here.detach()
         drawn, prior = z_here.detach(), torch.randn_like(z_here)
