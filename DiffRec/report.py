@@ -26,6 +26,13 @@ def paper_figures(variant: str, dataset: str, settings: dict | None = None) -> d
     return dict(zip(paper["metrics"], row, strict=False))
 
 
+def paper_resources(variant: str, dataset: str) -> tuple[int, int] | None:
+    """Tables 6 and 7: millions of parameters and MB of GPU memory, where the paper gives them."""
+    resources = tomllib.loads(PAPER.read_text())["resources"]
+    row = resources.get(dataset, {}).get(variant)
+    return None if row is None else tuple(row)
+
+
 def paper_sizes() -> dict[str, tuple[int, int, int]]:
     """Table 1: users, items and interactions of each data set."""
     return {name: tuple(row) for name, row in tomllib.loads(PAPER.read_text())["sizes"].items()}

@@ -1,0 +1,6 @@
+#!/usr/bin/env bash
+# Figure 6: noise scale s and diffusion steps T. Into results/.
+#   bash scripts/figure6.sh [--dataset ml-1m_clean] [--methods DiffRec,MultiVAE] \
+#       [--seeds 5] [--gpu 0] [--jobs 2] [--dry_run]
+source "$(dirname "$0")/setup.sh"
+exec python scripts/reproduce.py figure6 "$@"

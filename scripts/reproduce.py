@@ -1,0 +1,221 @@
+"""Make a table or figure of the paper: python scripts/reproduce.py table2 [flags]
+
+The runs go through the folders' main.py; what is done already, with equal settings on equal data,
+is not run again, and what was stopped goes on. results/ gets a CSV of all runs and a Markdown
+table, or the pictures, and a page that gathers them all, results/README.md.
+"""
+
+import argparse
+import csv
+import datetime
+import shlex
+import sys
+from pathlib import Path
+
+from reproduction import figures, tables
+from reproduction.runs import OURS, RESULTS, Run, perform, present
+
+from DiffRec.data_utils import REPOSITORY
+from DiffRec.errors import InputError
+from DiffRec.experiment import command
+from DiffRec.files import written_whole
+from DiffRec.options import POSITIVE, Parser
+
+EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)
+FIVE_SEEDS = (*OURS, "MultiVAE", "EASE")  # by default; three for the rest
+
+
+def make_parser() -> Parser:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=[*EVERYTHING, "all"], nargs="+")
+    parser.add_argument(
+        "--datasets", help="only these: ml-1m,yelp; or full names (default: the paper's)"
+    )
+    parser.add_argument(
+        "--dataset", help="of a figure (default: amazon-book_clean, or ml-1m_clean)"
+    )
+    parser.add_argument("--methods", help="only these: DiffRec,MultiVAE")
+    parser.add_argument("--seeds", type=POSITIVE, help="how many (default: 5 or 3, 3 in figures)")
+    parser.add_argument("--gpu", help="which GPU")
+    parser.add_argument("--jobs", type=POSITIVE, default=1, help="runs at a time")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands to run")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where everything goes")
+    parser.add_argument("--run_flags", default="", help="further flags of every run, in one word")
+    return parser
+
+
+def names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
+    return default if text is None else tuple(word for word in text.split(",") if word)
+
+
+def full_name(dataset: str, kind: str) -> str:
+    return dataset if dataset.endswith(("_clean", "_noisy")) else f"{dataset}_{kind}"
+
+
+def seeds_for(method: str, args: argparse.Namespace) -> range:
+    return range(1, (args.seeds or (5 if method in FIVE_SEEDS else 3)) + 1)
+
+
+def write_text(path: Path, text: str) -> None:
+    with written_whole(path) as temporary:
+        temporary.write_text(text + "\n")
+
+
+def write_rows(path: Path, rows: list[dict]) -> None:
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def row_of(run: Run, record: dict) -> dict:
+    """A run as a row of a CSV."""
+    metrics = {
+        f"{split}_{name}": record[split][name]
+        for split in ("valid", "test") for name in tables.METRICS.values()
+    }  # fmt: skip
+    return {
+        "method": run.method, "dataset": run.dataset,
+        "flags": " ".join(f"{name}={value}" for name, value in run.flags), "seed": run.seed,
+        **metrics, "best_epoch": record["best_epoch"], "parameters": record["parameters"],
+        "training_s": round(record["seconds"]["training"], 1),
+        "evaluation_s": round(record["seconds"]["evaluation"], 1),
+        "peak_memory_mb": round(record["peak_memory_mb"]), "device": record["machine"]["device"],
+        "threads": record["machine"]["threads"], "commit": record["machine"]["commit"],
+    }  # fmt: skip
+
+
+def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) -> str:
+    """How it was made: the command, the date, and the commits and machines of the runs."""
+    told = [
+        f"--{name} {shlex.quote(str(value))}"
+        for name in ("datasets", "dataset", "methods", "seeds", "run_flags")
+        if (value := getattr(args, name))
+    ]
+    commits = sorted({str(r["machine"]["commit"]) for r in records.values()})
+    machines = sorted(
+        {
+            f"{r['machine']['device']}, {r['machine']['threads']} threads, "
+            f"torch {r['machine']['torch']}"
+            for r in records.values()
+        }
+    )
+    date, made_by = datetime.datetime.now(datetime.UTC).date(), [f"bash scripts/{what}.sh", *told]
+    return (
+        f"Made by `{' '.join(made_by)}` on {date} from {len(records)} runs "
+        f"([{what}.csv]({what}.csv)); commits {', '.join(commits)}; {'; '.join(machines)}."
+    )
+
+
+def make_table_1(args: argparse.Namespace) -> None:
+    known = ("amazon-book", "yelp", "ml-1m")
+    wanted = [
+        full_name(d, kind) for d in names(args.datasets, known) for kind in ("clean", "noisy")
+    ]
+    here = [name for name in dict.fromkeys(wanted) if present(name)]
+    if here and not args.dry_run:
+        rows, text = tables.sizes(here)
+        write_rows(args.results / "table1.csv", rows)
+        write_text(args.results / "table1.md", text)
+        print(text)
+
+
+def make_table(what: str, args: argparse.Namespace) -> bool:
+    table = tables.TABLES[what]
+    methods = names(args.methods, table.rows())
+    datasets = [full_name(d, table.kind) for d in names(args.datasets, table.datasets)]
+    datasets = [d for d in datasets if present(d)]
+    plan = {
+        (dataset, method): [
+            tables.run_of(method, dataset, seed) for seed in seeds_for(method, args)
+        ]
+        for dataset in datasets for method in table.rows() if method in methods
+    }  # fmt: skip
+    runs = [run for some in plan.values() for run in some]
+    if not runs:
+        print(f"{what}: nothing to do.")
+        return True
+    records = perform(runs, what, args)
+    if args.dry_run or not records:
+        return args.dry_run
+    blocks = {dataset: {} for dataset in datasets}
+    for (dataset, method), some in plan.items():
+        found = [records[run] for run in some if run in records]
+        if found:
+            blocks[dataset][method] = found
+    text = tables.page(table, {d: m for d, m in blocks.items() if m})
+    write_rows(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
+    write_text(args.results / f"{what}.md", f"{text}\n\n{provenance(what, records, args)}")
+    print(text)
+    return len(records) == len(runs)
+
+
+def make_figure(what: str, args: argparse.Namespace) -> bool:
+    figure = figures.FIGURES[what]
+    dataset, note = args.dataset, ""
+    if dataset is None:
+        dataset = "amazon-book_clean"
+        if not present(dataset):
+            dataset, note = "ml-1m_clean", " (the paper's Amazon-book is not here)"
+    dataset = full_name(dataset, "clean")
+    if args.dataset != dataset and not present(dataset):
+        return False
+    methods = None if args.methods is None else names(args.methods, ())
+    n_seeds = args.seeds or 3
+    plan = figures.runs_of(figure, dataset, methods, list(range(1, n_seeds + 1)))
+    runs = list(dict.fromkeys(run for some in plan.values() for run in some))
+    records = perform(runs, what, args)
+    if args.dry_run or not records:
+        return args.dry_run
+    found = {
+        where: [records[run] for run in some if run in records] for where, some in plan.items()
+    }
+    found = {where: some for where, some in found.items() if some}
+    seeds = f"mean ± standard deviation of {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+    subtitle = f"{dataset}{note}, {seeds}"
+    figures.draw(figure, dataset, found, subtitle, args.results, what)
+    text = figures.page(figure, what, dataset, found, subtitle)
+    write_rows(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
+    write_text(args.results / f"{what}.md", f"{text}\n\n{provenance(what, records, args)}")
+    print(text)
+    return len(records) == len(runs)
+
+
+def gather(folder: Path) -> None:
+    """README.md: every table and figure that was made."""
+    pages = [folder / f"{what}.md" for what in EVERYTHING]
+    text = [
+        "# Results",
+        "The paper's tables and figures, remade. Each is made by a script of its name, which "
+        "reuses the runs in `runs/`: one JSON file a run, with its settings, command, seed, "
+        "commit, machine and unrounded metrics. The settings of the baselines were chosen on validation "
+        "(`search/`, `scripts/search.py`); those of DiffRec and its extensions are the published "
+        "ones. This page is written by the scripts.",
+        *(page.read_text().strip() for page in pages if page.is_file()),
+    ]
+    write_text(folder / "README.md", "\n\n".join(text))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    wanted = EVERYTHING if "all" in args.what else args.what
+    for name in names(args.methods, ()):
+        known = {m for table in tables.TABLES.values() for m in table.rows()}
+        if name not in known:
+            raise InputError(f"there is no method {name}: choose from {', '.join(sorted(known))}.")
+    whole = True
+    for what in wanted:
+        if what == "table1":
+            make_table_1(args)
+        else:
+            make = make_table if what in tables.TABLES else make_figure
+            whole = make(what, args) and whole
+        if not args.dry_run:
+            gather(args.results)
+    if not whole:
+        raise InputError("some runs failed: see above; the same command does what is missing.")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(REPOSITORY / "scripts"))
+    command(main)

@@ -1,0 +1,285 @@
+"""The paper's figures: what is varied, the pictures, and whether what the paper saw is seen."""
+
+import dataclasses
+import itertools
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+from DiffRec import options
+from DiffRec.data_utils import REPOSITORY
+from DiffRec.files import written_whole
+from reproduction.runs import Run
+
+SHOWN = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by everyone
+MARKERS = "osD^v"
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """One independent variable: its points are labels and the flags that stand for them.
+
+    Attributes:
+        shown: what is drawn over it, each on axes of its own: its name in a run's record, and its
+            name with unit.
+    """
+
+    x_label: str
+    points: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    methods: tuple[str, ...] = ("DiffRec",)
+    shown: tuple[tuple[str, str], ...] = tuple(SHOWN.items())
+
+
+# The seeds' values by method, what is shown, and point.
+Values = dict[tuple[str, str, str], list[float]]
+# What the paper saw, whether it is seen here, and the numbers behind.
+Claims = list[tuple[str, bool, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """Panels for a data set, what the paper says of them, and a note of ours."""
+
+    title: str
+    panels: Callable[[str], tuple[Panel, ...]]
+    claims: Callable[[Values, tuple[Panel, ...]], Claims]
+    note: str = ""
+
+
+def published_steps(dataset: str) -> int:
+    """T of DiffRec's preset."""
+    presets = options.read_presets(REPOSITORY / "DiffRec" / "presets" / "DiffRec.toml")
+    return presets.get(dataset, {}).get("steps", 100)
+
+
+def varied(flag: str, values: tuple[str, ...], labels: tuple[str, ...] | None = None) -> tuple:
+    return tuple(
+        (label, ((flag, value),)) for label, value in zip(labels or values, values, strict=True)
+    )
+
+
+def each(values: Values, panel: Panel, method: str = "DiffRec", what: str = "recall@20") -> list:
+    """The means along the panel's points."""
+    return [statistics.mean(values[method, what, label]) for label, _ in panel.points]
+
+
+def told(values: Values, label: str, method: str = "DiffRec", what: str = "recall@20") -> str:
+    """Mean and standard deviation at a point."""
+    seeds = values[method, what, label]
+    spread = f" ± {statistics.stdev(seeds):.4f}" if len(seeds) > 1 else ""
+    return f"{statistics.mean(seeds):.4f}{spread}"
+
+
+def span(means: list[float]) -> str:
+    return f"{min(means):.4f} to {max(means):.4f}"
+
+
+def noise_panels(dataset: str) -> tuple[Panel, ...]:
+    shares = ("0.1", "0.2", "0.3", "0.4", "0.5")
+    points = varied("random_noise", shares, tuple(f"{float(s):.0%}" for s in shares))
+    return (Panel("random noise", points, ("LightGCN", "MultiVAE", "DiffRec")),)
+
+
+def noise_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
+    (panel,) = panels
+    curves = {method: each(values, panel, method) for method in panel.methods}
+    falls = all(curve[-1] < curve[0] for curve in curves.values())
+    best = [max(curves, key=lambda m: curves[m][k]) for k in range(len(panel.points))]
+    ends = "; ".join(f"{m} {curve[0]:.4f} to {curve[-1]:.4f}" for m, curve in curves.items())
+    return [
+        ("every method loses accuracy from 10 % to 50 % noise", falls, ends),
+        (
+            "DiffRec is the best of the three at every share of noise",
+            set(best) == {"DiffRec"},
+            f"the best from 10 % to 50 %: {', '.join(best)}",
+        ),
+    ]
+
+
+def sampling_panels(dataset: str) -> tuple[Panel, ...]:
+    T = published_steps(dataset)
+    steps = {0: "0"}  # of T/4 and T/2 that round to the same step the first stays
+    for label, share in (("T/4", 0.25), ("T/2", 0.5), ("T", 1)):
+        steps.setdefault(round(share * T), f"{label} = {round(share * T)}")
+    points = tuple((label, (("sampling_steps", str(n)),)) for n, label in steps.items())
+    return (
+        Panel("step sampling", (("importance", ()), ("uniform", (("importance_sampling", "0"),)))),
+        Panel("inference step T'", points),
+    )
+
+
+def sampling_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
+    importance, uniform = each(values, panels[0])
+    along, first = each(values, panels[1]), panels[1].points[0][0]
+    return [
+        (
+            "importance sampling beats uniform sampling",
+            importance > uniform,
+            f"{told(values, 'importance')} against {told(values, 'uniform')}",
+        ),
+        (
+            "T' = 0 is the best inference step",
+            along[0] == max(along),
+            f"{told(values, first)} against {span(along[1:])}",
+        ),
+        (
+            "from T/4 to T little changes (within 5 %)",
+            max(along[1:]) < 1.05 * min(along[1:]),
+            span(along[1:]),
+        ),
+    ]
+
+
+def noise_scale_panels(dataset: str) -> tuple[Panel, ...]:
+    scales = ("0", "1e-5", "1e-4", "5e-3", "1e-2", "1e-1")
+    steps = ("2", "5", "10", "40", "50", "100")
+    return (
+        Panel("noise scale s", varied("noise_scale", scales)),
+        Panel("diffusion steps T", varied("steps", steps)),
+    )
+
+
+def noise_scale_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
+    scales, steps = each(values, panels[0]), each(values, panels[1])
+    return [
+        (
+            "some noise is better than none (s = 0)",
+            max(scales[1:]) > scales[0],
+            f"{max(scales[1:]):.4f} against {scales[0]:.4f}",
+        ),
+        (
+            "the largest noise scale is worse than the best one",
+            scales[-1] < max(scales),
+            f"{scales[-1]:.4f} against {max(scales):.4f}",
+        ),
+        ("more steps change little (within 5 %)", max(steps) < 1.05 * min(steps), span(steps)),
+    ]
+
+
+def cluster_panels(dataset: str) -> tuple[Panel, ...]:
+    points = varied("n_cate", ("1", "2", "3", "4", "5"))
+    resources = (("parameters", "parameters (M)"), ("peak_memory_mb", "peak memory (MB)"))
+    name = "number of item clusters C"
+    return (
+        Panel(name, points, ("L-DiffRec",)),
+        Panel(name, points, ("L-DiffRec",), resources),
+    )
+
+
+def cluster_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
+    ends = [panels[0].points[k][0] for k in (0, -1)]
+    recall = each(values, panels[0], "L-DiffRec")
+    size = each(values, panels[1], "L-DiffRec", "parameters")
+    return [
+        (
+            "accuracy declines from C = 1 to C = 5",
+            recall[-1] < recall[0],
+            " and ".join(told(values, end, "L-DiffRec") for end in ends),
+        ),
+        (
+            "parameters decline with C",
+            all(b < a for a, b in itertools.pairwise(size)),
+            ", ".join(f"{n:.2f} M" for n in size),
+        ),
+    ]
+
+
+FIGURES = {
+    "figure4": Figure("Figure 4: training with random noises", noise_panels, noise_claims),
+    "figure5": Figure("Figure 5: importance sampling and T'", sampling_panels, sampling_claims),
+    "figure6": Figure(
+        "Figure 6: noise scale and diffusion steps",
+        noise_scale_panels,
+        noise_scale_claims,
+        "With s = 0 the reverse chain feeds x̂₀ back T times, as in the release's formulas: what "
+        "is lost there is lost by that repetition, not by training without noise alone.",
+    ),
+    "figure7": Figure("Figure 7: item clusters of L-DiffRec", cluster_panels, cluster_claims),
+}
+
+
+def run_at(method: str, dataset: str, seed: int, flags: tuple) -> Run:
+    """A run of a point; flags that only repeat the preset are left out, so that it is shared."""
+    run, plain = Run(method, dataset, seed, flags), Run(method, dataset, seed)
+    return plain if run.settings([]) == plain.settings([]) else run
+
+
+def values_of(record: dict, what: str) -> float:
+    if what == "parameters":
+        return record[what] / 1e6
+    return record[what] if what in record else record["test"][what]
+
+
+def runs_of(figure: Figure, dataset: str, methods: tuple | None, seeds: list[int]) -> dict:
+    """(panel, method, label) → its runs."""
+    return {
+        (n, method, label): [run_at(method, dataset, seed, flags) for seed in seeds]
+        for n, panel in enumerate(figure.panels(dataset))
+        for method in panel.methods
+        if methods is None or method in methods
+        for label, flags in panel.points
+    }
+
+
+def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path, name: str) -> None:
+    """PNG and SVG. found: (panel, method, label) → records."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams.update({"svg.hashsalt": name, "font.size": 10, "axes.spines.top": False,
+                                "axes.spines.right": False})  # fmt: skip
+    from matplotlib import pyplot
+
+    panels = figure.panels(dataset)
+    axes_in_all = [(n, what) for n, panel in enumerate(panels) for what in panel.shown]
+    picture, axes = pyplot.subplots(
+        1, len(axes_in_all), figsize=(3.6 * len(axes_in_all), 3.9), layout="constrained"
+    )
+    for axis, (n, (key, label)) in zip(axes, axes_in_all, strict=True):
+        panel = panels[n]
+        methods = [m for m in panel.methods if any(where[:2] == (n, m) for where in found)]
+        for k, method in enumerate(methods):
+            points = [p for p, _ in panel.points if found.get((n, method, p))]
+            series = [[values_of(r, key) for r in found[n, method, p]] for p in points]
+            axis.errorbar(
+                points, [statistics.mean(s) for s in series],
+                [statistics.stdev(s) if len(s) > 1 else 0 for s in series],
+                color=COLOURS[k], marker=MARKERS[k], capsize=3, label=method,
+                linestyle="none" if len(panel.points) == 2 else "-",
+            )  # fmt: skip
+        axis.set(xlabel=panel.x_label, ylabel=label)
+        axis.margins(x=0.25 if len(panel.points) == 2 else 0.08, y=0.15)
+        axis.grid(axis="y", alpha=0.3)
+        if len(methods) > 1:
+            axis.legend(frameon=False)
+    picture.suptitle(f"{figure.title}\n{subtitle}", fontsize=11)
+    for ending in ("png", "svg"):
+        with written_whole(folder / f"{name}.{ending}") as temporary:
+            metadata = {"Date": None} if ending == "svg" else {}
+            picture.savefig(temporary, format=ending, dpi=150, metadata=metadata)
+    pyplot.close(picture)
+
+
+def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) -> str:
+    """Markdown: the picture and what it says."""
+    panels = figure.panels(dataset)
+    values = {
+        (method, key, label): [values_of(r, key) for r in records]
+        for (n, method, label), records in found.items()
+        for key, _ in panels[n].shown
+    }
+    lines = [f"## {figure.title}", f"![{figure.title}]({name}.png)", f"On {subtitle}."]
+    try:
+        claims = figure.claims(values, panels)
+    except KeyError:
+        lines.append("Some of its runs are missing, so that the paper's findings are not tested.")
+    else:
+        lines.append(
+            "What the paper finds on Amazon-book, and whether the mean Recall@20 here agrees:\n\n"
+            + "\n".join(
+                f"- {claim}: **{'yes' if holds else 'no'}** ({numbers})"
+                for claim, holds, numbers in claims
+            )
+        )
+    return "\n\n".join([*lines, figure.note] if figure.note else lines)

@@ -1,0 +1,197 @@
+"""The paper's tables: their methods and data sets, and the Markdown that holds ours beside them."""
+
+import dataclasses
+import statistics
+
+from scipy.stats import ttest_1samp
+
+from DiffRec import load_dataset, report
+from reproduction.runs import SIMPLE, Run
+
+METRICS = {"R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table of methods by metrics on several data sets.
+
+    Attributes:
+        proposed: the methods that the paper tests against the best of the others.
+        simple: whether the strong simple baselines stand below.
+        resources: whether parameters and memory stand beside.
+    """
+
+    title: str
+    kind: str  # of the data: clean or noisy
+    methods: tuple[str, ...]
+    proposed: tuple[str, ...]
+    datasets: tuple[str, ...] = ("amazon-book", "yelp", "ml-1m")
+    simple: bool = False
+    resources: bool = False
+
+    def rows(self) -> tuple[str, ...]:
+        return self.methods + (SIMPLE if self.simple else ())
+
+
+TABLES = {
+    "table2": Table(
+        "Table 2: clean training", "clean",
+        ("MF", "LightGCN", "CDAE", "MultiDAE", "MultiDAE++", "MultiVAE", "CODIGEM", "DiffRec"),
+        ("DiffRec",), simple=True,
+    ),
+    "table3": Table(
+        "Table 3: training with natural noises", "noisy", ("LightGCN", "MultiVAE", "DiffRec"),
+        ("DiffRec",), simple=True,
+    ),
+    "table4": Table(
+        "Table 4: L-DiffRec and DiffRec with natural noises", "noisy", ("DiffRec", "L-DiffRec"),
+        ("L-DiffRec",),
+    ),
+    "table5": Table(
+        "Table 5: predicting x₀ or ε", "clean", ("DiffRec", "DiffRec-eps"), ("DiffRec",),
+        datasets=("ml-1m",),
+    ),
+    "table6": Table(
+        "Table 6: accuracy and resources of L-DiffRec", "clean",
+        ("MultiVAE", "DiffRec", "L-DiffRec"), ("DiffRec", "L-DiffRec"), resources=True,
+    ),
+    "table7": Table(
+        "Table 7: training with time", "clean",
+        ("ACVAE", "DiffRec", "T-DiffRec", "L-DiffRec", "LT-DiffRec"), ("T-DiffRec", "LT-DiffRec"),
+        resources=True,
+    ),
+}  # fmt: skip
+EPSILON = {"DiffRec-eps": ("DiffRec", (("mean_type", "eps"),))}
+
+
+def run_of(method: str, dataset: str, seed: int) -> Run:
+    base, flags = EPSILON.get(method, (method, ()))
+    return Run(base, dataset, seed, flags)
+
+
+def mean_and_std(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
+def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
+    """For each proposed method the best of the others and the one-sided p-value of a one-sample
+    t-test of its seeds against the mean of that one."""
+    others = {m: statistics.mean(v) for m, v in values.items() if m not in table.proposed}
+    if not others:
+        return {}
+    best = max(others, key=others.get)
+    return {
+        method: (best, ttest_1samp(values[method], others[best], alternative="greater").pvalue)
+        for method in table.proposed
+        if len(values.get(method, ())) > 1
+    }
+
+
+def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
+    """Markdown of one data set. records: by method, a record for each seed."""
+    header = ["method", "seeds"]
+    for metric in METRICS:
+        header += [f"{metric} paper", "ours", "%"]
+    if table.resources:
+        header += ["M par. paper", "ours", "MB paper", "ours"]
+    columns = {
+        short: {m: [r["test"][name] for r in rows] for m, rows in records.items()}
+        for short, name in METRICS.items()
+    }
+    tests = {short: against_the_best(values, table) for short, values in columns.items()}
+    ranked = {
+        short: sorted(statistics.mean(values[m]) for m in table.methods if m in values)[::-1]
+        for short, values in columns.items()
+    }
+
+    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+    for method in table.rows():
+        if method == SIMPLE[0] and table.simple:
+            lines.append("| *simple, not in the paper* |" + " |" * (len(header) - 1))
+        if method not in records:
+            continue
+        paper = report.paper_figures(method, dataset)
+        cells = [method, str(len(records[method]))]
+        for short, name in METRICS.items():
+            mean = statistics.mean(columns[short][method])
+            text = mean_and_std(columns[short][method])
+            if tests[short].get(method, (None, 1))[1] < 0.05:
+                text += "\\*"
+            if method in SIMPLE:
+                text += " †" if ranked[short] and mean > ranked[short][0] else ""
+            elif mean == ranked[short][0]:
+                text = f"**{text}**"
+            elif mean == ranked[short][1]:
+                text = f"<u>{text}</u>"
+            if name in paper:
+                cells += [f"{paper[name]:.4f}", text, f"{100 * (mean / paper[name] - 1):+.1f}"]
+            else:
+                cells += ["", text, ""]
+        if table.resources:
+            published = report.paper_resources(method, dataset) or ("", "")
+            first = records[method][0]
+            memory = statistics.median(r["peak_memory_mb"] for r in records[method])
+            cells += [str(published[0]), f"{first['parameters'] / 1e6:.1f}"]
+            cells += [f"{published[1]:,}" if published[1] else "", f"{memory:,.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+
+    p_values = [
+        f"{method} against {best} {short} p = {p:.3f}"
+        for short, found in tests.items()
+        for method, (best, p) in found.items()
+    ]
+    if p_values:
+        lines += ["", "One-sample t-tests, one-sided: " + "; ".join(p_values) + "."]
+    return "\n".join(lines)
+
+
+LEGEND = (
+    "Test metrics, mean ± standard deviation over seeds, and the difference to the paper in %. "
+    "Best of the paper's methods in bold, second underlined; \\*: a proposed method is better than "
+    "the best of the others with p < 0.05."
+)
+SIMPLE_LEGEND = " †: a simple method is better than all of the paper's."
+MEMORY = {
+    "cuda": "peak GPU memory",
+    "cpu": "peak memory of the whole process (there was no GPU; a process without a model takes "
+    "about 250 MB)",
+}
+
+
+def page(table: Table, blocks: dict[str, dict[str, list[dict]]]) -> str:
+    """Markdown of the whole table. blocks: by data set and method, the records."""
+    parts = [f"## {table.title}", LEGEND + (SIMPLE_LEGEND if table.simple else "")]
+    if table.resources:
+        devices = {
+            r["machine"]["device"].split()[0]
+            for methods in blocks.values() for rows in methods.values() for r in rows
+        }  # fmt: skip
+        ours = " or ".join(MEMORY.get(device, device) for device in sorted(devices))
+        parts.append(f"The paper's MB are GPU memory, ours are {ours}.")
+    for dataset, records in blocks.items():
+        parts += [f"### {dataset}", block(table, dataset, records)]
+    return "\n\n".join(parts)
+
+
+def sizes(datasets: list[str]) -> tuple[list[dict], str]:
+    """Table 1: rows for the CSV, and the Markdown, for the data sets that are here."""
+    rows = []
+    lines = ["| data set | | users | items | interactions |", "| --- | --- | ---: | ---: | ---: |"]
+    published = report.paper_sizes()
+    for name in datasets:
+        dataset = load_dataset(name)
+        total = sum(len(part.items) for part in (dataset.train, dataset.valid, dataset.test))
+        for whose, found in (
+            ("paper", published.get(name)),
+            ("here", (dataset.n_users, dataset.n_items, total)),
+        ):
+            if found is None:
+                continue
+            rows.append(
+                {"dataset": name, "whose": whose}
+                | dict(zip(("users", "items", "interactions"), found, strict=True))
+            )
+            cells = " | ".join(f"{size:,}" for size in found)
+            lines.append(f"| {name} | {whose} | {cells} |")
+    return rows, "## Table 1: sizes of the data sets\n\n" + "\n".join(lines)
