@@ -514,13 +514,14 @@ def test_released_data_sets_are_whole(real_datasets):
 
 def test_table_1_shows_what_is_here_and_what_is_missing(run, tmp_path):
     writer.write(tmp_path / "yelp_clean", synthetic.make_twin(60, 50, 900))
-    done = run("scripts/table1.py", "--data_path", tmp_path)
+    where = {"DIFFREC_DATASETS": str(tmp_path)}
+    done = run("scripts/reproduce.py", "table1", "--results", tmp_path / "r", env=where)
     assert done.returncode == 0, done.stderr
-    assert "| yelp_clean | paper | 54,574 | 34,395 | 1,402,736 |\n| | here | 60 | 50 | 900 |" in (
-        done.stdout
-    )
-    assert done.stdout.count("missing: ") == 5
-    assert "missing: ml-1m_clean (bash scripts/get_data.sh ml-1m" in done.stdout
+    row = "| yelp_clean | paper | 54,574 | 34,395 | 1,402,736 |\n| yelp_clean | here | 60 | 50 | 900 |"
+    assert row in done.stdout
+    assert row in (tmp_path / "r" / "table1.md").read_text()
+    assert done.stdout.count("skipped: ") == 5
+    assert "skipped: ml-1m_clean is not here (bash scripts/get_data.sh ml-1m" in done.stdout
 
 
 def test_synthetic_ratings_have_the_character_of_movielens():

@@ -110,28 +110,6 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(run, tiny_folder, tmp_p
     assert not (tmp_path / "s").exists()
 
 
-def test_the_figures_in_the_readme_are_those_of_the_runs(run, tmp_path):
-    done = run("scripts/summarize.py", "--out", tmp_path / "retraining.md")
-    assert done.returncode == 0, done.stderr
-    made = (tmp_path / "retraining.md").read_text()
-    assert made == (REPOSITORY / "results" / "retraining.md").read_text()
-    headline = re.findall(r"(\.\d{4} ± \.\d{4})", (REPOSITORY / "README.md").read_text())
-    assert len(headline) == 12
-    for figure in headline:
-        assert figure.replace(".", "0.") in made
-
-
-def test_runs_of_different_settings_are_not_averaged(run, tmp_path):
-    source = REPOSITORY / "results" / "runs" / "DiffRec_ml-1m_clean_seed1.json"
-    record = json.loads(source.read_text())
-    for name, lr in (("a", 1e-3), ("b", 1e-4)):
-        record["settings"]["lr"] = lr
-        (tmp_path / f"{name}.json").write_text(json.dumps(record))
-    done = run("scripts/summarize.py", tmp_path)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "differ in ['lr']" in done.stderr
-
-
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler on a CPU")
 def test_compile_changes_speed_alone(run, tiny_folder, tmp_path):
     flags = ["--data_path", tiny_folder, "--preset", "none", "--dims", "[8]", "--epochs", "2"]

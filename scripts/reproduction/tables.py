@@ -75,9 +75,13 @@ def mean_and_std(values: list[float]) -> str:
 
 
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
-    """For each proposed method the best of the others and the one-sided p-value of a one-sample
+    """For each proposed method the best of the paper's others and the one-sided p-value of a one-sample
     t-test of its seeds against the mean of that one."""
-    others = {m: statistics.mean(v) for m, v in values.items() if m not in table.proposed}
+    others = {
+        method: statistics.mean(values[method])
+        for method in table.methods
+        if method in values and method not in table.proposed
+    }
     if not others:
         return {}
     best = max(others, key=others.get)

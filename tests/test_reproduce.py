@@ -1,0 +1,200 @@
+"""The tables and figures: which runs they ask for, what is reused, and what is made of them."""
+
+import json
+import re
+import shutil
+import statistics
+
+import pytest
+import reproduce
+from conftest import REPOSITORY
+from reproduction import figures, tables
+from reproduction.runs import Fingerprints, Run, finished
+
+from DiffRec import report
+
+
+def record(run: Run, recall: float = 0.1, **more) -> dict:
+    """A result file's content with made-up metrics."""
+    metrics = dict.fromkeys(tables.METRICS.values(), recall)
+    return {
+        "variant": run.method, "dataset": run.dataset, "settings": run.settings([]),
+        "seed": run.seed, "best_epoch": 5, "parameters": 3_600_000, "peak_memory_mb": 400.0,
+        "valid": metrics, "test": metrics, "seconds": {"training": 1.0, "evaluation": 1.0},
+        "machine": {"device": "cpu (x)", "threads": 1, "commit": "abc", "torch": "2"}, **more,
+    }  # fmt: skip
+
+
+@pytest.fixture
+def datasets(tiny_folder, tmp_path, monkeypatch):
+    """Folders named ml-1m_clean and ml-1m_noisy with the tiny data."""
+    for kind in ("clean", "noisy"):
+        shutil.copytree(tiny_folder, tmp_path / "data" / f"ml-1m_{kind}")
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_a_run_is_a_command_line_of_a_main():
+    run = Run("LT-DiffRec", "ml-1m_clean", 2, (("lr1", "1e-4"),))
+    words = "T-DiffRec/main.py --latent --dataset ml-1m_clean --seed 2 --lr1 1e-4"
+    assert run.words == words.split()
+    assert run.name == "LT-DiffRec_ml-1m_clean_lr1=1e-4_seed2"
+    assert run.settings([])["lr1"] == 1e-4
+    assert Run("MultiDAE++", "yelp_clean", 1).words[:3] == [
+        "baselines/main.py", "--model", "MultiDAE++",
+    ]  # fmt: skip
+    assert Run("MultiDAE++", "yelp_clean", 1).settings([])["noise_scale"] == 0.01
+
+
+def test_a_run_is_reused_only_with_equal_settings_and_data(datasets, tmp_path):
+    run, fingerprints = Run("DiffRec", "ml-1m_clean", 1), Fingerprints()
+    assert finished(run, tmp_path, [], fingerprints) is None
+    path = tmp_path / f"{run.name}.json"
+    good = record(run, data=fingerprints.of(run))
+    path.write_text(json.dumps(good))
+    assert finished(run, tmp_path, [], fingerprints) == good
+    assert finished(run, tmp_path, ["--lr", "0.5"], fingerprints) is None
+    other = {**good["data"], "sha256": "0"}
+    path.write_text(json.dumps({**good, "data": other}))
+    assert finished(run, tmp_path, [], fingerprints) is None
+    path.write_text("{half")
+    assert finished(run, tmp_path, [], fingerprints) is None
+    noisy = Run("DiffRec", "ml-1m_clean", 1, (("random_noise", "0.5"),))
+    assert fingerprints.of(noisy)["train"] > fingerprints.of(run)["train"]
+
+
+def test_every_published_run_is_still_asked_for(real_datasets):
+    """The committed results are those that the scripts would reuse."""
+    fingerprints = Fingerprints()
+    folder = REPOSITORY / "results" / "runs"
+    runs = [
+        tables.run_of(method, f"ml-1m_{table.kind}", 1)
+        for table in tables.TABLES.values() for method in table.rows()
+    ]  # fmt: skip
+    for figure in figures.FIGURES.values():
+        for some in figures.runs_of(figure, "ml-1m_clean", None, [1]).values():
+            runs += some
+    missing = [run.name for run in set(runs) if not finished(run, folder, [], fingerprints)]
+    assert missing == []
+
+
+def test_a_run_that_fails_is_named_and_the_others_go_on(run, datasets, tmp_path):
+    """L-DiffRec has no item embeddings here."""
+    call = ["scripts/reproduce.py", "table4", "--results", tmp_path / "r", "--seeds", "1",
+            "--datasets", "ml-1m,yelp", "--run_flags", "--epochs 1 --topN 10 20"]  # fmt: skip
+    done = run(*call)
+    assert done.returncode == 2
+    assert "failed: L-DiffRec_ml-1m_noisy_seed1: error: there are no item embeddings" in (
+        done.stdout + done.stderr
+    )
+    assert "skipped: yelp_noisy is not here" in done.stdout
+    assert done.stderr.strip().splitlines()[-1].startswith("error: some runs failed")
+    page = (tmp_path / "r" / "table4.md").read_text()
+    assert "| DiffRec | 1 |" in page
+    assert "| L-DiffRec |" not in page
+    shown = run(*call, "--dry_run")
+    assert shown.returncode == 0
+    assert [line for line in shown.stdout.splitlines() if line.startswith("python")] == [
+        "python L-DiffRec/main.py --dataset ml-1m_noisy --seed 1 --epochs 1 --topN 10 20"
+    ]
+
+
+def test_an_unknown_method_is_refused(run):
+    done = run("scripts/reproduce.py", "table2", "--methods", "GPT")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "there is no method GPT" in done.stderr
+
+
+def test_a_table_marks_the_best_the_second_and_what_beats_them():
+    table = tables.TABLES["table3"]
+    recalls = {
+        "LightGCN": [0.10, 0.11, 0.12], "MultiVAE": [0.12, 0.121, 0.122],
+        "DiffRec": [0.13, 0.131, 0.132], "EASE": [0.2, 0.2], "Popularity": [0.01, 0.01],
+    }  # fmt: skip
+    records = {
+        method: [record(Run(method, "ml-1m_noisy", n), r) for n, r in enumerate(values)]
+        for method, values in recalls.items()
+    }
+    text = tables.block(table, "ml-1m_noisy", records)
+    rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
+    assert "**0.1310 ± 0.0010\\***" in rows["DiffRec"]
+    assert "<u>0.1210 ± 0.0010</u>" in rows["MultiVAE"]
+    assert "| 0.1226 | 0.1100 ± 0.0100 | -10.3 |" in rows["LightGCN"]
+    assert "0.2000 ± 0.0000 †" in rows["EASE"]
+    assert "†" not in rows["Popularity"]
+    # The t statistic is (0.131 - 0.121) / (0.001 / √3), with 2 degrees of freedom.
+    assert "DiffRec against MultiVAE R@20 p = 0.002" in text
+
+
+def test_resources_stand_beside_the_papers():
+    records = {"DiffRec": [record(Run("DiffRec", "ml-1m_clean", 1))]}
+    text = tables.page(tables.TABLES["table6"], {"ml-1m_clean": records})
+    assert "| 4 | 3.6 | 495 | 400 |" in text
+    assert "there was no GPU" in text
+    assert report.paper_resources("ACVAE", "ml-1m_clean") is None
+
+
+def test_claims_are_tested_by_the_means():
+    figure = figures.FIGURES["figure6"]
+    panels = figure.panels("ml-1m_clean")
+    recalls = {"0": 0.1, "1e-5": 0.12, "1e-1": 0.11, "2": 0.1, "100": 0.2}
+    found = {
+        (n, "DiffRec", label): [record(Run("DiffRec", "ml-1m_clean", 1), recalls.get(label, 0.15))]
+        for n, panel in enumerate(panels)
+        for label, _ in panel.points
+    }
+    text = figures.page(figure, "figure6", "ml-1m_clean", found, "made-up data")
+    assert re.findall(r"\*\*(yes|no)\*\*", text) == ["yes", "yes", "no"]
+    assert "s = 0 the reverse chain feeds" in text
+    del found[0, "DiffRec", "0"]
+    assert "runs are missing" in figures.page(figure, "figure6", "ml-1m_clean", found, "")
+
+
+def test_points_that_repeat_the_preset_share_its_run():
+    figure = figures.FIGURES["figure5"]
+    plan = figures.runs_of(figure, "ml-1m_clean", None, [1])
+    plain = Run("DiffRec", "ml-1m_clean", 1)
+    assert plan[0, "DiffRec", "importance"] == plan[1, "DiffRec", "0"] == [plain]
+    labels = [label for n, _, label in plan if n == 1]
+    assert labels == ["0", "T/4 = 10", "T/2 = 20", "T = 40"]
+    steps = figures.sampling_panels("yelp_clean")[1].points  # T = 5
+    assert [label for label, _ in steps] == ["0", "T/4 = 1", "T/2 = 2", "T = 5"]
+    assert figures.FIGURES["figure4"].panels("x")[0].points[0] == (
+        "10%", (("random_noise", "0.1"),)
+    )  # fmt: skip
+
+
+def test_seeds_by_default():
+    args = reproduce.make_parser().parse_args(["table2"])
+    assert list(reproduce.seeds_for("DiffRec", args)) == [1, 2, 3, 4, 5]
+    assert list(reproduce.seeds_for("MF", args)) == [1, 2, 3]
+
+
+def test_the_headline_of_the_readme_is_that_of_the_tables():
+    """Every figure with a ± in the README stands in a table of results."""
+    made = "".join(p.read_text() for p in sorted((REPOSITORY / "results").glob("table*.md")))
+    headline = re.findall(r"(\.\d{4} ± \.\d{4})", (REPOSITORY / "README.md").read_text())
+    assert len(headline) >= 12
+    for figure in headline:
+        assert figure.replace(".", "0.") in made, figure
+
+
+def test_the_tables_are_those_of_the_runs():
+    """Means in the Markdown are those of the CSV, and the CSV's of the runs."""
+    import csv
+
+    for what in tables.TABLES:
+        rows = list(csv.DictReader((REPOSITORY / "results" / f"{what}.csv").open()))
+        page = (REPOSITORY / "results" / f"{what}.md").read_text()
+        groups = {}
+        for row in rows:
+            name = Run(
+                row["method"], row["dataset"], int(row["seed"]),
+                tuple(tuple(f.split("=")) for f in row["flags"].split()),
+            ).name  # fmt: skip
+            path = REPOSITORY / "results" / "runs" / f"{name}.json"
+            truth = json.loads(path.read_text())["test"]["recall@20"]
+            assert float(row["test_recall@20"]) == truth
+            groups.setdefault((row["method"], row["dataset"], row["flags"]), []).append(truth)
+        for values in groups.values():
+            assert f"{statistics.mean(values):.4f}" in page
