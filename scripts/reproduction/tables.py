@@ -75,8 +75,8 @@ def mean_and_std(values: list[float]) -> str:
 
 
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
-    """For each proposed method the best of the paper's others and the one-sided p-value of a one-sample
-    t-test of its seeds against the mean of that one."""
+    """For each proposed method the best of the paper's others, and the one-sided p-value of a
+    one-sample t-test of its seeds against the mean of that one."""
     others = {
         method: statistics.mean(values[method])
         for method in table.methods
