@@ -28,12 +28,13 @@ from DiffRec.training import evaluate_model
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """A model an inference.py serves: its class, its flags, its presets, and whether it is latent
-    (then the release keeps it in two files)."""
+    (then the release keeps it in two files), and whether there are released checkpoints of it."""
 
     model: type[Recommender]
     make_parser: Callable[[], options.Parser]
     presets: Path
     latent: bool = False
+    released: bool = True
 
     @property
     def name(self) -> str:
@@ -118,6 +119,9 @@ def restore_released(
 def restore(args: argparse.Namespace, variants: list[Variant]) -> Restored:
     """The checkpoint that the arguments name, or the only one of the data set in its folder."""
     path = args.checkpoint
+    ours = path is not None and path.suffix == ".safetensors"
+    if not ours and not variants[0].released:
+        raise InputError("name a .safetensors file that training wrote with --checkpoint.")
     if path is None or path.is_dir():
         wanted = next(v for v in variants if len(variants) == 1 or v.latent == args.latent)
         path = locate(

@@ -129,7 +129,11 @@ def base_parser(description: str, folder: Path) -> Parser:
 
     train = parser.add_argument_group("training")
     train.add_argument(
-        "--batch_size", "--train_batch_size", type=POSITIVE, default=400, help="users per batch"
+        "--batch_size",
+        "--train_batch_size",
+        type=POSITIVE,
+        default=400,
+        help="users per batch, or pairs",
     )
     train.add_argument("--epochs", type=POSITIVE, default=1000, help="at most")
     train.add_argument("--eval_every", type=POSITIVE, default=5, help="epochs between evaluations")

@@ -53,8 +53,10 @@ def evaluate_model(model: Recommender, dataset: Dataset, settings: dict) -> dict
     model.eval()
     with torch.inference_mode():
         scorer = model.scorer()
-    names = ("topN", "batch_size", "tst_w_val", "recall_denominator", "metric_users")
-    return evaluate(scorer, dataset, **{name: settings[name] for name in names})
+    names = ("topN", "tst_w_val", "recall_denominator", "metric_users")
+    chosen = {name: settings[name] for name in names}
+    # Some models train on thousands of pairs a batch; so many rows of scores would not fit.
+    return evaluate(scorer, dataset, batch_size=min(settings["batch_size"], 400), **chosen)
 
 
 class Training:

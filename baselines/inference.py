@@ -13,14 +13,14 @@ from DiffRec.inference_run import Variant, infer
 
 def main(argv: list[str] | None = None) -> dict | None:
     """See `DiffRec.inference_run.infer`."""
-    presets = options.FOLDER / "presets" / "baselines.toml"
-    return infer(
-        [
-            Variant(model, functools.partial(options.make_parser, __doc__, name), presets)
-            for name, model in MODELS.items()
-        ],
-        argv,
-    )
+    variants = [
+        Variant(
+            model, functools.partial(options.make_parser, __doc__, name), options.PRESETS,
+            released=False,
+        )
+        for name, model in MODELS.items()
+    ]  # fmt: skip
+    return infer(variants, argv)
 
 
 if __name__ == "__main__":

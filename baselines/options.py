@@ -8,6 +8,8 @@ from DiffRec import options
 
 FOLDER = Path(__file__).resolve().parent
 DIFFREC_PRESETS = FOLDER.parent / "DiffRec" / "presets" / "DiffRec.toml"
+PRESETS = FOLDER / "presets" / "baselines.toml"
+BESIDE_THE_DATA = Path("<beside the data>")
 NOISE = ("noise_schedule", "noise_scale", "noise_min", "noise_max", "steps", "beta_fixed")
 
 
@@ -29,8 +31,9 @@ def make_parser(description: str, name: str) -> options.Parser:
     model.add_options(group)
     if model is LightGCN:
         group.add_argument(
-            "--export_item_emb", type=Path, help="write the best model's item embeddings there"
-        )
+            "--export_item_emb", type=Path, nargs="?", const=BESIDE_THE_DATA,
+            help="write the best model's item embeddings to this file; by default beside the data",
+        )  # fmt: skip
         group.add_argument(
             "--item_emb", choices=("propagated", "layer-0"), default="propagated",
             help="which of them",
@@ -39,21 +42,29 @@ def make_parser(description: str, name: str) -> options.Parser:
     return parser
 
 
-def presets_of(name: str) -> dict[str, dict]:
-    """The model's settings for each data set: chosen on validation (see the file), and for
-    MultiDAE++ DiffRec's published noise."""
-    chosen = options.read_presets(FOLDER / "presets" / "baselines.toml").get(name, {})
+def fixed_presets(name: str) -> dict[str, dict]:
+    """What the paper fixes for each data set: for MultiDAE++ DiffRec's published noise."""
     if MODELS[name] is not MultiDAEpp:
-        return chosen
-    published = options.read_presets(DIFFREC_PRESETS)
+        return {}
     return {
-        dataset: {**{k: v for k, v in settings.items() if k in NOISE}, **chosen.get(dataset, {})}
-        for dataset, settings in published.items()
+        dataset: {k: v for k, v in settings.items() if k in NOISE}
+        for dataset, settings in options.read_presets(DIFFREC_PRESETS).items()
+    }
+
+
+def presets_of(name: str) -> dict[str, dict]:
+    """The model's settings for each data set: the fixed ones, and those chosen on validation."""
+    chosen = options.read_presets(PRESETS).get(name, {})
+    fixed = fixed_presets(name)
+    return {
+        dataset: {**fixed.get(dataset, {}), **chosen.get(dataset, {})}
+        for dataset in {**chosen, **fixed}
     }
 
 
 def run_name(name: str) -> dict[str, str]:
-    """What stands before each setting in the names of runs."""
-    if issubclass(MODELS[name], ClosedForm):
-        return {"": "model"}
-    return {"": "model", "lr": "lr", "wd": "weight_decay", "bs": "batch_size"}
+    """What stands before each setting in the names of runs: the model, and its own flags."""
+    everyones = {*vars(options.base_parser("", FOLDER).parse_args([])), *options.NOT_SETTINGS}
+    own = vars(make_parser("", name).parse_args([])).keys() - everyones
+    shared = {} if issubclass(MODELS[name], ClosedForm) else {"bs": "batch_size"}
+    return {"": "model", **shared, **{flag: flag for flag in sorted(own)}}

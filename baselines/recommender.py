@@ -13,7 +13,7 @@ from torch import nn
 
 from baselines.graph import product
 from baselines.sampling import sample_triples
-from DiffRec import Interactions, Recommender
+from DiffRec import Interactions, Recommender, options
 from DiffRec.errors import InputError, settings_from_user
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.recommender import make_optimizer
@@ -50,13 +50,14 @@ class Baseline(Recommender):
         """Build parameters and buffers; a ValueError is about the settings."""
         raise NotImplementedError
 
+    def compile(self, *args, **kwargs) -> None:
+        raise InputError(f"--compile is not for {self.variant}.")
+
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Buffers that only the data give a shape take that of the loaded ones."""
         for name, buffer in self._buffers.items():
             if name in state_dict and (buffer is None or buffer.shape != state_dict[name].shape):
-                anchor = next(self.parameters(), None)
-                device = None if anchor is None else anchor.device
-                self._buffers[name] = torch.empty_like(state_dict[name], device=device)
+                self._buffers[name] = torch.empty_like(state_dict[name], device=self.device)
         return super().load_state_dict(state_dict, strict, assign)
 
 
@@ -105,16 +106,16 @@ class Pairwise(GradientBaseline):
 
     @staticmethod
     def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--emb_size", type=int, default=64, help="d")
-        group.add_argument("--init_std", type=float, default=0.1, help="of the first embeddings")
+        group.add_argument("--emb_size", type=options.POSITIVE, default=64, help="d")
+        group.add_argument(
+            "--init_std", type=options.NOT_NEGATIVE, default=0.1, help="of the first embeddings"
+        )
         group.add_argument(
             "--positives", choices=("users", "interactions"), default="users",
             help="draw a user, then one of his items; or draw an interaction",
         )  # fmt: skip
 
     def make(self, settings: dict) -> None:
-        if settings["emb_size"] < 1:
-            raise ValueError(f"emb_size must be at least 1, got {settings['emb_size']}.")
         self.users = nn.Parameter(torch.empty(self.n_users, settings["emb_size"]))
         self.items = nn.Parameter(torch.empty(self.n_items, settings["emb_size"]))
         for embedding in (self.users, self.items):
@@ -163,10 +164,7 @@ class Pairwise(GradientBaseline):
 
 
 class ClosedForm(Baseline):
-    """A model that is computed from all interactions at once; its buffers hold the result.
-
-    ``defaults`` are there so that the training flags, which do nothing here, say so.
-    """
+    """A model that is computed from all interactions at once; its buffers hold the result."""
 
     fitted: ClassVar[tuple[str, ...]]  # the names of the buffers
 

@@ -9,13 +9,11 @@ import argparse
 import csv
 import datetime
 import shlex
-import sys
 from pathlib import Path
 
 from reproduction import figures, tables
 from reproduction.runs import OURS, RESULTS, Run, perform, present
 
-from DiffRec.data_utils import REPOSITORY
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
 from DiffRec.files import written_whole
@@ -49,7 +47,12 @@ def names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def full_name(dataset: str, kind: str) -> str:
-    return dataset if dataset.endswith(("_clean", "_noisy")) else f"{dataset}_{kind}"
+    """ml-1m → ml-1m_clean; InputError for a full name of another kind."""
+    if dataset.endswith(("_clean", "_noisy")):
+        if not dataset.endswith(kind):
+            raise InputError(f"this is made from {kind} data, and {dataset} is not.")
+        return dataset
+    return f"{dataset}_{kind}"
 
 
 def seeds_for(method: str, args: argparse.Namespace) -> range:
@@ -152,18 +155,19 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
 
 def make_figure(what: str, args: argparse.Namespace) -> bool:
     figure = figures.FIGURES[what]
-    dataset, note = args.dataset, ""
-    if dataset is None:
-        dataset = "amazon-book_clean"
-        if not present(dataset):
-            dataset, note = "ml-1m_clean", " (the paper's Amazon-book is not here)"
-    dataset = full_name(dataset, "clean")
-    if args.dataset != dataset and not present(dataset):
-        return False
+    wanted, note = args.dataset or names(args.datasets, ("amazon-book",))[0], ""
+    dataset = full_name(wanted, "clean")
+    if wanted == "amazon-book" and not args.dataset and not present(dataset):
+        dataset, note = "ml-1m_clean", " (the paper's Amazon-book is not here)"
+    if not present(dataset):
+        return True
     methods = None if args.methods is None else names(args.methods, ())
     n_seeds = args.seeds or 3
     plan = figures.runs_of(figure, dataset, methods, list(range(1, n_seeds + 1)))
     runs = list(dict.fromkeys(run for some in plan.values() for run in some))
+    if not runs:
+        print(f"{what}: nothing to do.")
+        return True
     records = perform(runs, what, args)
     if args.dry_run or not records:
         return args.dry_run
@@ -203,6 +207,9 @@ def main(argv: list[str] | None = None) -> None:
         known = {m for table in tables.TABLES.values() for m in table.rows()}
         if name not in known:
             raise InputError(f"there is no method {name}: choose from {', '.join(sorted(known))}.")
+    args.results = args.results.resolve()
+    if args.run_flags and args.results == RESULTS.resolve():
+        raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
     whole = True
     for what in wanted:
         if what == "table1":
@@ -217,5 +224,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(REPOSITORY / "scripts"))
     command(main)

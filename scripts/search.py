@@ -9,6 +9,7 @@ validation metrics, never those of test, and what is there is not run again. The
 section for baselines/presets/baselines.toml.
 """
 
+import argparse
 import csv
 import json
 import shlex
@@ -18,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from baselines.models import MODELS
-from baselines.options import make_parser
+from baselines.options import fixed_presets, make_parser
 from DiffRec.data_utils import REPOSITORY
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
@@ -35,7 +36,17 @@ def assignment(text: str) -> tuple[str, object]:
     try:
         return name, json.loads(value)
     except ValueError as error:
-        raise InputError(f"expected NAME=VALUE with a JSON value, got {text}.") from error
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=VALUE with a JSON value, got {text!r}"
+        ) from error
+
+
+def choices(text: str) -> tuple[str, list]:
+    """NAME=[VALUES], the list being JSON."""
+    name, values = assignment(text)
+    if not isinstance(values, list):
+        raise argparse.ArgumentTypeError(f"expected NAME=[VALUES], got {text!r}")
+    return name, values
 
 
 class Trials:
@@ -77,7 +88,8 @@ def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials:
             cwd=REPOSITORY, capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode:
-            raise InputError(f"{shlex.join(words)}: {done.stderr.strip().splitlines()[-1]}")
+            said = (done.stderr.strip() or "it was stopped").splitlines()[-1]
+            raise InputError(f"{shlex.join(words)}: {said}")
         record = json.loads(result.read_text())
     value = record["valid"][SELECT_BY]
     seconds = sum(record["seconds"].values())
@@ -92,21 +104,22 @@ def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials:
     return value
 
 
-def search(model: str, dataset: str, start: dict, grid: dict, more: list[str]) -> tuple:
-    """The best settings found and their value."""
-    trials = Trials(REPOSITORY / "results" / "search" / f"{model}_{dataset}.csv")
+def search(
+    model: str, dataset: str, start: dict, grid: dict, more: list[str], trials: Trials
+) -> tuple[dict, float, int]:
+    """The best settings found, their value, and how many were tried."""
     defaults = vars(make_parser("", model).parse_args([]))
     best = {name: start.get(name, defaults[name]) for name in {**MODELS[model].grid, **start}}
-    value = run_trial(model, dataset, best, more, trials)
+    value, n = run_trial(model, dataset, best, more, trials), 1
     for name, values in grid.items():
         for candidate in values:
             settings = {**best, name: candidate}
             if settings == best:
                 continue
-            found = run_trial(model, dataset, settings, more, trials)
+            found, n = run_trial(model, dataset, settings, more, trials), n + 1
             if found > value:
                 value, best = found, settings
-    return best, value, len(trials.rows)
+    return best, value, n
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -114,15 +127,21 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--model", choices=list(MODELS), required=True)
     parser.add_argument("--dataset", default="ml-1m_clean")
     parser.add_argument("--start", type=assignment, nargs="+", default=[], help="NAME=VALUE …")
-    parser.add_argument("--grid", type=assignment, nargs="+", help="NAME=[VALUES] …, not all")
+    parser.add_argument("--grid", type=choices, nargs="+", help="NAME=[VALUES] …, not all")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "search")
     args, more = parser.parse_known_args(argv)
     grid = dict(args.grid) if args.grid else MODELS[args.model].grid
-    start = dict(args.start)
-    best, value, n = search(args.model, args.dataset, start, grid, more)
+    fixed = fixed_presets(args.model).get(args.dataset, {})
+    trials = Trials(args.out / f"{args.model}_{args.dataset}.csv")
+    start = {**fixed, **dict(args.start)}
+    best, value, n = search(args.model, args.dataset, start, grid, more, trials)
     print(f"\n# Recall@20 on validation {value:.4f}, the best of {n} trials.")
+    if more:
+        print(f"# All had {shlex.join(more)}: add these settings.")
     print(f'["{args.model}".{args.dataset}]')
     for name, setting in best.items():
-        print(f"{name} = {json.dumps(setting)}")
+        if name not in fixed:
+            print(f"{name} = {json.dumps(setting)}")
 
 
 if __name__ == "__main__":

@@ -437,7 +437,7 @@ def test_a_user_without_vector_is_said(tiny, tmp_path):
 def test_what_does_not_fit_is_refused_with_its_size(tiny, monkeypatch):
     monkeypatch.setattr("baselines.recommender.available_memory_mb", lambda: 1024.0)
     model = EASE(5, 100_000, settings_for("EASE"))
-    with pytest.raises(InputError, match=r"100,000 × 100,000 matrix needs 149\.0 GB.* 1\.0 GB"):
+    with pytest.raises(InputError, match=r"100,000 × 100,000 matrix needs 186\.3 GB.* 1\.0 GB"):
         model.similarities(None)
 
 
@@ -539,7 +539,7 @@ def test_inference_repeats_training(run, tiny_folder, tmp_path):
         ([], "the following arguments are required: --model"),
         (["--model", "EASE", "--lr", "1"], "unrecognized arguments"),
         (["--model", "MultiDAE", "--dims", "[]"], "dims must hold"),
-        (["--model", "MF", "--emb_size", "0"], "emb_size must be at least 1"),
+        (["--model", "MF", "--emb_size", "0"], "expected int at least 1"),
         (["--model", "MF", "--dropout", "1"], "below 1"),
         (["--model", "MF", "--preset", "nowhere"], "there is no preset nowhere"),
     ],
@@ -565,13 +565,13 @@ def test_item_embeddings_for_l_diffrec(run, tiny_folder, tmp_path):
     call = ["bash", "scripts/make_item_embeddings.sh", "tiny", "--epochs", "5", "--emb_size", "8"]
     environment = {**os.environ, "DIFFREC_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1"}
     environment.setdefault("VIRTUAL_ENV", os.sys.prefix)
-    for _ in range(2):
+    for expected in (0, 2):
         done = subprocess.run(
             [*call, "--save_path", tmp_path / "saved"], cwd=REPOSITORY, env=environment,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    assert "is there already" in done.stdout
+        assert done.returncode == expected, done.stderr
+    assert "is there already" in done.stderr
     found = np.load(tmp_path / "tiny" / "item_emb.npy")
     assert found.shape == (load_dataset(data_path=tiny_folder).n_items, 8)
     done = run(

@@ -167,6 +167,8 @@ class ACVAE(Baseline):
         both = torch.cat([z, z.roll(1, dims=0)])  # each user's own, and another's
         own, other = self.contrast(x.repeat(2, 1, 1), both).chunk(2)
         contrast = (F.softplus(-own) + F.softplus(other))[rows, places].sum()
+        if len(batch) == 1:  # there is nobody else
+            contrast = 0 * contrast
 
         fixed = x_here.detach()
         drawn, prior = z_here.detach(), torch.randn_like(z_here)

@@ -56,6 +56,7 @@ class CODIGEM(Autoencoder):
         return 0.5 * (x - x_hat).square().sum(dim=1).mean()
 
     def hidden(self, batch: Interactions) -> torch.Tensor:
+        """Without noise, also for vectors that are exported."""
         return self.layers(self.z0(batch.dense(), None))
 
     def scorer(self) -> Scorer:

@@ -10,6 +10,7 @@ import torch
 from baselines.graph import GRAPH, graph_of, product
 from baselines.recommender import ClosedForm
 from DiffRec import Interactions, options
+from DiffRec.errors import InputError
 from DiffRec.evaluate_utils import Scorer
 
 
@@ -33,6 +34,9 @@ class GFCF(ClosedForm):
         group.add_argument("--gamma", type=options.NOT_NEGATIVE, default=0.3, help="γ")
         group.add_argument("--rank", type=options.POSITIVE, default=256, help="r")
 
+    def size(self) -> int:
+        return self.vectors.numel()
+
     def fit(self, train: Interactions) -> None:
         x = train.matrix()
         graph = graph_of(x)
@@ -40,6 +44,8 @@ class GFCF(ClosedForm):
         arrays[2] = np.append(arrays[2], x.nnz)
         scaled = scipy.sparse.csr_matrix(tuple(arrays), shape=x.shape)
         rank = min(self.settings["rank"], min(x.shape) - 1)
+        if rank < 1:
+            raise InputError("GF-CF needs at least two users and two items.")
         start = np.random.default_rng(0).random(min(x.shape))
         _, _, vectors = scipy.sparse.linalg.svds(scaled, rank, v0=start)
         degree = np.maximum(np.asarray(x.sum(axis=0)).ravel(), 1)

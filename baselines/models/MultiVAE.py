@@ -55,7 +55,8 @@ class MultiVAE(Autoencoder):
     def beta(self) -> torch.Tensor:
         """The KL term's weight, a scalar tensor."""
         cap, steps = self.settings["anneal_cap"], self.settings["anneal_steps"]
-        return (self.n_batches / steps if steps else self.n_batches + cap).clamp(max=cap)
+        rising = self.n_batches / steps if steps else torch.full((), cap, device=self.device)
+        return rising.clamp(max=cap)
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         loss = self.vae.loss(batch.dense(), self.beta())

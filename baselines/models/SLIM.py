@@ -17,7 +17,8 @@ class SLIM(ItemItem):
 
         w_j = argmin 1/(2U) ‖x_j - X w‖² + α (1 - ρ)/2 ‖w‖² + α ρ ‖w‖₁,   w ≥ 0, w_jj = 0
 
-    and score x W. α is ``alpha``, ρ is ``l1_ratio``; defaults as in RecBole.
+    and score x W. α is ``alpha``, ρ is ``l1_ratio``; defaults as in RecBole. It solves I problems
+    over all interactions, by scikit-learn: seconds on ML-1M, hours on the larger data sets.
     """
 
     variant = "SLIM"
@@ -30,7 +31,7 @@ class SLIM(ItemItem):
     def add_options(group: argparse._ArgumentGroup) -> None:
         group.add_argument("--alpha", type=options.RATE, default=0.2, help="strength")
         group.add_argument(
-            "--l1_ratio", type=options.NOT_NEGATIVE, default=0.02, help="share of L1"
+            "--l1_ratio", type=options.rate_below_1, default=0.02, help="share of L1"
         )
         group.add_argument("--max_iter", type=options.POSITIVE, default=100, help="per item")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from DiffRec import options
 from DiffRec.data_utils import REPOSITORY
 from DiffRec.files import written_whole
-from reproduction.runs import Run
+from reproduction.runs import Run, mean_and_std
 
 SHOWN = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by everyone
@@ -66,9 +66,7 @@ def each(values: Values, panel: Panel, method: str = "DiffRec", what: str = "rec
 
 def told(values: Values, label: str, method: str = "DiffRec", what: str = "recall@20") -> str:
     """Mean and standard deviation at a point."""
-    seeds = values[method, what, label]
-    spread = f" ± {statistics.stdev(seeds):.4f}" if len(seeds) > 1 else ""
-    return f"{statistics.mean(seeds):.4f}{spread}"
+    return mean_and_std(values[method, what, label])
 
 
 def span(means: list[float]) -> str:

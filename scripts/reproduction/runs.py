@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import threading
@@ -79,6 +80,11 @@ class Run:
         return options.settings_of(options.parse(parser, argv, presets))
 
 
+def mean_and_std(values: list[float]) -> str:
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
 class Fingerprints:
     """What data each run trains on, each computed once."""
 
@@ -97,7 +103,8 @@ class Fingerprints:
 
 
 def finished(run: Run, folder: Path, more: list[str], fingerprints: Fingerprints) -> dict | None:
-    """The record of a run that is done, with these settings and on these data; else None."""
+    """The record of a run that is done, with these settings and on these lists; else None. The
+    item embeddings of L- and LT-DiffRec are not compared."""
     path = folder / f"{run.name}.json"
     try:
         record = json.loads(path.read_text())

@@ -6,7 +6,7 @@ import statistics
 from scipy.stats import ttest_1samp
 
 from DiffRec import load_dataset, report
-from reproduction.runs import SIMPLE, Run
+from reproduction.runs import SIMPLE, Run, mean_and_std
 
 METRICS = {"R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20"}
 
@@ -69,11 +69,6 @@ def run_of(method: str, dataset: str, seed: int) -> Run:
     return Run(base, dataset, seed, flags)
 
 
-def mean_and_std(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.4f}{spread}"
-
-
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
     """For each proposed method the best of the paper's others, and the one-sided p-value of a
     one-sample t-test of its seeds against the mean of that one."""
@@ -111,10 +106,10 @@ def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
 
     lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
     for method in table.rows():
-        if method == SIMPLE[0] and table.simple:
-            lines.append("| *simple, not in the paper* |" + " |" * (len(header) - 1))
         if method not in records:
             continue
+        if method in SIMPLE and not any("*simple" in line for line in lines):
+            lines.append("| *simple, not in the paper* |" + " |" * (len(header) - 1))
         paper = report.paper_figures(method, dataset)
         cells = [method, str(len(records[method]))]
         for short, name in METRICS.items():
