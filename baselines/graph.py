@@ -30,8 +30,7 @@ def product(
 ) -> torch.Tensor:
     """A x, (rows, d), of a sparse A in CSR form and x, (columns, d).
 
-    It is one weighted sum of rows of x for each row of A, which PyTorch does several times faster
-    than a product with its sparse matrices.
+    It is one weighted sum of rows of x for each row of A, an operation PyTorch has for embeddings.
     """
     return F.embedding_bag(columns, x, offsets, mode="sum", per_sample_weights=weights)
 
