@@ -459,7 +459,7 @@ def test_presets_set_flags_that_exist_to_values_of_the_ranges():
     for name, model in MODELS.items():
         parser = options.make_parser("", name)
         for dataset, preset in options.presets_of(name).items():
-            argv = ["--dataset", dataset, "--preset", dataset]
+            argv = ["--preset", dataset]
             args = parse(options.make_parser("", name), argv, options.presets_of(name))
             for flag, value in preset.items():
                 assert getattr(args, flag) == value

@@ -6,6 +6,8 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
+from baselines.models import MODELS
+from baselines.options import presets_of
 from DiffRec import options
 from DiffRec.data_utils import REPOSITORY
 from DiffRec.files import written_whole
@@ -198,7 +200,10 @@ FIGURES = {
 
 
 def run_at(method: str, dataset: str, seed: int, flags: tuple) -> Run:
-    """A run of a point; flags that only repeat the preset are left out, so that it is shared."""
+    """A run of a point, by the method's faster preset where it has one; flags that only repeat the
+    preset are left out, so that the run is shared."""
+    if method in MODELS and f"{dataset}_fast" in presets_of(method):
+        flags = (("preset", f"{dataset}_fast"), *flags)
     run, plain = Run(method, dataset, seed, flags), Run(method, dataset, seed)
     return plain if run.settings([]) == plain.settings([]) else run
 
