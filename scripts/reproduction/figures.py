@@ -273,6 +273,9 @@ def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) ->
         for key, _ in panels[n].shown
     }
     lines = [f"## {figure.title}", f"![{figure.title}]({name}.png)", f"On {subtitle}."]
+    faster = {m for (_, m, _), records in found.items() if records[0]["preset"].endswith("_fast")}
+    if faster:
+        lines.append(f"{', '.join(sorted(faster))} ran with a faster preset, {dataset}_fast.")
     try:
         claims = figure.claims(values, panels)
     except KeyError:
