@@ -19,7 +19,8 @@ def record(run: Run, recall: float = 0.1, **more) -> dict:
     metrics = dict.fromkeys(tables.METRICS.values(), recall)
     return {
         "variant": run.method, "dataset": run.dataset, "settings": run.settings([]),
-        "seed": run.seed, "preset": "ml-1m_clean", "best_epoch": 5, "parameters": 3_600_000, "peak_memory_mb": 400.0,
+        "seed": run.seed, "preset": "ml-1m_clean", "best_epoch": 5,
+        "parameters": 3_600_000, "peak_memory_mb": 400.0,
         "valid": metrics, "test": metrics, "seconds": {"training": 1.0, "evaluation": 1.0},
         "machine": {"device": "cpu (x)", "threads": 1, "commit": "abc", "torch": "2"}, **more,
     }  # fmt: skip
