@@ -26,9 +26,9 @@ def graph_of(x: scipy.sparse.csr_matrix) -> dict[str, torch.Tensor]:
 
 
 def product(
-    columns: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor, x: torch.Tensor
+    columns: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor | None, x: torch.Tensor
 ) -> torch.Tensor:
-    """A x, (rows, d), of a sparse A in CSR form and x, (columns, d).
+    """A x, (rows, d), of a sparse A in CSR form and x, (columns, d); no weights are ones.
 
     It is one weighted sum of rows of x for each row of A, an operation PyTorch has for embeddings.
     """

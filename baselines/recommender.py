@@ -209,13 +209,7 @@ class ItemItem(ClosedForm):
 
             def score(batch: Interactions) -> torch.Tensor:
                 offsets = batch.offsets[:-1].to(batch.device, batch.items.dtype)
-                return F.embedding_bag(
-                    batch.items,
-                    self.weights,
-                    offsets,
-                    mode="sum",
-                    per_sample_weights=batch.values,
-                )
+                return product(batch.items, offsets, batch.values, self.weights)
 
             return score
 

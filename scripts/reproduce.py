@@ -9,10 +9,11 @@ import argparse
 import csv
 import datetime
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 from reproduction import figures, tables
-from reproduction.runs import OURS, RESULTS, Run, perform, present
+from reproduction.runs import OURS, RESULTS, Run, finished_of, perform, present
 
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
@@ -112,15 +113,40 @@ def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) ->
 
 def make_table_1(args: argparse.Namespace) -> None:
     known = ("amazon-book", "yelp", "ml-1m")
-    wanted = [
-        full_name(d, kind) for d in names(args.datasets, known) for kind in ("clean", "noisy")
-    ]
+    short = [d.removesuffix("_clean").removesuffix("_noisy") for d in names(args.datasets, known)]
+    wanted = [f"{name}_{kind}" for name in short for kind in ("clean", "noisy")]
     here = [name for name in dict.fromkeys(wanted) if present(name)]
     if here and not args.dry_run:
         rows, text = tables.sizes(here)
         write_rows(args.results / "table1.csv", rows)
         write_text(args.results / "table1.md", text)
         print(text)
+
+
+def make(
+    what: str,
+    wanted: list[Run],
+    all_runs: list[Run],
+    page: Callable[[dict[Run, dict]], str],
+    args: argparse.Namespace,
+) -> bool:
+    """Do what is missing of ``wanted`` and write CSV and Markdown of all runs that are done, the
+    others among ``all_runs`` included; returns whether nothing failed."""
+    if not wanted:
+        print(f"{what}: nothing to do.")
+        return True
+    records = perform(wanted, what, args)
+    if args.dry_run:
+        return True
+    failed = len(wanted) - len(records)
+    records |= finished_of([run for run in all_runs if run not in records], args)
+    records = {run: records[run] for run in all_runs if run in records}
+    if records:
+        text = f"{page(records)}\n\n{provenance(what, records, args)}"
+        write_rows(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
+        write_text(args.results / f"{what}.md", text)
+        print(text)
+    return failed == 0
 
 
 def make_table(what: str, args: argparse.Namespace) -> bool:
@@ -132,25 +158,19 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
         (dataset, method): [
             tables.run_of(method, dataset, seed) for seed in seeds_for(method, args)
         ]
-        for dataset in datasets for method in table.rows() if method in methods
+        for dataset in datasets for method in table.rows()
     }  # fmt: skip
-    runs = [run for some in plan.values() for run in some]
-    if not runs:
-        print(f"{what}: nothing to do.")
-        return True
-    records = perform(runs, what, args)
-    if args.dry_run or not records:
-        return args.dry_run
-    blocks = {dataset: {} for dataset in datasets}
-    for (dataset, method), some in plan.items():
-        found = [records[run] for run in some if run in records]
-        if found:
-            blocks[dataset][method] = found
-    text = tables.page(table, {d: m for d, m in blocks.items() if m})
-    write_rows(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
-    write_text(args.results / f"{what}.md", f"{text}\n\n{provenance(what, records, args)}")
-    print(text)
-    return len(records) == len(runs)
+    wanted = [run for (_, method), some in plan.items() if method in methods for run in some]
+
+    def page(records: dict[Run, dict]) -> str:
+        blocks = {dataset: {} for dataset in datasets}
+        for (dataset, method), some in plan.items():
+            found = [records[run] for run in some if run in records]
+            if found:
+                blocks[dataset][method] = found
+        return tables.page(table, {d: methods for d, methods in blocks.items() if methods})
+
+    return make(what, wanted, [run for some in plan.values() for run in some], page, args)
 
 
 def make_figure(what: str, args: argparse.Namespace) -> bool:
@@ -161,28 +181,23 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
         dataset, note = "ml-1m_clean", " (the paper's Amazon-book is not here)"
     if not present(dataset):
         return True
-    methods = None if args.methods is None else names(args.methods, ())
     n_seeds = args.seeds or 3
-    plan = figures.runs_of(figure, dataset, methods, list(range(1, n_seeds + 1)))
-    runs = list(dict.fromkeys(run for some in plan.values() for run in some))
-    if not runs:
-        print(f"{what}: nothing to do.")
-        return True
-    records = perform(runs, what, args)
-    if args.dry_run or not records:
-        return args.dry_run
-    found = {
-        where: [records[run] for run in some if run in records] for where, some in plan.items()
-    }
-    found = {where: some for where, some in found.items() if some}
-    seeds = f"mean ± standard deviation of {n_seeds} seed{'s' if n_seeds > 1 else ''}"
-    subtitle = f"{dataset}{note}, {seeds}"
-    figures.draw(figure, dataset, found, subtitle, args.results, what)
-    text = figures.page(figure, what, dataset, found, subtitle)
-    write_rows(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
-    write_text(args.results / f"{what}.md", f"{text}\n\n{provenance(what, records, args)}")
-    print(text)
-    return len(records) == len(runs)
+    plan = figures.runs_of(figure, dataset, range(1, n_seeds + 1))
+    methods = names(args.methods, tuple(method for _, method, _ in plan))
+    chosen = [run for (_, method, _), some in plan.items() if method in methods for run in some]
+
+    def page(records: dict[Run, dict]) -> str:
+        found = {
+            where: [records[run] for run in some if run in records] for where, some in plan.items()
+        }
+        found = {where: some for where, some in found.items() if some}
+        seeds = f"mean ± standard deviation of {n_seeds} seed{'s' if n_seeds > 1 else ''}"
+        subtitle = f"{dataset}{note}, {seeds}"
+        figures.draw(figure, dataset, found, subtitle, args.results, what)
+        return figures.page(figure, what, dataset, found, subtitle)
+
+    every = list(dict.fromkeys(run for some in plan.values() for run in some))
+    return make(what, list(dict.fromkeys(chosen)), every, page, args)
 
 
 def gather(folder: Path) -> None:
@@ -215,8 +230,8 @@ def main(argv: list[str] | None = None) -> None:
         if what == "table1":
             make_table_1(args)
         else:
-            make = make_table if what in tables.TABLES else make_figure
-            whole = make(what, args) and whole
+            make_it = make_table if what in tables.TABLES else make_figure
+            whole = make_it(what, args) and whole
         if not args.dry_run:
             gather(args.results)
     if not whole:

@@ -73,7 +73,7 @@ def test_every_published_run_is_still_asked_for(real_datasets):
         for table in tables.TABLES.values() for method in table.rows()
     ]  # fmt: skip
     for figure in figures.FIGURES.values():
-        for some in figures.runs_of(figure, "ml-1m_clean", None, [1]).values():
+        for some in figures.runs_of(figure, "ml-1m_clean", [1]).values():
             runs += some
     missing = [run.name for run in set(runs) if not finished(run, folder, [], fingerprints)]
     assert missing == []
@@ -93,6 +93,9 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(run, datasets, tmp_path)
     page = (tmp_path / "r" / "table4.md").read_text()
     assert "| DiffRec | 1 |" in page
     assert "| L-DiffRec |" not in page
+    rows = page.count("| DiffRec |")
+    done = run(*call, "--methods", "L-DiffRec")  # what was done already stays in the table
+    assert (tmp_path / "r" / "table4.md").read_text().count("| DiffRec |") == rows
     shown = run(*call, "--dry_run")
     assert shown.returncode == 0
     assert [line for line in shown.stdout.splitlines() if line.startswith("python")] == [
@@ -153,7 +156,7 @@ def test_claims_are_tested_by_the_means():
 
 def test_points_that_repeat_the_preset_share_its_run():
     figure = figures.FIGURES["figure5"]
-    plan = figures.runs_of(figure, "ml-1m_clean", None, [1])
+    plan = figures.runs_of(figure, "ml-1m_clean", [1])
     plain = Run("DiffRec", "ml-1m_clean", 1)
     assert plan[0, "DiffRec", "importance"] == plan[1, "DiffRec", "0"] == [plain]
     labels = [label for n, _, label in plan if n == 1]

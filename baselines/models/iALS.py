@@ -12,19 +12,15 @@ from DiffRec import Interactions, options
 from DiffRec.evaluate_utils import Scorer
 
 
-def library():
-    """The library's model class; its advice about thread counts is followed in `single_blas`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        from implicit.cpu.als import AlternatingLeastSquares
-    return AlternatingLeastSquares
-
-
-def single_blas() -> contextlib.AbstractContextManager:
-    """One BLAS thread, since the library runs threads of its own."""
+@contextlib.contextmanager
+def as_the_library_asks():
+    """One BLAS thread, since the library runs threads of its own; it warns of more before it can
+    know."""
     from threadpoolctl import threadpool_limits
 
-    return threadpool_limits(1, "blas")
+    with threadpool_limits(1, "blas"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
 
 
 class IALS(ClosedForm):
@@ -52,30 +48,30 @@ class IALS(ClosedForm):
         group.add_argument("--iterations", type=options.POSITIVE, default=15)
 
     def solver(self):
+        from implicit.cpu.als import AlternatingLeastSquares
+
         settings = self.settings
-        return library()(
+        return AlternatingLeastSquares(
             factors=settings["factors"], regularization=settings["reg"], alpha=settings["alpha"],
             iterations=settings["iterations"], num_threads=torch.get_num_threads(),
             random_state=torch.initial_seed() % 2**31,
         )  # fmt: skip
 
     def fit(self, train: Interactions) -> None:
-        model = self.solver()
-        with single_blas(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)
+        with as_the_library_asks():
+            model = self.solver()
             model.fit(train.matrix(), show_progress=False)
         self.items = torch.from_numpy(model.item_factors).to(self.device)
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
-        model = self.solver()
+        with as_the_library_asks():
+            model = self.solver()
         model.item_factors = self.items.cpu().numpy()
 
         def encode(batch: Interactions) -> torch.Tensor:
-            rows = list(range(len(batch)))
-            with single_blas():
-                return torch.from_numpy(model.recalculate_user(rows, batch.matrix())).to(
-                    self.device
-                )
+            with as_the_library_asks():
+                users = model.recalculate_user(list(range(len(batch))), batch.matrix())
+            return torch.from_numpy(users).to(self.device)
 
         return encode, self.items, torch.zeros(self.n_items, device=self.device)
 

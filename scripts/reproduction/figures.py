@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from baselines.models import MODELS
@@ -214,13 +214,12 @@ def values_of(record: dict, what: str) -> float:
     return record[what] if what in record else record["test"][what]
 
 
-def runs_of(figure: Figure, dataset: str, methods: tuple | None, seeds: list[int]) -> dict:
+def runs_of(figure: Figure, dataset: str, seeds: Iterable[int]) -> dict:
     """(panel, method, label) → its runs."""
     return {
         (n, method, label): [run_at(method, dataset, seed, flags) for seed in seeds]
         for n, panel in enumerate(figure.panels(dataset))
         for method in panel.methods
-        if methods is None or method in methods
         for label, flags in panel.points
     }
 

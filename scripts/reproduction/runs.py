@@ -114,6 +114,13 @@ def finished(run: Run, folder: Path, more: list[str], fingerprints: Fingerprints
     return record if same and record["data"] == fingerprints.of(run) else None
 
 
+def finished_of(runs: list[Run], args: argparse.Namespace) -> dict[Run, dict]:
+    """The records of those that are done."""
+    more, fingerprints = shlex.split(args.run_flags), Fingerprints()
+    records = {run: finished(run, args.results / "runs", more, fingerprints) for run in runs}
+    return {run: record for run, record in records.items() if record is not None}
+
+
 def present(dataset: str) -> bool:
     """Whether a data set is here; else it is named, and how to get it."""
     try:
@@ -129,11 +136,7 @@ def perform(runs: list[Run], what: str, args: argparse.Namespace) -> dict[Run, d
     """The records of ``runs``: those that are done, and those that are then done, ``args.jobs`` at
     a time. A run that fails is named; the others go on."""
     folder, more = args.results / "runs", shlex.split(args.run_flags)
-    fingerprints, records = Fingerprints(), {}
-    for run in runs:
-        record = finished(run, folder, more, fingerprints)
-        if record is not None:
-            records[run] = record
+    records = finished_of(runs, args)
     to_do = [run for run in runs if run not in records]
     if args.dry_run:
         for run in to_do:
