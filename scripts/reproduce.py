@@ -191,8 +191,11 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
             where: [records[run] for run in some if run in records] for where, some in plan.items()
         }
         found = {where: some for where, some in found.items() if some}
-        seeds = f"mean ± standard deviation of {n_seeds} seed{'s' if n_seeds > 1 else ''}"
-        subtitle = f"{dataset}{note}, {seeds}"
+        counts = sorted({len(some) for some in found.values()})
+        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        subtitle = (
+            f"{dataset}{note}, mean ± standard deviation of {seeds} seed{'s' * (counts[-1] > 1)}"
+        )
         figures.draw(figure, dataset, found, subtitle, args.results, what)
         return figures.page(figure, what, dataset, found, subtitle)
 
