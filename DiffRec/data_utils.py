@@ -333,16 +333,16 @@ def _draw_items(
     random: np.random.Generator, wanted: np.ndarray, taken: np.ndarray, n_items: int
 ) -> np.ndarray:
     """``wanted[u]`` items for each user u that are not in ``taken``, as sorted keys u·I + item."""
-    drawn = np.empty(0, dtype=np.int64)
-    missing = wanted.copy()
+    parts, missing = [np.empty(0, dtype=np.int64)], wanted.copy()
     while missing.any():  # rejection: what is taken already, or drawn twice, is drawn again
         users = np.repeat(np.arange(len(missing)), missing)
-        keys = users * n_items + random.integers(n_items, size=len(users))
-        fresh = np.setdiff1d(keys, taken)
-        drawn = np.union1d(drawn, fresh)
-        taken = np.union1d(taken, fresh)
-        missing = wanted - np.bincount(drawn // n_items, minlength=len(wanted))
-    return drawn
+        keys = np.unique(users * n_items + random.integers(n_items, size=len(users)))
+        place = np.searchsorted(taken, keys)
+        new = taken[np.minimum(place, len(taken) - 1)] != keys
+        taken = np.insert(taken, place[new], keys[new])
+        parts.append(keys[new])
+        missing -= np.bincount(keys[new] // n_items, minlength=len(missing))
+    return np.sort(np.concatenate(parts))
 
 
 def _mix_in(random: np.random.Generator, part: Interactions, noise: np.ndarray) -> Interactions:

@@ -93,7 +93,7 @@ def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) ->
     """How it was made: the command, the date, and the commits and machines of the runs."""
     told = [
         f"--{name} {shlex.quote(str(value))}"
-        for name in ("datasets", "dataset", "methods", "seeds", "run_flags")
+        for name in ("dataset", "seeds", "run_flags")
         if (value := getattr(args, name))
     ]
     commits = sorted({str(r["machine"]["commit"]) for r in records.values()})
