@@ -213,8 +213,11 @@ def add_network_options(parser: argparse.ArgumentParser, prefix: str, dims: list
     group.add_argument("--dropout", type=float, default=0.5, help="on the noised input")
 
 
+NOISE = ("steps", "noise_schedule", "noise_scale", "noise_min", "noise_max", "beta_fixed")
+
+
 def add_noise_options(group, beta_fixed: bool) -> None:
-    """The forward process: how far, and how noisily."""
+    """The flags in ``NOISE``, of the forward process: how far, and how noisily."""
     group.add_argument("--steps", type=int, default=100, help="T")
     group.add_argument("--noise_schedule", choices=NOISE_SCHEDULES, default="linear-var")
     group.add_argument("--noise_scale", type=float, default=0.1, help="s of Eq. 4")

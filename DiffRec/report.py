@@ -1,5 +1,6 @@
 """What a run says at its end: the metrics beside the paper's, and the record for --result_json."""
 
+import csv
 import json
 import platform
 import resource
@@ -102,3 +103,11 @@ def machine(device: torch.device) -> dict:
 def write_json(path: Path, record: dict) -> None:
     with written_whole(path) as temporary:
         temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def write_csv(path: Path, rows: list[dict]) -> None:
+    """A line for each of ``rows``, at least one; the first names the columns."""
+    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -10,7 +10,7 @@ from DiffRec import Dataset, DiffRec, Interactions
 from DiffRec.errors import settings_from_user
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.hidden_space import HiddenSpaceReverse
-from DiffRec.models.VAE import kl_to_standard_normal, multinomial_nll
+from DiffRec.models.VAE import annealed_kl_weight, kl_to_standard_normal, multinomial_nll
 from DiffRec.recommender import make_optimizer
 from L_DiffRec.data_utils import cluster_items
 from L_DiffRec.models.DNN import DNN
@@ -90,8 +90,10 @@ class LDiffRec(DiffRec):
 
     def kl_weight(self) -> torch.Tensor:
         """γ of Eq. 15: annealed over batches from 0 up to a cap, or constant. A scalar tensor."""
-        cap, steps = self.settings["vae_anneal_cap"], self.settings["vae_anneal_steps"]
-        return (self.batches / steps if steps else self.batches + cap).clamp(max=cap)
+        settings = self.settings
+        return annealed_kl_weight(
+            self.batches, settings["vae_anneal_cap"], settings["vae_anneal_steps"]
+        )
 
     def grouped(self, batch: Interactions) -> Interactions:
         """The batch with item ids replaced by their places in the grouped order."""

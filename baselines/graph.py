@@ -11,14 +11,19 @@ GRAPH = tuple(
 )
 
 
-def graph_of(x: scipy.sparse.csr_matrix) -> dict[str, torch.Tensor]:
-    """The tensors named in ``GRAPH``: int32 columns (nnz,) and offsets (rows,), weights
-    1/√(|N_u| |N_i|), (nnz,) float32, for the interactions x, (U, I)."""
+def normalised(x: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
+    """R̂, (U, I), of the interactions x: each weighs 1/√(|N_u| |N_i|)."""
     lengths = np.maximum(np.asarray(x.sum(axis=1)).ravel(), 1)
     popularity = np.maximum(np.asarray(x.sum(axis=0)).ravel(), 1)
     scaled = scipy.sparse.diags(lengths**-0.5) @ x @ scipy.sparse.diags(popularity**-0.5)
+    return scaled.tocsr().astype(np.float32)
+
+
+def graph_of(matrix: scipy.sparse.csr_matrix) -> dict[str, torch.Tensor]:
+    """The tensors named in ``GRAPH`` of R̂, (U, I): int32 columns (nnz,) and offsets (rows,), and
+    weights (nnz,) float32."""
     found = {}
-    for side, rows in (("user", scaled.tocsr()), ("item", scaled.T.tocsr())):
+    for side, rows in (("user", matrix), ("item", matrix.T.tocsr())):
         found[f"{side}_columns"] = torch.from_numpy(rows.indices.astype(np.int32))
         found[f"{side}_offsets"] = torch.from_numpy(rows.indptr[:-1].astype(np.int32))
         found[f"{side}_weights"] = torch.from_numpy(rows.data.astype(np.float32))

@@ -10,7 +10,6 @@ FOLDER = Path(__file__).resolve().parent
 DIFFREC_PRESETS = FOLDER.parent / "DiffRec" / "presets" / "DiffRec.toml"
 PRESETS = FOLDER / "presets" / "baselines.toml"
 BESIDE_THE_DATA = Path("<beside the data>")
-NOISE = ("noise_schedule", "noise_scale", "noise_min", "noise_max", "steps", "beta_fixed")
 
 
 def wanted_model(argv: list[str]) -> str:
@@ -47,7 +46,7 @@ def fixed_presets(name: str) -> dict[str, dict]:
     if MODELS[name] is not MultiDAEpp:
         return {}
     return {
-        dataset: {k: v for k, v in settings.items() if k in NOISE}
+        dataset: {k: v for k, v in settings.items() if k in options.NOISE}
         for dataset, settings in options.read_presets(DIFFREC_PRESETS).items()
     }
 

@@ -53,6 +53,10 @@ class Baseline(Recommender):
     def compile(self, *args, **kwargs) -> None:
         raise InputError(f"--compile is not for {self.variant}.")
 
+    def scorer(self) -> Scorer:
+        encode, items, biases = self.factors()
+        return lambda batch: F.linear(encode(batch), items, biases)
+
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Buffers that only the data give a shape take that of the loaded ones."""
         for name, buffer in self._buffers.items():
@@ -81,9 +85,6 @@ class Autoencoder(GradientBaseline):
     def hidden(self, batch: Interactions) -> torch.Tensor:
         """The last hidden layer, (B, D), of B rows, as inference has it."""
         raise NotImplementedError
-
-    def scorer(self) -> Scorer:
-        return lambda batch: self.output(self.hidden(batch))
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         return self.hidden, self.output.weight, self.output.bias
@@ -153,10 +154,6 @@ class Pairwise(GradientBaseline):
                 f"others: recommend by the number of a user."
             )
         return batch.users.to(self.device)
-
-    def scorer(self) -> Scorer:
-        encode, items, _ = self.factors()
-        return lambda batch: encode(batch) @ items.T
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         p, q = (vectors.detach() for vectors in self.propagate())

@@ -6,7 +6,6 @@ table, or the pictures, and a page that gathers them all, results/README.md.
 """
 
 import argparse
-import csv
 import datetime
 import shlex
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 from reproduction import figures, tables
 from reproduction.runs import OURS, RESULTS, Run, finished_of, perform, present
 
+from DiffRec import report
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
 from DiffRec.files import written_whole
@@ -65,13 +65,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text + "\n")
 
 
-def write_rows(path: Path, rows: list[dict]) -> None:
-    with written_whole(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def row_of(run: Run, record: dict) -> dict:
     """A run as a row of a CSV."""
     metrics = {
@@ -118,7 +111,7 @@ def make_table_1(args: argparse.Namespace) -> None:
     here = [name for name in dict.fromkeys(wanted) if present(name)]
     if here and not args.dry_run:
         rows, text = tables.sizes(here)
-        write_rows(args.results / "table1.csv", rows)
+        report.write_csv(args.results / "table1.csv", rows)
         write_text(args.results / "table1.md", text)
         print(text)
 
@@ -143,7 +136,7 @@ def make(
     records = {run: records[run] for run in all_runs if run in records}
     if records:
         text = f"{page(records)}\n\n{provenance(what, records, args)}"
-        write_rows(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
+        report.write_csv(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
         write_text(args.results / f"{what}.md", text)
         print(text)
     return failed == 0

@@ -13,21 +13,20 @@ import argparse
 import csv
 import json
 import shlex
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
+from reproduction.runs import call_main
+
 from baselines.models import MODELS
 from baselines.options import fixed_presets, make_parser
+from DiffRec import report
 from DiffRec.data_utils import REPOSITORY
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
-from DiffRec.files import written_whole
 from DiffRec.options import Parser
 
 SELECT_BY = "recall@20"
-COLUMNS = ("settings", "valid", "best_epoch", "epochs", "seconds", "commit", "command")
 
 
 def assignment(text: str) -> tuple[str, object]:
@@ -64,10 +63,7 @@ class Trials:
 
     def add(self, row: dict) -> None:
         self.rows.append({name: str(value) for name, value in row.items()})
-        with written_whole(self.path) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        report.write_csv(self.path, self.rows)
 
 
 def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials: Trials) -> float:
@@ -83,13 +79,9 @@ def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         where = ["--save_path", folder, "--result_json", str(result)]
-        done = subprocess.run(
-            [sys.executable, *words, *where],
-            cwd=REPOSITORY, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            said = (done.stderr.strip() or "it was stopped").splitlines()[-1]
-            raise InputError(f"{shlex.join(words)}: {said}")
+        complaint = call_main([*words, *where])
+        if complaint:
+            raise InputError(f"{shlex.join(words)}: {complaint}")
         record = json.loads(result.read_text())
     value = record["valid"][SELECT_BY]
     seconds = sum(record["seconds"].values())

@@ -58,6 +58,12 @@ def kl_to_standard_normal(mu: torch.Tensor, log_var: torch.Tensor) -> torch.Tens
     return 0.5 * (mu.square() + log_var.exp() - 1 - log_var).sum(dim=1)
 
 
+def annealed_kl_weight(n_batches: torch.Tensor, cap: float, steps: int) -> torch.Tensor:
+    """The KL term's weight after n batches, both scalar tensors: n / steps, but at most the cap,
+    and the cap from the start for 0 steps."""
+    return (n_batches / steps if steps else n_batches + cap).clamp(max=cap)
+
+
 def multinomial_nll(logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """-log p(x) = -Σ_i x_i log softmax_i(logits), up to a constant; (B, I) → (B,)."""
     # Σ_i x_i logsumexp - Σ_i x_i logit_i: the log-softmax itself is never stored.

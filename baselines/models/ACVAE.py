@@ -178,10 +178,6 @@ class ACVAE(Baseline):
         total = likelihood + settings["alpha"] * kl + settings["beta"] * contrast + telling
         return total / len(batch)
 
-    def scorer(self) -> Scorer:
-        encode, weights, biases = self.factors()
-        return lambda batch: F.linear(encode(batch), weights, biases)
-
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         generator = torch.Generator(self.device).manual_seed(0)
 

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse.linalg
 import torch
 
-from baselines.graph import GRAPH, graph_of, product
+from baselines.graph import GRAPH, graph_of, normalised, product
 from baselines.recommender import ClosedForm
 from DiffRec import Interactions, options
 from DiffRec.errors import InputError
@@ -39,16 +39,14 @@ class GFCF(ClosedForm):
 
     def fit(self, train: Interactions) -> None:
         x = train.matrix()
-        graph = graph_of(x)
-        arrays = [graph[f"user_{what}"].numpy() for what in ("weights", "columns", "offsets")]
-        arrays[2] = np.append(arrays[2], x.nnz)
-        scaled = scipy.sparse.csr_matrix(tuple(arrays), shape=x.shape)
+        scaled = normalised(x)
         rank = min(self.settings["rank"], min(x.shape) - 1)
         if rank < 1:
             raise InputError("GF-CF needs at least two users and two items.")
         start = np.random.default_rng(0).random(min(x.shape))
         _, _, vectors = scipy.sparse.linalg.svds(scaled, rank, v0=start)
         degree = np.maximum(np.asarray(x.sum(axis=0)).ravel(), 1)
+        graph = graph_of(scaled)
         graph["vectors"] = torch.from_numpy(np.ascontiguousarray(vectors.T, dtype=np.float32))
         graph["root_degree"] = torch.from_numpy(degree.astype(np.float32)).sqrt()
         for name, tensor in graph.items():

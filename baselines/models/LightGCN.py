@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import torch
 
-from baselines.graph import GRAPH, SparseProduct, graph_of
+from baselines.graph import GRAPH, SparseProduct, graph_of, normalised
 from baselines.recommender import Pairwise
 from DiffRec import Dataset, options
 
@@ -45,7 +45,7 @@ class LightGCN(Pairwise):
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """Take the graph of the train interactions, unless a checkpoint brought one."""
         if self.user_columns is None:
-            for name, tensor in graph_of(dataset.train.matrix()).items():
+            for name, tensor in graph_of(normalised(dataset.train.matrix())).items():
                 setattr(self, name, tensor.to(self.device))
         return dataset
 

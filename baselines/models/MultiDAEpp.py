@@ -29,8 +29,7 @@ class MultiDAEpp(MultiDAE):
 
     def make(self, settings: dict) -> None:
         super().make(settings)
-        names = "noise_schedule noise_scale noise_min noise_max steps beta_fixed"
-        self.diffusion = GaussianDiffusion(**{name: settings[name] for name in names.split()})
+        self.diffusion = GaussianDiffusion(**{name: settings[name] for name in options.NOISE})
 
     def corrupt(self, x: torch.Tensor) -> torch.Tensor:
         t = torch.randint(self.diffusion.steps, (len(x),), device=x.device)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from baselines.models.MultiDAE import AUTOENCODER_GRID, add_autoencoder_options
 from baselines.recommender import Autoencoder
 from DiffRec import Interactions, options
-from DiffRec.models.VAE import VAE
+from DiffRec.models.VAE import VAE, annealed_kl_weight
 
 
 class MultiVAE(Autoencoder):
@@ -54,9 +54,8 @@ class MultiVAE(Autoencoder):
 
     def beta(self) -> torch.Tensor:
         """The KL term's weight, a scalar tensor."""
-        cap, steps = self.settings["anneal_cap"], self.settings["anneal_steps"]
-        rising = self.n_batches / steps if steps else torch.full((), cap, device=self.device)
-        return rising.clamp(max=cap)
+        settings = self.settings
+        return annealed_kl_weight(self.n_batches, settings["anneal_cap"], settings["anneal_steps"])
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         loss = self.vae.loss(batch.dense(), self.beta())

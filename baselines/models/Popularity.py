@@ -16,9 +16,6 @@ class Popularity(ClosedForm):
     def fit(self, train: Interactions) -> None:
         self.counts = torch.bincount(train.items, minlength=self.n_items).float()
 
-    def scorer(self) -> Scorer:
-        return lambda batch: self.counts.repeat(len(batch), 1)
-
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         nothing = torch.zeros(self.n_items, 1, device=self.device)
         return lambda batch: nothing.new_zeros(len(batch), 1), nothing, self.counts

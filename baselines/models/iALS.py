@@ -74,7 +74,3 @@ class IALS(ClosedForm):
             return torch.from_numpy(users).to(self.device)
 
         return encode, self.items, torch.zeros(self.n_items, device=self.device)
-
-    def scorer(self) -> Scorer:
-        encode, items, _ = self.factors()
-        return lambda batch: encode(batch) @ items.T

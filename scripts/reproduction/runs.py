@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import dataclasses
+import functools
 import json
 import os
 import shlex
@@ -85,24 +86,21 @@ def mean_and_std(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f}{spread}"
 
 
-class Fingerprints:
-    """What data each run trains on, each computed once."""
-
-    def __init__(self):
-        self.known = {}
-
-    def of(self, run: Run) -> dict:
-        noise = float(dict(run.flags).get("random_noise", 0))
-        key = (run.dataset, noise, run.seed if noise else 0)
-        if key not in self.known:
-            dataset = load_dataset(run.dataset)
-            if noise:
-                dataset = add_random_noise(dataset, noise, run.seed)
-            self.known[key] = dataset.fingerprint()
-        return self.known[key]
+@functools.cache
+def fingerprint(folder: Path, noise: float, seed: int) -> dict:
+    """Of the data set in ``folder`` with random noise."""
+    dataset = load_dataset(data_path=folder)
+    return (add_random_noise(dataset, noise, seed) if noise else dataset).fingerprint()
 
 
-def finished(run: Run, folder: Path, more: list[str], fingerprints: Fingerprints) -> dict | None:
+def data_of(run: Run) -> dict:
+    """The fingerprint of what a run trains on."""
+    noise = float(dict(run.flags).get("random_noise", 0))
+    _, folder = find_dataset(run.dataset, None)
+    return fingerprint(folder, noise, run.seed if noise else 0)
+
+
+def finished(run: Run, folder: Path, more: list[str]) -> dict | None:
     """The record of a run that is done, with these settings and on these lists; else None. The
     item embeddings of L- and LT-DiffRec are not compared."""
     path = folder / f"{run.name}.json"
@@ -111,14 +109,19 @@ def finished(run: Run, folder: Path, more: list[str], fingerprints: Fingerprints
     except (OSError, ValueError):
         return None
     same = record.get("seed") == run.seed and record.get("settings") == run.settings(more)
-    return record if same and record["data"] == fingerprints.of(run) else None
+    return record if same and record["data"] == data_of(run) else None
 
 
 def finished_of(runs: list[Run], args: argparse.Namespace) -> dict[Run, dict]:
     """The records of those that are done."""
-    more, fingerprints = shlex.split(args.run_flags), Fingerprints()
-    records = {run: finished(run, args.results / "runs", more, fingerprints) for run in runs}
+    more = shlex.split(args.run_flags)
+    records = {run: finished(run, args.results / "runs", more) for run in runs}
     return {run: record for run, record in records.items() if record is not None}
+
+
+def from_root(path: Path) -> str:
+    """A path as a run's record shall name it: from the repository's root where it is inside."""
+    return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
 def present(dataset: str) -> bool:
@@ -130,6 +133,16 @@ def present(dataset: str) -> bool:
         print(f"skipped: {dataset} is not here ({how}; see datasets/README.md).")
         return False
     return True
+
+
+def call_main(words: list[str], environment: dict | None = None) -> str | None:
+    """Run a main.py by its command line, from the repository's root; what it complained of, or
+    None where it went well."""
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return (done.stderr.strip() or "stopped").splitlines()[-1] if done.returncode else None
 
 
 def perform(runs: list[Run], what: str, args: argparse.Namespace) -> dict[Run, dict]:
@@ -153,15 +166,12 @@ def perform(runs: list[Run], what: str, args: argparse.Namespace) -> dict[Run, d
             return run, "stopped"
         work = args.results / "work" / run.name  # a run that is stopped goes on from there
         result = folder / f"{run.name}.json"
-        words = [*run.words, *more, "--resume", "--save_path", str(work)]
+        words = [*run.words, *more, "--resume", "--save_path", from_root(work)]
         if args.gpu is not None:
             words += ["--gpu", args.gpu]
-        done = subprocess.run(
-            [sys.executable, *words, "--result_json", str(result)],
-            cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode:
-            return run, (done.stderr.strip() or "stopped").splitlines()[-1]
+        complaint = call_main([*words, "--result_json", from_root(result)], environment)
+        if complaint:
+            return run, complaint
         shutil.rmtree(work, ignore_errors=True)
         return run, json.loads(result.read_text())
 

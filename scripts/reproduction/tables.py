@@ -3,8 +3,6 @@
 import dataclasses
 import statistics
 
-from scipy.stats import ttest_1samp
-
 from DiffRec import load_dataset, report
 from reproduction.runs import SIMPLE, Run, mean_and_std
 
@@ -72,6 +70,8 @@ def run_of(method: str, dataset: str, seed: int) -> Run:
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
     """For each proposed method the best of the paper's others, and the one-sided p-value of a
     one-sample t-test of its seeds against the mean of that one."""
+    from scipy.stats import ttest_1samp  # here, since it takes most of a second
+
     others = {
         method: statistics.mean(values[method])
         for method in table.methods
@@ -105,10 +105,10 @@ def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
     }
 
     lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
-    for method in table.rows():
-        if method not in records:
-            continue
-        if method in SIMPLE and not any("*simple" in line for line in lines):
+    shown = [method for method in table.rows() if method in records]
+    first_simple = next((method for method in shown if method in SIMPLE), None)
+    for method in shown:
+        if method == first_simple:
             lines.append("| *simple, not in the paper* |" + " |" * (len(header) - 1))
         paper = report.paper_figures(method, dataset)
         cells = [method, str(len(records[method]))]
