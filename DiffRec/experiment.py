@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import os
 import shlex
+import signal
 import sys
 import textwrap
 from collections.abc import Callable
@@ -23,7 +24,9 @@ FREE = ("epochs", "patience")
 
 
 def command(main: Callable[[], object]) -> None:
-    """Run a main; a user's mistake becomes one sentence on stderr and exit code 2."""
+    """Run a main; a user's mistake becomes one sentence on stderr and exit code 2. The signal by
+    which systems end a process stops it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except InputError as error:
@@ -68,12 +71,18 @@ def choose_device(cuda: bool | None, gpu: str) -> torch.device:
     return device
 
 
-def prepare(args: argparse.Namespace) -> tuple[Dataset, torch.device]:
-    """Data on its device, and every random number seeded."""
-    device = choose_device(args.cuda, args.gpu)
+def load(args: argparse.Namespace) -> Dataset:
+    """The data that the arguments ask for, with their random noise."""
     dataset = load_dataset(args.dataset, args.data_path, args.drop_unknown)
     if args.random_noise:
         dataset = add_random_noise(dataset, args.random_noise, args.seed)
+    return dataset
+
+
+def prepare(args: argparse.Namespace) -> tuple[Dataset, torch.device]:
+    """Data on its device, and every random number seeded."""
+    device = choose_device(args.cuda, args.gpu)
+    dataset = load(args)
     torch.manual_seed(args.seed)
     return dataset.to(device), device
 

@@ -12,7 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from reproduction import figures, tables
-from reproduction.runs import OURS, RESULTS, Run, finished_of, perform, present
+from reproduction.runs import (
+    HOW_TO_GET,
+    OURS,
+    RESULTS,
+    Run,
+    datasets_on_disk,
+    finished_of,
+    is_here,
+    perform,
+    present,
+    seeds_on_disk,
+)
 
 from DiffRec import report
 from DiffRec.errors import InputError
@@ -28,36 +39,52 @@ def make_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=[*EVERYTHING, "all"], nargs="+")
     parser.add_argument(
-        "--datasets", help="only these: ml-1m,yelp; or full names (default: the paper's)"
-    )
+        "--datasets", type=listed,
+        help="only these: ml-1m,yelp; or full names (default: the paper's)",
+    )  # fmt: skip
     parser.add_argument(
         "--dataset", help="of a figure (default: amazon-book_clean, or ml-1m_clean)"
     )
-    parser.add_argument("--methods", help="only these: DiffRec,MultiVAE")
+    parser.add_argument("--methods", type=listed, help="only these: DiffRec,MultiVAE")
     parser.add_argument("--seeds", type=POSITIVE, help="how many (default: 5 or 3, 3 in figures)")
     parser.add_argument("--gpu", help="which GPU")
     parser.add_argument("--jobs", type=POSITIVE, default=1, help="runs at a time")
     parser.add_argument("--dry_run", action="store_true", help="print the commands to run")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="where everything goes")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for everything")
     parser.add_argument("--run_flags", default="", help="further flags of every run, in one word")
     return parser
 
 
-def names(text: str | None, default: tuple[str, ...]) -> tuple[str, ...]:
-    return default if text is None else tuple(word for word in text.split(",") if word)
+def listed(text: str) -> tuple[str, ...]:
+    """The names in a,b,c."""
+    found = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not found:
+        raise argparse.ArgumentTypeError("expected names with commas between them")
+    return found
 
 
 def full_name(dataset: str, kind: str) -> str:
-    """ml-1m → ml-1m_clean; InputError for a full name of another kind."""
+    """ml-1m → ml-1m_clean; InputError for a full name of another kind, or of nothing."""
     if dataset.endswith(("_clean", "_noisy")):
         if not dataset.endswith(kind):
             raise InputError(f"this is made from {kind} data, and {dataset} is not.")
-        return dataset
-    return f"{dataset}_{kind}"
+    else:
+        dataset = f"{dataset}_{kind}"
+    if dataset not in HOW_TO_GET and not is_here(dataset):
+        raise InputError(f"{dataset} is no data set of the paper's, nor one that is here.")
+    return dataset
 
 
 def seeds_for(method: str, args: argparse.Namespace) -> range:
     return range(1, (args.seeds or (5 if method in FIVE_SEEDS else 3)) + 1)
+
+
+def methods_of(what: str) -> set[str]:
+    """The methods in a table or figure."""
+    if what in tables.TABLES:
+        return set(tables.TABLES[what].rows())
+    panels = figures.FIGURES[what].panels("") if what in figures.FIGURES else ()
+    return {method for panel in panels for method in panel.methods}
 
 
 def write_text(path: Path, text: str) -> None:
@@ -87,7 +114,7 @@ def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) ->
     told = [
         f"--{name} {shlex.quote(str(value))}"
         for name in ("dataset", "seeds", "run_flags")
-        if (value := getattr(args, name))
+        if (value := getattr(args, name)) and (name != "dataset" or what in figures.FIGURES)
     ]
     commits = sorted({str(r["machine"]["commit"]) for r in records.values()})
     machines = sorted(
@@ -105,8 +132,8 @@ def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) ->
 
 
 def make_table_1(args: argparse.Namespace) -> None:
-    known = ("amazon-book", "yelp", "ml-1m")
-    short = [d.removesuffix("_clean").removesuffix("_noisy") for d in names(args.datasets, known)]
+    known = args.datasets or ("amazon-book", "yelp", "ml-1m")
+    short = [d.removesuffix("_clean").removesuffix("_noisy") for d in known]
     wanted = [f"{name}_{kind}" for name in short for kind in ("clean", "noisy")]
     here = [name for name in dict.fromkeys(wanted) if present(name)]
     if here and not args.dry_run:
@@ -143,41 +170,58 @@ def make(
 
 
 def make_table(what: str, args: argparse.Namespace) -> bool:
-    table = tables.TABLES[what]
-    methods = names(args.methods, table.rows())
-    datasets = [full_name(d, table.kind) for d in names(args.datasets, table.datasets)]
-    datasets = [d for d in datasets if present(d)]
-    plan = {
-        (dataset, method): [
-            tables.run_of(method, dataset, seed) for seed in seeds_for(method, args)
-        ]
-        for dataset in datasets for method in table.rows()
-    }  # fmt: skip
-    wanted = [run for (_, method), some in plan.items() if method in methods for run in some]
+    table, folder = tables.TABLES[what], args.results / "runs"
+    papers = [full_name(d, table.kind) for d in table.datasets]
+    named = [full_name(d, table.kind) for d in args.datasets] if args.datasets else papers
+    wanted, plan = [], {}  # what to run; and by data set and method what may stand in the table
+    for dataset in dict.fromkeys([*papers, *named, *datasets_on_disk(folder, table.kind)]):
+        to_run = dataset in named and present(dataset)
+        for method in table.rows():
+            seeds = set()
+            if to_run and method in (args.methods or table.rows()):
+                seeds = set(seeds_for(method, args))
+            wanted += [tables.run_of(method, dataset, seed) for seed in sorted(seeds)]
+            seeds |= seeds_on_disk(tables.run_of(method, dataset, 0), folder)
+            runs = [tables.run_of(method, dataset, seed) for seed in sorted(seeds)]
+            plan.setdefault(dataset, {})[method] = runs
 
     def page(records: dict[Run, dict]) -> str:
-        blocks = {dataset: {} for dataset in datasets}
-        for (dataset, method), some in plan.items():
-            found = [records[run] for run in some if run in records]
-            if found:
-                blocks[dataset][method] = found
-        return tables.page(table, {d: methods for d, methods in blocks.items() if methods})
+        blocks = {
+            dataset: {
+                method: found
+                for method, runs in methods.items()
+                if (found := [records[run] for run in runs if run in records])
+            }
+            for dataset, methods in plan.items()
+        }
+        return tables.page(table, {dataset: found for dataset, found in blocks.items() if found})
 
-    return make(what, wanted, [run for some in plan.values() for run in some], page, args)
+    every = [run for methods in plan.values() for runs in methods.values() for run in runs]
+    return make(what, wanted, every, page, args)
 
 
 def make_figure(what: str, args: argparse.Namespace) -> bool:
+    """On one data set, with as many seeds as all its points have, at least those asked for."""
     figure = figures.FIGURES[what]
-    wanted, note = args.dataset or names(args.datasets, ("amazon-book",))[0], ""
+    wanted, note = args.dataset or (args.datasets or ("amazon-book",))[0], ""
     dataset = full_name(wanted, "clean")
     if wanted == "amazon-book" and not args.dataset and not present(dataset):
         dataset, note = "ml-1m_clean", " (the paper's Amazon-book is not here)"
     if not present(dataset):
         return True
-    n_seeds = args.seeds or 3
-    plan = figures.runs_of(figure, dataset, range(1, n_seeds + 1))
-    methods = names(args.methods, tuple(method for _, method, _ in plan))
-    chosen = [run for (_, method, _), some in plan.items() if method in methods for run in some]
+    seeds = range(1, (args.seeds or 3) + 1)
+    done = [
+        seeds_on_disk(run, args.results / "runs")
+        for (run,) in figures.runs_of(figure, dataset, [0]).values()
+    ]
+    shown = sorted({*seeds, *set.intersection(*done)})
+    plan = figures.runs_of(figure, dataset, shown)
+    chosen = [
+        run
+        for (_, method, _), some in plan.items()
+        for run in some
+        if run.seed in seeds and method in (args.methods or (method,))
+    ]
 
     def page(records: dict[Run, dict]) -> str:
         found = {
@@ -185,9 +229,9 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
         }
         found = {where: some for where, some in found.items() if some}
         counts = sorted({len(some) for some in found.values()})
-        seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+        told = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
         subtitle = (
-            f"{dataset}{note}, mean ± standard deviation of {seeds} seed{'s' * (counts[-1] > 1)}"
+            f"{dataset}{note}, mean ± standard deviation of {told} seed{'s' * (counts[-1] > 1)}"
         )
         figures.draw(figure, dataset, found, subtitle, args.results, what)
         return figures.page(figure, what, dataset, found, subtitle)
@@ -214,10 +258,14 @@ def gather(folder: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     wanted = EVERYTHING if "all" in args.what else args.what
-    for name in names(args.methods, ()):
-        known = {m for table in tables.TABLES.values() for m in table.rows()}
+    known = {method for what in wanted for method in methods_of(what)}
+    for name in args.methods or ():
         if name not in known:
             raise InputError(f"there is no method {name}: choose from {', '.join(sorted(known))}.")
+    if args.dataset and not set(wanted) & set(figures.FIGURES):
+        raise InputError("--dataset is of a figure: a table takes --datasets.")
+    if len(args.datasets or ()) > 1 and set(wanted) <= set(figures.FIGURES):
+        raise InputError("a figure is drawn on one data set: name it with --dataset.")
     args.results = args.results.resolve()
     if args.run_flags and args.results == RESULTS.resolve():
         raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")

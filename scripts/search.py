@@ -5,8 +5,8 @@ python scripts/search.py --model MultiVAE --dataset ml-1m_clean [--grid 'lr=[1e-
 From the model's defaults, or the values of --start, every value of the first setting is tried, the
 best is kept, then every value of the second, and so on. A trial is one run of baselines/main.py
 (seed 1, no preset; further flags are handed on); results/search/MODEL_DATASET.csv keeps its
-validation metrics, never those of test, and what is there is not run again. The last lines are a
-section for baselines/presets/baselines.toml.
+validation metrics, never those of test, and what is there, of the same data, is not run again. The
+last lines are a section for baselines/presets/baselines.toml.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import shlex
 import tempfile
 from pathlib import Path
 
-from reproduction.runs import call_main
+from reproduction.runs import call_main, data_of
 
 from baselines.models import MODELS
 from baselines.options import fixed_presets, make_parser
@@ -24,7 +24,7 @@ from DiffRec import report
 from DiffRec.data_utils import REPOSITORY
 from DiffRec.errors import InputError
 from DiffRec.experiment import command
-from DiffRec.options import Parser
+from DiffRec.options import Parser, parse
 
 SELECT_BY = "recall@20"
 
@@ -49,16 +49,17 @@ def choices(text: str) -> tuple[str, list]:
 
 
 class Trials:
-    """The finished trials of a model on a data set, in a CSV."""
+    """The finished trials of a model on a data set, in a CSV. data: the hash of its lists."""
 
-    def __init__(self, path: Path):
-        self.path, self.rows = path, []
+    def __init__(self, path: Path, data: str):
+        self.path, self.data, self.rows = path, data, []
         if path.is_file():
             with path.open() as file:
                 self.rows = list(csv.DictReader(file))
 
     def find(self, settings: str) -> float | None:
-        found = [float(row["valid"]) for row in self.rows if row["settings"] == settings]
+        key = (settings, self.data)
+        found = [float(row["valid"]) for row in self.rows if (row["settings"], row["data"]) == key]
         return found[0] if found else None
 
     def add(self, row: dict) -> None:
@@ -89,7 +90,8 @@ def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials:
         {
             "settings": key, "valid": f"{value:.6f}", "best_epoch": record["best_epoch"],
             "epochs": record["epochs"], "seconds": f"{seconds:.1f}",
-            "commit": record["machine"]["commit"], "command": shlex.join(["python", *words]),
+            "commit": record["machine"]["commit"], "data": trials.data,
+            "command": shlex.join(["python", *words]),
         }
     )  # fmt: skip
     print(f"{value:.4f}  {key}  (epoch {record['best_epoch']}, {seconds:.0f} s)", flush=True)
@@ -124,7 +126,9 @@ def main(argv: list[str] | None = None) -> None:
     args, more = parser.parse_known_args(argv)
     grid = dict(args.grid) if args.grid else MODELS[args.model].grid
     fixed = fixed_presets(args.model).get(args.dataset, {})
-    trials = Trials(args.out / f"{args.model}_{args.dataset}.csv")
+    of_main = make_parser("", args.model)
+    data = data_of(parse(of_main, ["--dataset", args.dataset, "--preset", "none", *more], {}))
+    trials = Trials(args.out / f"{args.model}_{args.dataset}.csv", data["sha256"])
     start = {**fixed, **dict(args.start)}
     best, value, n = search(args.model, args.dataset, start, grid, more, trials)
     print(f"\n# Recall@20 on validation {value:.4f}, the best of {n} trials.")

@@ -4,14 +4,19 @@ import json
 import re
 import shutil
 import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 
 import pytest
 import reproduce
 from conftest import REPOSITORY
 from reproduction import figures, tables
-from reproduction.runs import Run, data_of, finished
+from reproduction.runs import Run, datasets_on_disk, finished, seeds_on_disk, work_folder
 
 from DiffRec import report
+from DiffRec.errors import InputError
 
 
 def record(run: Run, recall: float = 0.1, **more) -> dict:
@@ -51,22 +56,48 @@ def test_a_run_is_reused_only_with_equal_settings_and_data(datasets, tmp_path):
     run = Run("DiffRec", "ml-1m_clean", 1)
     assert finished(run, tmp_path, []) is None
     path = tmp_path / f"{run.name}.json"
-    good = record(run, data=data_of(run))
+    good = record(run, data=run.data([]))
     path.write_text(json.dumps(good))
     assert finished(run, tmp_path, []) == good
     assert finished(run, tmp_path, ["--lr", "0.5"]) is None
     other = {**good["data"], "sha256": "0"}
     path.write_text(json.dumps({**good, "data": other}))
     assert finished(run, tmp_path, []) is None
-    path.write_text("{half")
-    assert finished(run, tmp_path, []) is None
+    for broken in ("{half", "[]", json.dumps({k: v for k, v in good.items() if k != "data"})):
+        path.write_text(broken)
+        assert finished(run, tmp_path, []) is None
     noisy = Run("DiffRec", "ml-1m_clean", 1, (("random_noise", "0.5"),))
-    assert data_of(noisy)["train"] > data_of(run)["train"]
+    assert noisy.data([])["train"] > run.data([])["train"]
+    assert run.data(["--random_noise", "0.5"]) == noisy.data([])
+
+
+def test_a_record_is_believed_where_its_data_are_not(datasets, tmp_path):
+    run = Run("DiffRec", "yelp_clean", 1)
+    (tmp_path / f"{run.name}.json").write_text(json.dumps(record(run, data={})))
+    assert finished(run, tmp_path, [])
+
+
+def test_what_is_on_disk(tmp_path):
+    noisy = Run("DiffRec", "ml-1m_clean", 4, (("random_noise", "0.1"),))
+    runs = [Run("DiffRec", "ml-1m_clean", n) for n in (1, 12)] + [noisy, Run("EASE", "my_noisy", 1)]
+    for run in runs:
+        (tmp_path / f"{run.name}.json").write_text("{}")
+    assert seeds_on_disk(runs[0], tmp_path) == {1, 12}
+    assert seeds_on_disk(noisy, tmp_path) == {4}
+    assert datasets_on_disk(tmp_path, "clean") == ["ml-1m_clean"]
+    assert datasets_on_disk(tmp_path, "noisy") == ["my_noisy"]
+
+
+def test_a_run_on_other_data_does_not_go_on_with_this_ones_state(datasets):
+    run, args = Run("DiffRec", "ml-1m_clean", 1), reproduce.make_parser().parse_args(["table2"])
+    before = work_folder(run, args, [])
+    assert before == work_folder(run, args, [])
+    assert before != work_folder(run, args, ["--drop_unknown", "1"])
+    assert before != work_folder(run, args, ["--random_noise", "0.1"])
 
 
 def test_every_published_run_is_still_asked_for(real_datasets):
-    """The committed results are those that the scripts would reuse. ACVAE was not run: the paper
-    has no figures of it on ML-1M, and a run takes most of an hour on a CPU."""
+    """The committed results are those that the scripts would reuse."""
     folder = REPOSITORY / "results" / "runs"
     runs = [
         tables.run_of(method, f"ml-1m_{table.kind}", 1)
@@ -109,10 +140,70 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(run, datasets, tmp_path)
     ]
 
 
-def test_an_unknown_method_is_refused(run):
-    done = run("scripts/reproduce.py", "table2", "--methods", "GPT")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "there is no method GPT" in done.stderr
+def test_flags_choose_what_runs_and_pages_show_all_that_is_there(datasets, tmp_path, capsys):
+    """Other methods, seeds and data sets stay on the page of a narrower command, those too whose
+    data are not here."""
+    folder = tmp_path / "r" / "runs"
+    folder.mkdir(parents=True)
+    runs = [tables.run_of("DiffRec-eps", "ml-1m_clean", 1)]
+    for dataset in ("ml-1m_clean", "mine_clean"):
+        runs += [Run("DiffRec", dataset, seed) for seed in (1, 2, 7)]
+    tiny = runs[0].data([])
+    for run in runs:
+        made = record(run, 0.1 + 0.01 * run.seed, data=tiny)
+        (folder / f"{run.name}.json").write_text(json.dumps(made))
+    narrow = "table5 --datasets ml-1m --methods DiffRec --seeds 2 --results"
+    reproduce.main([*narrow.split(), str(tmp_path / "r")])
+    page = (tmp_path / "r" / "table5.md").read_text()
+    assert page.count("| DiffRec | 3 |") == 2
+    assert page.count("| DiffRec-eps | 1 |") == 1
+    assert page.index("### ml-1m_clean") < page.index("### mine_clean")
+    assert len((tmp_path / "r" / "table5.csv").read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ("table2 --methods GPT", "there is no method GPT"),
+        ("table4 --methods EASE", "choose from DiffRec, L-DiffRec."),
+        ("table2 --datasets ml-2m", "ml-2m_clean is no data set of the paper's"),
+        ("table3 --datasets ml-1m_clean", "made from noisy data"),
+        ("table2 --datasets ,", "expected names with commas"),
+        ("table2 --dataset ml-1m_clean", "a table takes --datasets"),
+        ("figure6 --datasets yelp,ml-1m", "name it with --dataset"),
+    ],
+)
+def test_mistakes_are_one_sentence(flags, sentence, capsys):
+    with pytest.raises((InputError, SystemExit)) as raised:
+        reproduce.main([*flags.split(), "--dry_run"])
+    assert sentence in capsys.readouterr().err + str(raised.value)
+
+
+def test_stopping_the_script_stops_its_runs(datasets, tmp_path):
+    """A SIGTERM, as a batch system's, reaches what runs; the same command would go on."""
+    call = [sys.executable, REPOSITORY / "scripts" / "reproduce.py", "table5", "--seeds", "1",
+            "--results", tmp_path / "r", "--jobs", "2", "--run_flags",
+            "--epochs 1000000 --patience 1000000 --topN 10 20"]  # fmt: skip
+    script = subprocess.Popen(list(map(str, call)), stderr=subprocess.PIPE, text=True)
+    try:
+        until(lambda: len(list((tmp_path / "r").rglob("*.state"))) == 2)
+        script.terminate()
+        _, stderr = script.communicate(timeout=60)
+    finally:
+        script.kill()
+    assert (script.returncode, stderr.strip().splitlines()[-1]) == (130, "stopped.")
+    logs = [path.read_text() for path in (tmp_path / "r" / "work").rglob("*.log")]
+    assert len(logs) == 2
+    for log in logs:
+        assert "--resume goes on from the last evaluation" in log.splitlines()[-1]
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    for _ in range(int(seconds * 10)):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited in vain")
 
 
 def test_a_table_marks_the_best_the_second_and_what_beats_them():
@@ -130,10 +221,11 @@ def test_a_table_marks_the_best_the_second_and_what_beats_them():
     assert "**0.1310 ± 0.0010\\***" in rows["DiffRec"]
     assert "<u>0.1210 ± 0.0010</u>" in rows["MultiVAE"]
     assert "| 0.1226 | 0.1100 ± 0.0100 | -10.3 |" in rows["LightGCN"]
-    assert "0.2000 ± 0.0000 †" in rows["EASE"]
+    assert "| 0.2000 †" in rows["EASE"]
     assert "†" not in rows["Popularity"]
-    # The t statistic is (0.131 - 0.121) / (0.001 / √3), with 2 degrees of freedom.
-    assert "DiffRec against MultiVAE R@20 p = 0.002" in text
+    # t is (0.131 - 0.121) / (0.001 / √3) with 2 degrees of freedom; and with both spreads,
+    # (0.131 - 0.121) / (0.001 · √(2/3)) with 4.
+    assert "DiffRec against MultiVAE R@20 0.002 (< 0.001)" in text
 
 
 def test_resources_stand_beside_the_papers():
@@ -144,17 +236,21 @@ def test_resources_stand_beside_the_papers():
     assert report.paper_resources("ACVAE", "ml-1m_clean") is None
 
 
-def test_claims_are_tested_by_the_means():
+def test_claims_are_tested_by_the_means_and_their_spread():
     figure = figures.FIGURES["figure6"]
     panels = figure.panels("ml-1m_clean")
-    recalls = {"0": 0.1, "1e-5": 0.12, "1e-1": 0.11, "2": 0.1, "100": 0.2}
+    recalls = {"0": 0.1, "1e-5": 0.12, "1e-1": 0.1495, "2": 0.1, "100": 0.2}
     found = {
-        (n, "DiffRec", label): [record(Run("DiffRec", "ml-1m_clean", 1), recalls.get(label, 0.15))]
+        (n, "DiffRec", label): [
+            record(Run("DiffRec", "ml-1m_clean", seed), recalls.get(label, 0.15) + 0.001 * seed)
+            for seed in (1, 2, 3)
+        ]
         for n, panel in enumerate(panels)
         for label, _ in panel.points
     }
     text = figures.page(figure, "figure6", "ml-1m_clean", found, "made-up data")
-    assert re.findall(r"\*\*(yes|no)\*\*", text) == ["yes", "yes", "no"]
+    verdicts = re.findall(r"@20 (\*\*.*?) \(", text)
+    assert verdicts == [*["**yes**"] * 2, *["**yes**, within the spread"] * 2, *["**no**"] * 2]
     assert "s = 0 the reverse chain feeds" in text
     del found[0, "DiffRec", "0"]
     assert "runs are missing" in figures.page(figure, "figure6", "ml-1m_clean", found, "")
@@ -180,13 +276,36 @@ def test_seeds_by_default():
     assert list(reproduce.seeds_for("MF", args)) == [1, 2, 3]
 
 
-def test_the_headline_of_the_readme_is_that_of_the_tables():
-    """Every figure with a ± in the README stands in a table of results."""
-    made = "".join(p.read_text() for p in sorted((REPOSITORY / "results").glob("table*.md")))
-    headline = re.findall(r"(\.\d{4} ± \.\d{4})", (REPOSITORY / "README.md").read_text())
-    assert len(headline) >= 12
-    for figure in headline:
-        assert figure.replace(".", "0.") in made, figure
+def mean_of(records: str, metric: str) -> str:
+    """Mean and standard deviation over some records in results, as the README writes them."""
+    records = [json.loads(path.read_text()) for path in (REPOSITORY / "results").glob(records)]
+    values = [record["test"][metric] for record in records]
+    spread = statistics.stdev(values) if len(set(values)) > 1 else 0
+    mean = f"{statistics.mean(values):.4f}".removeprefix("0")
+    return mean + (f" ± {spread:.4f}".replace("0.", ".") if spread else "")
+
+
+def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
+    lines = (REPOSITORY / "README.md").read_text().splitlines()
+    start = next(n for n, line in enumerate(lines) if "clean, checkpoint" in line)
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[start + 2 : start + 8]]
+    compared = 0
+    for name, *cells in rows:
+        method = name.rstrip("¹²³")
+        for k, cell in enumerate(cells):
+            dataset, whose = ("ml-1m_clean",) * 3 + ("ml-1m_noisy",) * 2, "pcopo"[k]
+            for metric, shown in zip(("recall@20", "ndcg@20"), cell.split(" / "), strict=False):
+                if not shown:
+                    continue
+                if whose == "p":
+                    told = f"{report.paper_figures(method, dataset[k])[metric]:.4f}".lstrip("0")
+                else:
+                    name = f"{method}_{dataset[k]}"
+                    records = f"runs/{name}_seed*" if whose == "o" else f"checkpoints/{name}"
+                    told = mean_of(f"{records}.json", metric)
+                assert shown == told, (method, dataset[k], metric)
+                compared += 1
+    assert compared >= 26
 
 
 def test_the_tables_are_those_of_the_runs():

@@ -4,8 +4,10 @@ import argparse
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import statistics
@@ -18,8 +20,8 @@ from tqdm import tqdm
 
 from baselines import options as of_baselines
 from baselines.models import MODELS
-from DiffRec import load_dataset, options
-from DiffRec.data_utils import REPOSITORY, add_random_noise, find_dataset
+from DiffRec import experiment, options
+from DiffRec.data_utils import REPOSITORY, find_dataset
 from DiffRec.errors import InputError
 from L_DiffRec import options as of_l_diffrec
 from T_DiffRec import options as of_t_diffrec
@@ -59,12 +61,17 @@ class Run:
         return words
 
     @property
-    def name(self) -> str:
+    def stem(self) -> str:
+        """Its name without the seed."""
         changed = [f"{name}={value}" for name, value in self.flags]
-        return "_".join([self.method, self.dataset, *changed, f"seed{self.seed}"])
+        return "_".join([self.method, self.dataset, *changed])
 
-    def settings(self, more: list[str]) -> dict:
-        """The settings this run would have, read off the same parser and presets."""
+    @property
+    def name(self) -> str:
+        return f"{self.stem}_seed{self.seed}"
+
+    def arguments(self, more: list[str]) -> argparse.Namespace:
+        """What its main would make of its command line and ``more``."""
         argv = [*self.words[1:], *more]
         if self.method in MODELS:
             parser = of_baselines.make_parser("", self.method)
@@ -78,38 +85,61 @@ class Run:
             else:
                 module = options if self.method == "DiffRec" else of_l_diffrec
                 parser = module.make_parser("", folder)
-        return options.settings_of(options.parse(parser, argv, presets))
+        return options.parse(parser, argv, presets)
+
+    def settings(self, more: list[str]) -> dict:
+        return options.settings_of(self.arguments(more))
+
+    def data(self, more: list[str]) -> dict:
+        """The fingerprint of what it trains on."""
+        return data_of(self.arguments(more))
 
 
 def mean_and_std(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    """Of one seed, or of equal ones, the value alone."""
+    spread = f" ± {statistics.stdev(values):.4f}" if len(set(values)) > 1 else ""
     return f"{statistics.mean(values):.4f}{spread}"
 
 
 @functools.cache
-def fingerprint(folder: Path, noise: float, seed: int) -> dict:
-    """Of the data set in ``folder`` with random noise."""
-    dataset = load_dataset(data_path=folder)
-    return (add_random_noise(dataset, noise, seed) if noise else dataset).fingerprint()
+def fingerprint(data_path: Path, drop_unknown: bool, random_noise: float, seed: int) -> dict:
+    """Of the data that these flags of a main ask for."""
+    return experiment.load(argparse.Namespace(dataset=None, **locals())).fingerprint()
 
 
-def data_of(run: Run) -> dict:
-    """The fingerprint of what a run trains on."""
-    noise = float(dict(run.flags).get("random_noise", 0))
-    _, folder = find_dataset(run.dataset, None)
-    return fingerprint(folder, noise, run.seed if noise else 0)
+def data_of(args: argparse.Namespace) -> dict:
+    """The fingerprint of the data that the arguments of a main ask for."""
+    _, folder = find_dataset(args.dataset, args.data_path)
+    noise = (args.random_noise, args.seed) if args.random_noise else (0, 0)
+    return fingerprint(folder, args.drop_unknown, *noise)
 
 
 def finished(run: Run, folder: Path, more: list[str]) -> dict | None:
-    """The record of a run that is done, with these settings and on these lists; else None. The
-    item embeddings of L- and LT-DiffRec are not compared."""
+    """The record of a run that is done, with these settings and on these lists; else None. Where
+    the lists are not here, the record is believed. The item embeddings of L- and LT-DiffRec are
+    not compared."""
     path = folder / f"{run.name}.json"
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError):
+        same = (record["seed"], record["settings"]) == (run.seed, run.settings(more))
+        same = same and (not is_here(run.dataset) or record["data"] == run.data(more))
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not a whole record
         return None
-    same = record.get("seed") == run.seed and record.get("settings") == run.settings(more)
-    return record if same and record["data"] == data_of(run) else None
+    return record if same else None
+
+
+def seeds_on_disk(run: Run, folder: Path) -> set[int]:
+    """The seeds that have a result file of this run, done with whatever settings."""
+    pattern = re.compile(re.escape(run.stem) + r"_seed(\d+)\.json")
+    found = (pattern.fullmatch(path.name) for path in folder.glob("*.json"))
+    return {int(match[1]) for match in found if match}
+
+
+def datasets_on_disk(folder: Path, kind: str) -> list[str]:
+    """The data sets of a kind, clean or noisy, that have result files."""
+    names = {path.name for path in folder.glob("*.json")}
+    known = (re.fullmatch(rf"[^_]+_(.+?_{kind})_(.+_)?seed\d+\.json", name) for name in names)
+    return sorted({match[1] for match in known if match})
 
 
 def finished_of(runs: list[Run], args: argparse.Namespace) -> dict[Run, dict]:
@@ -124,52 +154,81 @@ def from_root(path: Path) -> str:
     return str(path.relative_to(REPOSITORY) if path.is_relative_to(REPOSITORY) else path)
 
 
-def present(dataset: str) -> bool:
-    """Whether a data set is here; else it is named, and how to get it."""
+def is_here(dataset: str) -> bool:
     try:
         find_dataset(dataset, None)
     except InputError:
-        how = HOW_TO_GET.get(dataset, "bash scripts/get_data.sh")
-        print(f"skipped: {dataset} is not here ({how}; see datasets/README.md).")
         return False
     return True
 
 
-def call_main(words: list[str], environment: dict | None = None) -> str | None:
+@functools.cache
+def present(dataset: str) -> bool:
+    """Whether a data set is here; else it is named, once, and how to get it."""
+    if not is_here(dataset):
+        how = HOW_TO_GET.get(dataset, "bash scripts/get_data.sh")
+        print(f"skipped: {dataset} is not here ({how}; see datasets/README.md).")
+    return is_here(dataset)
+
+
+def call_main(
+    words: list[str], environment: dict | None = None, running: set[subprocess.Popen] | None = None
+) -> str | None:
     """Run a main.py by its command line, from the repository's root; what it complained of, or
-    None where it went well."""
-    done = subprocess.run(
+    None where it went well. It is in ``running`` while it runs."""
+    running = set() if running is None else running
+    with subprocess.Popen(
         [sys.executable, *words],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return (done.stderr.strip() or "stopped").splitlines()[-1] if done.returncode else None
+        cwd=REPOSITORY, env=environment, text=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        running.add(process)
+        try:
+            _, stderr = process.communicate()
+        except KeyboardInterrupt:
+            process.terminate()
+            raise
+        finally:
+            running.discard(process)
+    return (stderr.strip() or "stopped").splitlines()[-1] if process.returncode else None
+
+
+def work_folder(run: Run, args: argparse.Namespace, more: list[str]) -> Path:
+    """Where a run keeps its state, from which it goes on after a stop: a folder of its own for
+    each settings and data."""
+    key = json.dumps([run.settings(more), run.data(more)], sort_keys=True)
+    return args.results / "work" / f"{run.name}_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
 def perform(runs: list[Run], what: str, args: argparse.Namespace) -> dict[Run, dict]:
     """The records of ``runs``: those that are done, and those that are then done, ``args.jobs`` at
-    a time. A run that fails is named; the others go on."""
+    a time. A run that fails is named; the others go on. What runs is stopped with this script."""
     folder, more = args.results / "runs", shlex.split(args.run_flags)
     records = finished_of(runs, args)
     to_do = [run for run in runs if run not in records]
     if args.dry_run:
         for run in to_do:
             print(shlex.join(["python", *run.words, *more]))
-        print(f"{what}: {len(to_do)} runs to do, {len(records)} done.", file=sys.stderr)
+        print(
+            f"{what}: {len(to_do)} runs to do, {len(records)} done (the script adds flags that say "
+            f"where the files of a run go).",
+            file=sys.stderr,
+        )
         return records
     environment = dict(os.environ)
     threads = max((os.cpu_count() or 1) // args.jobs, 1)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
-    stopping = threading.Event()
+    stopping, running = threading.Event(), set()
 
     def do(run: Run) -> tuple[Run, dict | str]:
         if stopping.is_set():
             return run, "stopped"
-        work = args.results / "work" / run.name  # a run that is stopped goes on from there
+        work = work_folder(run, args, more)
         result = folder / f"{run.name}.json"
         words = [*run.words, *more, "--resume", "--save_path", from_root(work)]
         if args.gpu is not None:
             words += ["--gpu", args.gpu]
-        complaint = call_main([*words, "--result_json", from_root(result)], environment)
+        complaint = call_main([*words, "--result_json", from_root(result)], environment, running)
         if complaint:
             return run, complaint
         shutil.rmtree(work, ignore_errors=True)
@@ -188,5 +247,7 @@ def perform(runs: list[Run], what: str, args: argparse.Namespace) -> dict[Run, d
                 bar.update()
         except KeyboardInterrupt:
             stopping.set()
+            for process in tuple(running):
+                process.terminate()
             raise
     return {run: records[run] for run in runs if run in records}
