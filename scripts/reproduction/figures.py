@@ -300,8 +300,11 @@ def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path,
         axis.set(xlabel=panel.x_label, ylabel=label)
         axis.margins(x=0.25 if len(panel.points) == 2 else 0.08, y=0.15)
         axis.grid(axis="y", alpha=0.3)
-        if len(methods) > 1:
-            axis.legend(frameon=False)
+    handles, labels = axis.get_legend_handles_labels()
+    if len(labels) > 1:
+        picture.legend(
+            handles, labels, loc="outside lower center", ncols=len(labels), frameon=False
+        )
     picture.suptitle(f"{figure.title}\n{subtitle}", fontsize=11)
     for ending in ("png", "svg"):
         with written_whole(folder / f"{name}.{ending}") as temporary:
