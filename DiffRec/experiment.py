@@ -159,7 +159,7 @@ def train(
                 "evaluation": progress.evaluation_seconds,
             },
             "evaluations": progress.evaluations,
-            "peak_memory_mb": report.peak_memory_mb(device),
+            "peak_memory_mb": progress.peak_memory_mb,
             "data": training.fingerprint,
             "machine": about_machine,
             "command": command_line(),

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from DiffRec import checkpoints
+from DiffRec import checkpoints, report
 from DiffRec.data_utils import Dataset
 from DiffRec.errors import InputError
 from DiffRec.evaluate_utils import evaluate
@@ -28,6 +28,7 @@ class Progress:
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     evaluations: int = 0
+    peak_memory_mb: float = 0.0  # of all processes that had a part in it
 
 
 class Log:
@@ -100,6 +101,8 @@ class Training:
         return states
 
     def save_state(self) -> None:
+        now = report.peak_memory_mb(self.model.device)
+        self.progress.peak_memory_mb = max(self.progress.peak_memory_mb, now)
         state = {
             "identity": self.identity,
             "progress": dataclasses.asdict(self.progress),
