@@ -170,6 +170,12 @@ def test_a_shorter_run_can_be_made_longer(train, tmp_path, tiny_folder, run):
     done, again = train("short", "--epochs", "20", "--resume")  # a finished run is not trained anew
     assert done.stdout.count("loss ") == 0
     assert result_of(again) == result_of(whole)
+    (path,) = (tmp_path / "short").glob("*.state")
+    state = torch.load(path, weights_only=True)
+    state["progress"]["peak_memory_mb"] = 1e6  # of the process before
+    torch.save(state, path)
+    _, again = train("short", "--epochs", "20", "--resume")
+    assert json.loads(again.read_text())["peak_memory_mb"] == 1e6
 
 
 def test_a_state_of_another_configuration_is_refused(train, tmp_path):
