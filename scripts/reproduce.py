@@ -249,9 +249,9 @@ def gather(folder: Path) -> None:
         "reuses the runs in `runs/`: one JSON file a run, with its settings, command, seed, "
         "commit, machine and unrounded metrics. The settings of the baselines were chosen on "
         "validation (`search/`, `scripts/search.py`, and docs/faithfulness.md 36 for EASE with "
-        "noise); those of DiffRec and its extensions are the published ones. `checkpoints/` has "
-        "what `inference.py` measured of checkpoints of the release. This page is written by the "
-        "scripts.",
+        "noise and ACVAE); those of DiffRec and its extensions are the published ones. "
+        "`checkpoints/` has what `inference.py` measured of checkpoints of the release. This page "
+        "is written by the scripts.",
         *(page.read_text().strip() for page in pages if page.is_file()),
     ]
     write_text(folder / "README.md", "\n\n".join(text))
