@@ -351,7 +351,9 @@ def _mix_in(random: np.random.Generator, part: Interactions, noise: np.ndarray) 
     noise_users = noise // part.n_items
     lengths = part.lengths.numpy()
     position = np.arange(len(pairs)) - np.repeat(part.offsets.numpy()[:-1], lengths)
-    place = np.concatenate([position, random.random(len(noise)) * lengths[noise_users]])
+    # Anywhere from before the first, at place -1, to behind the last of n, at n.
+    gaps = random.random(len(noise)) * (lengths[noise_users] + 1) - 1
+    place = np.concatenate([position, gaps])
     users = np.concatenate([pairs[:, 0], noise_users])
     items = np.concatenate([pairs[:, 1], noise % part.n_items])
     order = np.lexsort((place, users))

@@ -153,6 +153,15 @@ def test_random_noise(tiny, proportion):
     assert noisy.fingerprint() == same.fingerprint() != other.fingerprint()
 
 
+def test_random_noise_takes_every_place_alike(save_lists):
+    """One false item among two true ones: before them, between them and behind them."""
+    train = [(user, item) for user in range(900) for item in (0, 1)] + [(900, 49)]
+    noisy = add_random_noise(load_dataset(data_path=save_lists(train)), 0.5, seed=1)
+    rows = [noisy.train.slice(user, user + 1).items.tolist() for user in range(900)]
+    places = [next(n for n, item in enumerate(row) if item > 1) for row in rows]
+    assert [places.count(n) / 900 for n in range(3)] == pytest.approx([1 / 3] * 3, abs=0.05)
+
+
 def test_random_noise_stops_where_no_item_is_left(save_lists):
     train = [(0, item) for item in range(9)] + [(1, 9)]
     noisy = add_random_noise(load_dataset(data_path=save_lists(train, [(1, 0)])), 0.5, 1)
