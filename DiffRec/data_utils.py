@@ -6,6 +6,7 @@ another (CSR), in the order of the list they came from, which is the order of ti
 
 import dataclasses
 import hashlib
+import logging
 import os
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import numpy as np
 import scipy.sparse
 import torch
 
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +128,20 @@ class Interactions:
         matrix.sort_indices()
         return matrix
 
+    def padded(self, longest: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latest ``longest`` items of each row, (U, L) int64, from the left in order of time,
+        as item ids from 1 to I with 0 behind them; and how many they are, (U,). L is the most that
+        a row has, at least 1. For a batch; a whole data set may not fit."""
+        lengths, rows = self.lengths.to(self.device), self.row_index()
+        place = torch.arange(len(self.items), device=self.device)
+        place = place - self.offsets[:-1].to(self.device)[rows]
+        place = place - (lengths - longest).clamp(min=0)[rows]
+        inside = place >= 0
+        width = max(int(self.lengths.clamp(max=longest).max()) if len(self) else 0, 1)
+        sequences = torch.zeros(len(self), width, dtype=torch.int64, device=self.device)
+        sequences[rows[inside], place[inside]] = self.items[inside].long() + 1
+        return sequences, lengths.clamp(max=longest)
+
     def pairs(self) -> np.ndarray:
         """(nnz, 2) int64 (user, item) rows, users ascending."""
         return torch.stack([self.row_index(), self.items.long()], dim=1).cpu().numpy()
@@ -159,13 +175,20 @@ def join(first: Interactions, second: Interactions) -> Interactions:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Train, validation and test interactions over the same users and items."""
+    """Train, validation and test interactions over the same users and items.
+
+    Attributes:
+        path: the folder they came from.
+        drop_unknown, random_noise: how they were read (`load_dataset`).
+    """
 
     name: str
     path: Path
     train: Interactions
     valid: Interactions
     test: Interactions
+    drop_unknown: bool = False
+    random_noise: float = 0.0
 
     @property
     def n_users(self) -> int:
@@ -176,15 +199,24 @@ class Dataset:
         return self.train.n_items
 
     def to(self, device: torch.device | str) -> "Dataset":
-        moved = {split: getattr(self, split).to(device) for split in SPLITS}
+        moved = {
+            field.name: part.to(device)
+            for field in dataclasses.fields(self)
+            if isinstance(part := getattr(self, field.name), Interactions)
+        }
         return dataclasses.replace(self, **moved)
 
-    def train_and_valid(self) -> Interactions:
-        """The input of a test with validation (``tst_w_val``)."""
-        return join(self.train, self.valid)
+    def test_input(self, with_valid: bool) -> Interactions:
+        """What a model is given when it is tested: train, and validation if asked for."""
+        return join(self.train, self.valid) if with_valid else self.train
+
+    def seen(self, with_test: bool = False) -> Interactions:
+        """What each user has in train and validation, and in test if asked for."""
+        seen = join(self.train, self.valid)
+        return join(seen, self.test) if with_test else seen
 
     def fingerprint(self) -> dict:
-        """Sizes and a hash of the three lists, by which a checkpoint knows its data again."""
+        """Sizes and a hash of the three lists: equal for equal data, and kept in checkpoints."""
         digest = hashlib.sha256()
         sizes = {"users": self.n_users, "items": self.n_items}
         for split in SPLITS:
@@ -212,20 +244,28 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     ``data_path`` may be the data set's own folder or the parent of several; by default it is the
     environment variable DIFFREC_DATASETS, or else the repository's datasets folder.
     """
+    if dataset is not None and Path(dataset).name != dataset:
+        raise InputError(
+            f"a data set is named, not {dataset}: give its folder or that of several as data_path."
+        )
     default = os.environ.get("DIFFREC_DATASETS") or REPOSITORY / "datasets"
     root = Path(data_path or default).expanduser()
-    dataset = dataset or default_dataset(None if data_path is None else root)
     if data_path is not None and holds_dataset(root):
-        if dataset != root.resolve().name:
-            print(f"note: the data in {root} are taken as {dataset}.")
-        return dataset, root
+        own = root.resolve().name
+        if dataset not in (None, own):
+            raise InputError(
+                f"{root} holds the data set {own}, not {dataset}: leave dataset out, and name "
+                f"settings to start from as preset."
+            )
+        return own, root
+    dataset = dataset or default_dataset(None)
     folder = root / dataset
     if folder.is_dir():
         return dataset, folder
     present = sorted(path.parent.name for path in root.glob("*/train_list.npy"))
     raise InputError(
         f"no data set {dataset} in {root} (there: {', '.join(present) or 'none'}): "
-        f"get one with `bash scripts/get_data.sh`, or point --data_path at a folder that holds "
+        f"get one with `bash scripts/get_data.sh`, or give as data_path a folder that holds "
         f"train_list.npy, valid_list.npy and test_list.npy."
     )
 
@@ -270,13 +310,15 @@ def load_dataset(
     dataset: str | None = None,
     data_path: str | Path | None = None,
     drop_unknown: bool = False,
+    random_noise: float = 0.0,
+    seed: int = 1,
 ) -> Dataset:
     """Read train_list.npy, valid_list.npy and test_list.npy of a data set (see `find_dataset`).
 
     Users and items are those up to the largest ids of the train list, as in the release. A user or
     item beyond them in validation or test is an InputError, or its rows are left out with
-    ``drop_unknown``. Missing files, wrong arrays, negative ids, repeated pairs and an empty train
-    list are InputErrors too.
+    ``drop_unknown``. ``random_noise`` and ``seed``: see `add_random_noise`. Missing files, wrong
+    arrays, negative ids, repeated pairs and an empty train list are InputErrors too.
     """
     name, folder = find_dataset(dataset, data_path)
     pairs = {split: read_pairs(folder / f"{split}_list.npy") for split in SPLITS}
@@ -293,13 +335,16 @@ def load_dataset(
                 raise InputError(
                     f"{path} row {row} holds {tuple(pairs[split][row].tolist())}, but train_list "
                     f"only knows users below {n_users} and items below {n_items} ({unknown.sum()} "
-                    f"such rows): remove them, or leave them out with --drop_unknown 1."
+                    f"such rows): remove them, or leave them out with drop_unknown."
                 )
-            print(f"{path.name}: left out {unknown.sum()} rows of users or items unknown to train.")
+            log.info(
+                "%s: left out %d rows of users or items unknown to train.", path.name, unknown.sum()
+            )
             pairs[split] = pairs[split][~unknown]
         _refuse_duplicates(path, pairs[split], n_items)
         parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
-    return Dataset(name, folder, **parts)
+    found = Dataset(name, folder, **parts, drop_unknown=drop_unknown)
+    return add_random_noise(found, random_noise, seed) if random_noise else found
 
 
 def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
@@ -326,7 +371,7 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
         noise = _draw_items(random, wanted, taken, n_items)
         taken = np.union1d(taken, noise)
         noisy[split] = _mix_in(random, part, noise)
-    return dataclasses.replace(dataset, **noisy)
+    return dataclasses.replace(dataset, **noisy, random_noise=proportion)
 
 
 def _draw_items(

@@ -5,14 +5,18 @@ test the train and validation items are, while the input is still train alone un
 Where others differ, a named argument says so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import scipy.sparse
 import torch
 
 from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.engine.errors import InputError
 
-METRICS = ("precision", "recall", "ndcg", "mrr")
+PUBLISHED_METRICS = ("precision", "recall", "ndcg", "mrr")
+OF_LISTS = ("coverage", "gini")  # of all users' lists together
+METRICS = (*PUBLISHED_METRICS, "hit", "map", "novelty", *OF_LISTS)
 RECALL_DENOMINATORS = ("relevant", "min_k")
 METRIC_USERS = ("all", "with_items")
 
@@ -36,11 +40,12 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
     return largest.gather(1, order)
 
 
-def hits_of_top_k(scores: torch.Tensor, relevant: Interactions, k: int) -> torch.Tensor:
-    """(B, k) bool: is the item at each rank one of the row's relevant ones? Best rank first."""
-    is_relevant = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+def are_relevant(items: torch.Tensor, relevant: Interactions) -> torch.Tensor:
+    """(B, k) bool: is each of the items, (B, k), one of the row's relevant ones?"""
+    shape = len(relevant), relevant.n_items
+    is_relevant = torch.zeros(shape, dtype=torch.bool, device=items.device)
     is_relevant[relevant.row_index(), relevant.items.long()] = True
-    return is_relevant.gather(1, top_k(scores, k))
+    return is_relevant.gather(1, items)
 
 
 def ranking_metrics(
@@ -48,8 +53,9 @@ def ranking_metrics(
     n_relevant: torch.Tensor,
     topN: Sequence[int],
     recall_denominator: str = "relevant",
+    metrics: Sequence[str] = PUBLISHED_METRICS,
 ) -> torch.Tensor:
-    """Precision, Recall, NDCG and MRR of each user at each cut-off.
+    """Metrics of each user at each cut-off.
 
     With h_r = 1 if rank r is a hit, n relevant items and cut-off K:
 
@@ -57,9 +63,12 @@ def ranking_metrics(
         recall@K    = Σ_{r≤K} h_r / n                    (min(K, n) with "min_k")
         ndcg@K      = Σ_{r≤K} h_r / log₂(r + 1)  /  Σ_{r≤min(K, n)} 1 / log₂(r + 1)
         mrr@K       = 1 / (smallest r ≤ K with h_r = 1), or 0
+        hit@K       = 1 if any h_r = 1 with r ≤ K, or 0
+        map@K       = Σ_{r≤K} h_r precision@r / min(K, n)
 
     hits: (B, k) bool, best rank first; a cut-off beyond k counts the missing ranks as misses.
-    n_relevant: (B,). Returns (B, 4, len(topN)) float64, zeros for users without relevant items.
+    n_relevant: (B,). metrics: which of these. Returns (B, len(metrics), len(topN)) float64, zeros
+    for users without relevant items.
     """
     hits = hits.double()
     ranks = torch.arange(1, max(*topN, hits.shape[1]) + 1, device=hits.device)
@@ -71,71 +80,256 @@ def ranking_metrics(
     dcg = (hits * discount).cumsum(dim=1)
     ideal = discount.cumsum(dim=0)
     reciprocal_rank = (hits / ranks).cummax(dim=1).values  # the first hit's is the largest
+    precisions = (hits * n_hits / ranks).cumsum(dim=1)
     columns = []
     for k in topN:
-        at_most_k = n.clamp(max=k)
-        columns.append(
-            torch.stack(
-                [
-                    n_hits[:, k - 1] / k,
-                    n_hits[:, k - 1] / (n if recall_denominator == "relevant" else at_most_k),
-                    dcg[:, k - 1] / ideal[at_most_k.long() - 1],
-                    reciprocal_rank[:, k - 1],
-                ],
-                dim=1,
-            )
+        at_most_k, last = n.clamp(max=k), k - 1
+        of_cut = {
+            "precision": n_hits[:, last] / k,
+            "recall": n_hits[:, last] / (n if recall_denominator == "relevant" else at_most_k),
+            "ndcg": dcg[:, last] / ideal[at_most_k.long() - 1],
+            "mrr": reciprocal_rank[:, last],
+            "hit": (n_hits[:, last] > 0).double(),
+            "map": precisions[:, last] / at_most_k,
+        }
+        columns.append(torch.stack([of_cut[metric] for metric in metrics], dim=1))
+    values = torch.stack(columns, dim=2)
+    return torch.where((n_relevant > 0)[:, None, None], values, 0.0)
+
+
+class Lists:
+    """Metrics of what is recommended, be it relevant or not, from the top-k lists of all users.
+
+    With I items, U users, U_i of whom have item i in train, and c_i lists that hold i up to rank K:
+
+        coverage@K = the share of the I items with c_i > 0
+        gini@K     = Σ_i (2 i - I - 1) c_i / (I Σ_i c_i) with the c_i ascending: 0 if all are equal
+        novelty@K  = the mean over a list's items of -log₂(max(U_i, 1) / U), averaged over users
+
+    Items that were seen, which end the list of a user with fewer than K others, do not count.
+    """
+
+    def __init__(self, train: Interactions, topN: Sequence[int]):
+        self.n_items, self.topN = train.n_items, topN
+        self.counts = torch.zeros(len(topN), train.n_items, device=train.device)
+        owners = torch.bincount(train.items, minlength=train.n_items).clamp(min=1)
+        self.information = -torch.log2(owners.double() / max(len(train), 1))
+
+    def add(self, items: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+        """Count the lists ``items``, (B, k), where ``counted``, (B, k); the users' novelty,
+        (B, len(topN)) float64."""
+        found = []
+        for row, k in enumerate(self.topN):
+            listed, where = items[:, :k], counted[:, :k]
+            self.counts[row] += torch.bincount(listed[where], minlength=self.n_items)
+            information = (self.information[listed] * where).sum(dim=1)
+            found.append(information / where.sum(dim=1).clamp(min=1))
+        return torch.stack(found, dim=1)
+
+    def value(self, metric: str, row: int) -> float:
+        """coverage or gini at cut-off topN[row]."""
+        counts = self.counts[row].double().sort().values
+        if metric == "coverage":
+            return (counts > 0).double().mean().item()
+        i = torch.arange(1, self.n_items + 1, device=counts.device)
+        total = self.n_items * counts.sum().clamp(min=1)
+        return ((2 * i - self.n_items - 1) * counts).sum().item() / total.item()
+
+
+def scorer_of(source: object, dataset: Dataset) -> Scorer:
+    """A function of rows whose scores may be written to, whatever they come from: see `evaluate`."""
+    if hasattr(source, "scorer"):
+        return source.scorer()  # a model makes new ones for each call
+    if callable(source):
+        return lambda batch: torch.as_tensor(source(batch)).to(batch.device, copy=True)
+    if not (torch.is_tensor(source) or scipy.sparse.issparse(source)):
+        source = np.asarray(source)
+    if tuple(source.shape) != (dataset.n_users, dataset.n_items):
+        raise InputError(
+            f"scores must have shape {(dataset.n_users, dataset.n_items)}, a row for each user "
+            f"and a column for each item of {dataset.name}, but have {tuple(source.shape)}."
         )
-    metrics = torch.stack(columns, dim=2)
-    return torch.where((n_relevant > 0)[:, None, None], metrics, 0.0)
+    if scipy.sparse.issparse(source):
+        source = source.tocsr()
+
+    def score(batch: Interactions) -> torch.Tensor:
+        rows = source[batch.users if torch.is_tensor(source) else batch.users.numpy()]  # a copy
+        if scipy.sparse.issparse(rows):
+            rows = rows.toarray()
+        return torch.as_tensor(rows).to(batch.device)
+
+    return score
+
+
+def as_floats(scores: torch.Tensor) -> torch.Tensor:
+    """Scores in which -inf can stand."""
+    return scores if scores.is_floating_point() else scores.float()
 
 
 @torch.inference_mode()
 def evaluate(
-    scorer: Scorer,
+    scores: object,
     dataset: Dataset,
     topN: Sequence[int] = (10, 20, 50, 100),
     batch_size: int = 400,
     tst_w_val: bool = False,
     recall_denominator: str = "relevant",
     metric_users: str = "all",
-) -> dict[str, dict[str, float]]:
+    metrics: Sequence[str] = PUBLISHED_METRICS,
+    per_user: bool = False,
+) -> dict[str, dict[str, float]] | dict[str, dict[str, np.ndarray]]:
     """{"valid": {"recall@10": …, …}, "test": {…}}, averaged over users, unrounded.
 
     Args:
-        scorer: gives the scores of all items for a batch of input rows.
+        scores: a model; or a function from B rows of interactions to scores, (B, I); or all scores,
+            a (U, I) array, tensor or SciPy sparse matrix, in which what is not stored scores 0.
+            They are not written to.
         tst_w_val: feed train and validation as input for test; costs a second pass.
         recall_denominator: "relevant" (released) or "min_k".
         metric_users: average over "all" users (released: a user without items to find counts 0)
             or only over those "with_items".
+        metrics: see `ranking_metrics` and `Lists`.
+        per_user: give each user's metrics in the place of their means, (U,) float64, NaN for a
+            user who is not averaged over; coverage and gini, which no single user has, are left
+            out.
 
     Validation and test share one pass: the same scores, with one mask and then with both.
+    Raises InputError, a ValueError, for names or shapes that are wrong.
     """
-    k = min(max(topN), dataset.n_items)
-    sums = torch.zeros(2, len(METRICS), len(topN), dtype=torch.float64, device=dataset.train.device)
-    test_input = dataset.train_and_valid() if tst_w_val else None
+    for name, values, known in (
+        ("metrics", metrics, METRICS),
+        ("recall_denominator", [recall_denominator], RECALL_DENOMINATORS),
+        ("metric_users", [metric_users], METRIC_USERS),
+    ):
+        for value in values:
+            if value not in known:
+                raise InputError(f"{name} must be of {', '.join(known)}, got {value}.")
+    if not topN or min(topN) < 1 or batch_size < 1:
+        raise InputError("topN must hold cut-offs from 1 on, and batch_size be at least 1.")
+    how = (
+        tuple(topN), batch_size, tst_w_val, recall_denominator, metric_users, tuple(metrics),
+        per_user,
+    )  # fmt: skip
+    if not hasattr(scores, "scorer"):
+        return _evaluate(scorer_of(scores, dataset), dataset, *how)
+    dataset = scores.prepare_data(dataset.to(scores.device))
+    was_training = scores.training
+    scores.eval()
+    try:
+        return _evaluate(scorer_of(scores, dataset), dataset, *how)
+    finally:
+        scores.train(was_training)
+
+
+def _evaluate(
+    scorer: Scorer,
+    dataset: Dataset,
+    topN: tuple[int, ...],
+    batch_size: int,
+    tst_w_val: bool,
+    recall_denominator: str,
+    metric_users: str,
+    metrics: tuple[str, ...],
+    per_user: bool,
+) -> dict:
+    k, device = min(max(topN), dataset.n_items), dataset.train.device
+    of_hits = [m for m in metrics if m not in (*OF_LISTS, "novelty")]
+    of_users = [*of_hits, *(["novelty"] if "novelty" in metrics else [])]
+    wants_lists = len(of_hits) < len(metrics)
+    sums = torch.zeros(2, len(of_users), len(topN), dtype=torch.float64, device=device)
+    lists = [Lists(dataset.train, topN) for _ in range(2)] if wants_lists else None
+    everyone = ([], [])
+    test_input = dataset.test_input(True) if tst_w_val else None
     for start in range(0, dataset.n_users, batch_size):
         stop = min(start + batch_size, dataset.n_users)
         train, valid, test = (
             part.slice(start, stop) for part in (dataset.train, dataset.valid, dataset.test)
         )
-        scores = mask_seen(scorer(train), train)
+        scores = mask_seen(as_floats(scorer(train)), train)
         for split, relevant in enumerate((valid, test)):
             if split == 1:
                 if test_input is not None:
-                    scores = mask_seen(scorer(test_input.slice(start, stop)), train)
+                    scores = as_floats(scorer(test_input.slice(start, stop)))
+                    mask_seen(scores, train)
                 mask_seen(scores, valid)
-            hits = hits_of_top_k(scores, relevant, k)
-            n_relevant = relevant.lengths.to(scores.device, non_blocking=True)
-            sums[split] += ranking_metrics(hits, n_relevant, topN, recall_denominator).sum(dim=0)
+            items = top_k(scores, k)
+            n_relevant = relevant.lengths.to(device, non_blocking=True)
+            hits = are_relevant(items, relevant)
+            values = ranking_metrics(hits, n_relevant, topN, recall_denominator, of_hits)
+            if wants_lists:
+                counted = scores.gather(1, items).isfinite()
+                if metric_users == "with_items":
+                    counted &= (n_relevant > 0)[:, None]
+                novelty = lists[split].add(items, counted)
+                if "novelty" in metrics:
+                    values = torch.cat([values, novelty[:, None]], dim=1)
+            sums[split] += values.sum(dim=0)
+            if per_user:
+                everyone[split].append(values.cpu())
 
     report = {}
-    for split, values in zip(("valid", "test"), sums.tolist(), strict=True):
+    for split, name in enumerate(("valid", "test")):
+        has_items = getattr(dataset, name).lengths > 0
         users = dataset.n_users
         if metric_users == "with_items":
-            users = max(int((getattr(dataset, split).lengths > 0).sum()), 1)
-        report[split] = {
-            f"{metric}@{k}": value / users
-            for metric, row in zip(METRICS, values, strict=True)
-            for k, value in zip(topN, row, strict=True)
-        }
+            users = max(int(has_items.sum()), 1)
+        means = (sums[split] / users).tolist()
+        values = torch.cat(everyone[split]) if per_user else None
+        if per_user and metric_users == "with_items":
+            values[~has_items] = torch.nan
+        report[name] = {}
+        for metric in metrics:
+            for column, cut in enumerate(topN):
+                if metric in OF_LISTS:
+                    if not per_user:
+                        report[name][f"{metric}@{cut}"] = lists[split].value(metric, column)
+                    continue
+                row = of_users.index(metric)
+                found = values[:, row, column].numpy() if per_user else means[row][column]
+                report[name][f"{metric}@{cut}"] = found
     return report
+
+
+def compare(
+    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], confidence: float = 0.95
+) -> dict[str, dict[str, float]]:
+    """Paired tests of two models on the same users: {"recall@20": {"difference": …, …}, …}.
+
+    a, b: each user's metrics, a split of what `evaluate` gives with ``per_user``. For each metric
+
+        a, b         the means over the users that both have
+        difference   mean of d = a - b, and low, high: its confidence interval
+        effect       mean of d over its standard deviation (Cohen's d of paired samples)
+        p            of the paired t-test, two-sided
+        wilcoxon     p of Wilcoxon's signed-rank test, which asks for no normal distribution
+        adjusted     p corrected for the number of metrics (Benjamini and Hochberg)
+
+    by SciPy. Raises InputError if they are not of the same users and metrics.
+    """
+    from scipy import stats  # here, since it takes most of a second
+
+    if set(a) != set(b) or any(len(a[name]) != len(b[name]) for name in a):
+        raise InputError("the two are not of the same metrics and users.")
+    found = {}
+    for name in a:
+        both = ~(np.isnan(a[name]) | np.isnan(b[name]))
+        ours, theirs = a[name][both], b[name][both]
+        d = ours - theirs
+        if len(d) < 2:
+            raise InputError("a paired test needs at least two users.")
+        spread = d.std(ddof=1)
+        same = spread == 0  # then no test is defined, and none is needed
+        test = stats.ttest_rel(ours, theirs) if not same else None
+        low, high = test.confidence_interval(confidence) if test else (d[0], d[0])
+        certain = 1.0 if d[0] == 0 else 0.0
+        found[name] = {
+            "a": float(ours.mean()), "b": float(theirs.mean()), "difference": float(d.mean()),
+            "low": float(low), "high": float(high),
+            "effect": float(d.mean() / spread) if not same else 0.0 if d[0] == 0 else np.inf,
+            "p": float(test.pvalue) if test else certain,
+            "wilcoxon": float(stats.wilcoxon(ours, theirs).pvalue) if test else certain,
+        }  # fmt: skip
+    adjusted = stats.false_discovery_control([row["p"] for row in found.values()])
+    for row, p in zip(found.values(), adjusted, strict=True):
+        row["adjusted"] = float(p)
+    return found

@@ -4,22 +4,16 @@ python DiffRec/inference.py --dataset ml-1m_clean          what lies in checkpoi
 python DiffRec/inference.py --checkpoint FILE              any file, released or our own
 """
 
-import functools
-from pathlib import Path
-
-from DiffRec import experiment, options
-from DiffRec.inference_run import Variant, infer
-from DiffRec.recommender import DiffRec
-
-FOLDER = Path(__file__).resolve().parent
+from DiffRec import DiffRec
+from DiffRec.engine.commands import command
+from DiffRec.engine.inference import infer
+from DiffRec.engine.variant import variant_of
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """See `DiffRec.inference_run.infer`."""
-    make_parser = functools.partial(options.make_parser, __doc__, FOLDER)
-    variant = Variant(DiffRec, make_parser, FOLDER / "presets" / "DiffRec.toml")
-    return infer([variant], argv)
+    """See `DiffRec.engine.inference.infer`."""
+    return infer([variant_of(DiffRec.variant)], argv, __doc__)
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command(main)

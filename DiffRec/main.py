@@ -1,21 +1,14 @@
 """Train DiffRec: python DiffRec/main.py --dataset ml-1m_clean"""
 
-from pathlib import Path
-
-from DiffRec import experiment, options
-from DiffRec.recommender import DiffRec
-
-FOLDER = Path(__file__).resolve().parent
+from DiffRec import DiffRec
+from DiffRec.engine.commands import command, train_by
+from DiffRec.engine.variant import variant_of
 
 
 def main(argv: list[str] | None = None) -> dict:
-    """Parse, build, train and report; returns the record that --result_json writes."""
-    parser = options.make_parser(__doc__, FOLDER)
-    args = options.parse(parser, argv, FOLDER / "presets" / "DiffRec.toml")
-    dataset, device = experiment.prepare(args)
-    model = DiffRec(dataset.n_items, options.settings_of(args))
-    return experiment.train(model, dataset, device, args, options.RUN_NAME)
+    """See `DiffRec.engine.commands.train_by`."""
+    return train_by(variant_of(DiffRec.variant), argv, __doc__)
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command(main)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import Dataset
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 
 FILE = "item_emb.npy"
 

@@ -4,23 +4,16 @@ python L-DiffRec/inference.py --dataset ml-1m_clean        what lies in checkpoi
 python L-DiffRec/inference.py --checkpoint FILE            any file, released or our own
 """
 
-import functools
-from pathlib import Path
-
-from DiffRec import experiment
-from DiffRec.inference_run import Variant, infer
-from L_DiffRec import options
-from L_DiffRec.recommender import LDiffRec
-
-FOLDER = Path(__file__).resolve().parent
+from DiffRec.engine.commands import command
+from DiffRec.engine.inference import infer
+from DiffRec.engine.variant import variant_of
+from L_DiffRec import LDiffRec
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """See `DiffRec.inference_run.infer`."""
-    make_parser = functools.partial(options.make_parser, __doc__, FOLDER)
-    variant = Variant(LDiffRec, make_parser, FOLDER / "presets" / "L-DiffRec.toml", latent=True)
-    return infer([variant], argv)
+    """See `DiffRec.engine.inference.infer`."""
+    return infer([variant_of(LDiffRec.variant)], argv, __doc__)
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command(main)

@@ -2,19 +2,22 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 
 from DiffRec import Dataset, DiffRec, Interactions
-from DiffRec.errors import settings_from_user
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.settings import Settings
 from DiffRec.evaluate_utils import Scorer
-from DiffRec.models.hidden_space import HiddenSpaceReverse
 from DiffRec.models.VAE import annealed_kl_weight, kl_to_standard_normal, multinomial_nll
-from DiffRec.recommender import make_optimizer
 from L_DiffRec.data_utils import cluster_items
 from L_DiffRec.models.DNN import DNN
 from L_DiffRec.models.VAE import ClusteredVAE
+from L_DiffRec.settings import JointTraining, LDiffRecSettings
 
 
 class LDiffRec(DiffRec):
@@ -22,77 +25,90 @@ class LDiffRec(DiffRec):
 
     Args:
         n_items: I.
-        settings: the named options of `L_DiffRec.main`.
+        settings: of `LDiffRecSettings`, as a mapping or by name.
         clusters: (I,) int64, the cluster of each item (`L_DiffRec.data_utils.cluster_items`); it
-            is saved with the weights.
+            is saved with the weights. By default all items are in one.
     """
 
     variant = "L-DiffRec"
+    Settings = LDiffRecSettings
+    Training = JointTraining
+    sources = ("emb_path",)
 
-    def __init__(self, n_items: int, settings: dict, clusters: torch.Tensor):
+    def __init__(
+        self,
+        n_items: int,
+        settings: Settings | Mapping[str, Any] | None = None,
+        clusters: torch.Tensor | None = None,
+        **more: Any,
+    ):
+        if clusters is None:
+            clusters = torch.zeros(n_items, dtype=torch.int64)
         self.clusters_of_items = clusters
-        super().__init__(n_items, settings)
+        super().__init__(n_items, settings, **more)
         # Batches so far, which anneal the KL term.
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64), persistent=False)
 
     @classmethod
-    def for_dataset(
-        cls, dataset: Dataset, settings: dict, emb_path: Path | None = None, seed: int = 1
-    ) -> "LDiffRec":
-        """A fresh model for a data set, whose items are clustered first."""
-        clusters = cluster_items(dataset, settings["n_cate"], emb_path, seed)
+    def build(
+        cls, dataset: Dataset, settings: Settings, seed: int, emb_path: str | Path | None = None
+    ) -> Self:
+        """Items are clustered first, by the embeddings in ``emb_path`` or beside the data."""
+        emb_path = None if emb_path is None else Path(emb_path)
+        clusters = cluster_items(dataset, settings.n_cate, emb_path, seed)
         return cls(dataset.n_items, settings, clusters)
 
     @classmethod
-    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> "LDiffRec":
-        return cls(header["data"]["items"], header["settings"], weights["vae.clusters"])
+    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
+        if "vae.clusters" not in weights:
+            raise InputError("a checkpoint of L-DiffRec must hold the clusters of its items.")
+        settings = cls.Settings.own(header["settings"])
+        return cls(header["data"]["items"], settings, weights["vae.clusters"])
 
-    def make_networks(self, settings: dict) -> None:
+    def make_networks(self, settings: LDiffRecSettings) -> None:
         """Set ``vae`` and ``dnn``."""
         self.vae = ClusteredVAE(
             self.clusters_of_items,
-            settings["in_dims"],
-            settings["out_dims"],
-            settings["act_func"],
-            settings["cluster_decoders"],
-            settings["activate_latent"],
-            settings["reparam"],
-            settings["vae_dropout"],
+            settings.in_dims,
+            settings.out_dims,
+            settings.act_func,
+            settings.cluster_decoders,
+            settings.activate_latent,
+            settings.reparam,
+            settings.vae_dropout,
         )
         self.dnn = DNN(
             self.vae.latent_size,
-            settings["mlp_dims"],
-            settings["emb_size"],
-            settings["mlp_act_func"],
-            settings["norm"],
-            settings["dropout"],
+            settings.mlp_dims,
+            settings.emb_size,
+            settings.mlp_act_func,
+            settings.norm,
+            settings.dropout,
         )
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def optimizers(self, training: JointTraining) -> list[torch.optim.Optimizer]:
         """One for the VAE, one for the denoising network."""
-        settings = self.settings
-        parts = ((self.vae, "1"), (self.dnn, "2"))
-        with settings_from_user():
-            return [
-                make_optimizer(
-                    settings[f"optimizer{n}"], part.parameters(), settings[f"lr{n}"],
-                    settings[f"wd{n}"],
-                )
-                for part, n in parts
-            ]  # fmt: skip
+        return [
+            make_optimizer(
+                training.optimizer1, self.vae.parameters(), training.lr1, training.wd1
+            ),
+            make_optimizer(
+                training.optimizer2, self.dnn.parameters(), training.lr2, training.wd2
+            ),
+        ]
 
     def diffusion_weight(self) -> float:
         """λ: annealed over epochs from its full value in the first down to a floor, or constant."""
         settings = self.settings
-        steps = settings["anneal_steps"]
-        full = settings["lamda"] * (1 - (self.epoch - 1) / steps if steps else 1)
-        return max(full, settings["anneal_cap"])
+        steps = settings.anneal_steps
+        full = settings.lamda * (1 - (self.epoch - 1) / steps if steps else 1)
+        return max(full, settings.anneal_cap)
 
     def kl_weight(self) -> torch.Tensor:
         """γ of Eq. 15: annealed over batches from 0 up to a cap, or constant. A scalar tensor."""
         settings = self.settings
         return annealed_kl_weight(
-            self.batches, settings["vae_anneal_cap"], settings["vae_anneal_steps"]
+            self.batches, settings.vae_anneal_cap, settings.vae_anneal_steps
         )
 
     def grouped(self, batch: Interactions) -> Interactions:
@@ -117,24 +133,22 @@ class LDiffRec(DiffRec):
         diffusion_loss = (losses / p).mean()
 
         # L_v(x_0, φ, ψ): Eq. 15
-        denoised = settings["decode_in_training"] == "denoised"
+        denoised = settings.decode_in_training == "denoised"
         decoded = self.vae.decode(self.diffusion.predict_x0(output, z_t, t) if denoised else z0)
-        target = x0_dropped if settings["reconstruction_target"] == "dropped" else x0
+        target = x0_dropped if settings.reconstruction_target == "dropped" else x0
         kl = kl_to_standard_normal(mu, log_var).mean()
         vae_loss = multinomial_nll(decoded, target).mean() + self.kl_weight() * kl
         self.batches += 1
 
         weight = self.diffusion_weight()
-        if settings["reweight"] or settings["lamda_place"] == "diffusion":
+        if settings.reweight or settings.lamda_place == "diffusion":
             return vae_loss + weight * diffusion_loss
         return weight * vae_loss + diffusion_loss
 
-    def user_encoder(self) -> Scorer:
+    def latent_encoder(self) -> Scorer:
         """A function from B rows to ẑ_0, (B, D): z_0 = μ_φ(x_0), and Algorithm 2 on it, in hidden
         space where that is exact."""
-        mean, decode = self.vae.mean_encoder(), self.dnn.out_layers[-1]
-        fast = self.runs_in_hidden_space()
-        reverse = HiddenSpaceReverse(self.dnn, self.diffusion) if fast else None
+        mean, reverse = self.vae.mean_encoder(), self.reverse()
 
         def encode(batch: Interactions) -> torch.Tensor:
             rows = self.grouped(batch)
@@ -142,7 +156,7 @@ class LDiffRec(DiffRec):
             if reverse is None:
                 return self.denoise(z0)
             z = reverse.encode(self.diffusion.corrupt(z0, self.sampling_steps))
-            return decode(reverse.hidden(z))
+            return reverse.decode(reverse.hidden(z))
 
         return encode
 
@@ -151,11 +165,11 @@ class LDiffRec(DiffRec):
         return self.diffusion.denoise(self.dnn, z0, self.sampling_steps, self.sampling_noise)
 
     def scorer(self) -> Scorer:
-        encode = self.user_encoder()
+        encode = self.latent_encoder()
         return lambda batch: self.in_item_order(self.vae.decode(encode(batch)))
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
-        encode = self.user_encoder()
+        encode = self.latent_encoder()
         weights, biases = self.vae.item_factors()
         position = self.vae.position
         return lambda b: self.vae.last_hidden(encode(b)), weights[position], biases[position]

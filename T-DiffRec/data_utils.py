@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import Dataset, Interactions, join, read_pairs
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 
 SCHEDULES = ("linear", "exponential")
 VALID_WEIGHTS = ("released", "redrawn")
@@ -59,8 +59,10 @@ class TemporalDataset(Dataset):
 
     redrawn: Interactions | None = None
 
-    def train_and_valid(self) -> Interactions:
-        return super().train_and_valid() if self.redrawn is None else self.redrawn
+    def test_input(self, with_valid: bool) -> Interactions:
+        if with_valid and self.redrawn is not None:
+            return self.redrawn
+        return super().test_input(with_valid)
 
 
 def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
@@ -88,12 +90,18 @@ def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
     return dataclasses.replace(dataset, train=train.to(dataset.train.device))
 
 
-def weigh(dataset: Dataset, settings: dict) -> TemporalDataset:
-    """The data set with its train interactions weighted as the settings say."""
-    how = settings["w_min"], settings["w_max"], settings["w_schedule"]
+def weigh(
+    dataset: Dataset, w_min: float, w_max: float, schedule: str, w_valid: str
+) -> TemporalDataset:
+    """The data set with its train interactions weighted; see `time_weights`.
+
+    w_valid: "released" or "redrawn", see `TemporalDataset`.
+    """
+    how = w_min, w_max, schedule
     train = dataset.train.with_values(time_weights(dataset.train, *how))
     redrawn = None
-    if settings["w_valid"] == "redrawn":
+    if w_valid == "redrawn":
         both = join(dataset.train, dataset.valid)
         redrawn = both.with_values(time_weights(both, *how))
-    return TemporalDataset(dataset.name, dataset.path, train, dataset.valid, dataset.test, redrawn)
+    plain = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(Dataset)}
+    return TemporalDataset(**{**plain, "train": train}, redrawn=redrawn)

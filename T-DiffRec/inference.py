@@ -5,30 +5,18 @@ python T-DiffRec/inference.py --dataset yelp_clean --latent    what lies in chec
 python T-DiffRec/inference.py --checkpoint FILE                any file, released or our own
 """
 
-import functools
-from pathlib import Path
+import sys
 
-from DiffRec import experiment
-from DiffRec.inference_run import Variant, infer
-from T_DiffRec import options
-from T_DiffRec.recommender import LTDiffRec, TDiffRec
-
-FOLDER = Path(__file__).resolve().parent
+from DiffRec.engine.commands import command
+from DiffRec.engine.inference import infer
+from T_DiffRec import variants
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """See `DiffRec.inference_run.infer`."""
-    variants = [
-        Variant(
-            model,
-            functools.partial(options.make_parser, __doc__, FOLDER, latent),
-            FOLDER / "presets" / f"{model.variant}.toml",
-            latent,
-        )
-        for model, latent in ((TDiffRec, False), (LTDiffRec, True))
-    ]
-    return infer(variants, argv)
+    """See `DiffRec.engine.inference.infer`."""
+    argv = sys.argv[1:] if argv is None else argv
+    return infer(variants(argv), argv, __doc__)
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command(main)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from DiffRec.models.layers import ACTIVATIONS, Dropout
+from DiffRec.models.layers import ACTIVATIONS, Dropout, LinearEnds, inference_activation
 
 
 def timestep_embedding(t: torch.Tensor, size: int, max_period: float = 10_000.0) -> torch.Tensor:
@@ -99,3 +99,21 @@ class DNN(nn.Module):
         of_items, of_embedding = self.first_layer()
         a = F.linear(self.dropout(x_t), of_items) + self.step_term(t, of_embedding)
         return self.out_layers[-1](self.after_first_layer(a))
+
+    def linear_ends(self) -> LinearEnds | None:
+        """The ends, if they are linear in x_t and so is nothing before them; else None.
+
+        A subclass with another ``forward`` has none until it overrides this too.
+        """
+        if self.norm or type(self).forward is not DNN.forward:
+            return None
+        of_items, of_embedding = self.first_layer()
+        last = self.out_layers[-1]
+        activation = inference_activation(self.activation, last.weight.device)
+        return LinearEnds(
+            W=of_items,
+            shift=lambda t: self.step_term(t, of_embedding),
+            inner=lambda a: self.after_first_layer(a, activation),
+            V=last.weight,
+            b=last.bias,
+        )

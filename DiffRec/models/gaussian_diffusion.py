@@ -15,7 +15,7 @@ MEAN_TYPES = ("x0", "eps")
 LOSS_WEIGHTS = ("released", "paper")
 LOSS_REDUCTIONS = ("mean", "sum")
 
-# x̂_θ(x_t, t), or ε̂_θ(x_t, t): (B, I), (B,) → (B, I)
+# x̂_θ(x_t, t), or ε̂_θ(x_t, t): (B, …), (B,) → (B, …)
 Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
@@ -52,7 +52,10 @@ def make_betas(
 
 
 class GaussianDiffusion(nn.Module):
-    """Forward process, posterior, losses and reverse inference on vectors of shape (B, I).
+    """Forward process, posterior, losses and reverse inference.
+
+    What is diffused has the shape (B, …): vectors over items, (B, I), or tensors of any rank, each
+    sample with a step of its own.
 
     Args:
         mean_type: what the network predicts, x̂₀ ("x0", the paper's choice) or ε̂ ("eps").
@@ -119,6 +122,11 @@ class GaussianDiffusion(nn.Module):
             beta[0] = 1e-5
 
         alpha_bar = torch.cumprod(1 - beta, dim=0)
+        if mean_type == "eps" and alpha_bar[-1] == 0:
+            raise ValueError(
+                "mean_type eps cannot recover x_0 from pure noise, and the last beta is 1: lower "
+                "noise_scale * noise_max."
+            )
         alpha_bar_prev = torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])  # ᾱ_{t-1}
         if noise_scale == 0:
             # x_t = x_0 for every t, and the release feeds x̂₀ back in: x_{t-1} = x̂₀.
@@ -165,20 +173,20 @@ class GaussianDiffusion(nn.Module):
 
     @staticmethod
     def at(table: torch.Tensor, t: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-        """The table's entries at steps t: (B,) → (B, 1), in the type of ``like``."""
-        return table[t].to(like.dtype)[:, None]
+        """The table's entries at steps t: (B,) → (B, 1, …), in the type and rank of ``like``."""
+        return table[t].to(like.dtype).reshape(-1, *[1] * (like.ndim - 1))
 
     # Forward process -----------------------------------------------------------------------
 
     def q_sample(self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-        """Eq. 3: x_t = √ᾱ_t x_0 + √(1 - ᾱ_t) ε. x0, noise: (B, I); t: (B,); returns (B, I)."""
+        """Eq. 3: x_t = √ᾱ_t x_0 + √(1 - ᾱ_t) ε. x0, noise: (B, …); t: (B,); returns (B, …)."""
         signal = self.at(self.alpha_bar.sqrt(), t, x0)
         return signal * x0 + self.at((1 - self.alpha_bar).sqrt(), t, x0) * noise
 
     def q_posterior(
         self, x0: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Eq. 7 and 8: mean μ̃(x_t, x_0, t), (B, I), and variance σ²(t), (B, 1)."""
+        """Eq. 7 and 8: mean μ̃(x_t, x_0, t), (B, …), and variance σ²(t), (B, 1, …)."""
         mean = self.at(self.posterior_x_t, t, x_t) * x_t + self.at(self.posterior_x0, t, x0) * x0
         return mean, self.at(self.posterior_variance, t, x_t)
 
@@ -195,7 +203,7 @@ class GaussianDiffusion(nn.Module):
         self, output: torch.Tensor, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor
     ) -> torch.Tensor:
         """L_t, (B,), of a network output that was computed already."""
-        error = (output - (x0 if self.mean_type == "x0" else noise)).square()
+        error = (output - (x0 if self.mean_type == "x0" else noise)).square().flatten(1)
         error = error.mean(dim=1) if self.loss_reduction == "mean" else error.sum(dim=1)
         return self.loss_weights[t].to(error.dtype) * error
 
@@ -230,9 +238,18 @@ class GaussianDiffusion(nn.Module):
         sampling_steps: int = 0,
         sampling_noise: bool = False,
     ) -> torch.Tensor:
-        """Algorithm 2: corrupt x_0 for T' steps, then denoise for all T steps; (B, I) → (B, I)."""
+        """Algorithm 2: corrupt x_0 for T' steps, then denoise for all T steps; (B, …) → (B, …)."""
         x = self.corrupt(x0, sampling_steps)
         for step in reversed(range(self.steps)):
             t = torch.full((len(x),), step, device=x.device)
             x = self.p_sample(denoiser, x, t, sampling_noise)
         return x
+
+    def reverse_coefficients(self) -> tuple[list[float], list[float]] | None:
+        """a_t and c_t, t = 1..T, if a reverse step is x_{t-1} = a_t x̂₀ + c_t x_t (Eq. 10), and None
+        if it is not. A subclass with another reverse step has none until it says so itself."""
+        steps = ("denoise", "p_sample", "predict_x0", "q_posterior")
+        own = all(getattr(type(self), name) is getattr(GaussianDiffusion, name) for name in steps)
+        if self.mean_type != "x0" or not own:
+            return None
+        return self.posterior_x0.tolist(), self.posterior_x_t.tolist()

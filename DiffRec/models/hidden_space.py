@@ -9,44 +9,51 @@ z_t = W x_t, and multiplying Eq. 10 by W gives
 in which no vector has the length of the item catalogue. At t = 1, a_1 = 1 and c_1 = 0, so the
 scores are x_0 = V h_1 + b. A user costs nnz·d + T·d² + I·d instead of 2·T·I·d operations.
 
-It holds when the network predicts x_0, does not normalise its input, and no noise is sampled on
-the way; `HiddenSpaceReverse.applies` says whether it does.
+It holds when the network's ends are linear, the reverse step has the form of Eq. 10 and no noise is
+sampled on the way. `HiddenSpaceReverse.of` asks the network and the diffusion, and where either says
+nothing the plain chain runs.
 """
+
+from typing import Self
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
-from DiffRec.models.layers import inference_activation
+from DiffRec.models.layers import LinearEnds
 
 
 class HiddenSpaceReverse:
-    """The reverse chain of a trained ``dnn`` on z_t, with all that users share made once."""
+    """The reverse chain on z_t, with all that users share made once.
 
-    @staticmethod
-    def applies(dnn: DNN, diffusion: GaussianDiffusion, sampling_noise: bool) -> bool:
-        return diffusion.mean_type == "x0" and not dnn.norm and not sampling_noise
+    Args:
+        ends: of the trained network.
+        a, c: the coefficients a_t and c_t of Eq. 10, t = 1..T.
+    """
 
-    def __init__(self, dnn: DNN, diffusion: GaussianDiffusion):
-        self.dnn = dnn
-        last = dnn.out_layers[-1]
-        of_items, of_embedding = dnn.first_layer()
-        self.W_T = of_items.T.contiguous()  # (I, d_1), a row per item
-        self.M_T = last.weight.T @ self.W_T  # (d_n, d_1)
-        self.activation = inference_activation(dnn.activation, last.weight.device)
-        self.a = diffusion.posterior_x0.tolist()  # read once, so that no step waits for the device
-        self.c = diffusion.posterior_x_t.tolist()
+    @classmethod
+    def of(cls, dnn: nn.Module, diffusion: GaussianDiffusion, sampling_noise: bool) -> Self | None:
+        """The chain, or None where it would not be exact."""
+        ends = dnn.linear_ends() if hasattr(dnn, "linear_ends") else None
+        coefficients = diffusion.reverse_coefficients()
+        if ends is None or coefficients is None or sampling_noise:
+            return None
+        return cls(ends, *coefficients)
+
+    def __init__(self, ends: LinearEnds, a: list[float], c: list[float]):
+        self.ends, self.a, self.c = ends, a, c
+        self.W_T = ends.W.T.contiguous()  # (I, d_1), a row per item
+        self.M_T = ends.V.T @ self.W_T  # (d_n, d_1)
 
         # The terms without h_t or z_T are the same for every user and are summed beforehand: with
         # z_t = u_t + k_t, k_T = 0 and k_{t-1} = c_t k_t + a_t W b, only u_t is left to compute.
-        W_b = last.bias @ self.W_T  # (d_1,)
-        steps = torch.arange(diffusion.steps, device=last.weight.device)
-        self.shifts = dnn.step_term(steps, of_embedding)  # (T, d_1): what is added to u_t
+        W_b = ends.b @ self.W_T  # (d_1,)
+        self.shifts = ends.shift(torch.arange(len(a), device=W_b.device))  # (T, d_1), added to u_t
         k = torch.zeros_like(W_b)
-        for step in reversed(range(diffusion.steps)):
+        for step in reversed(range(len(a))):
             self.shifts[step] += k
-            k = self.c[step] * k + self.a[step] * W_b
+            k = c[step] * k + a[step] * W_b
 
     def encode(self, x_T: torch.Tensor) -> torch.Tensor:
         """z_T = W x_T: (B, I) → (B, d_1)."""
@@ -65,6 +72,10 @@ class HiddenSpaceReverse:
         """h_1, (B, d_n), from z_T, (B, d_1): all T reverse steps but the last decoding."""
         u = z
         for step in reversed(range(1, len(self.a))):
-            h = self.dnn.after_first_layer(u + self.shifts[step], self.activation)
+            h = self.ends.inner(u + self.shifts[step])
             u = torch.addmm(u, h, self.M_T, beta=self.c[step], alpha=self.a[step])
-        return self.dnn.after_first_layer(u + self.shifts[0], self.activation)
+        return self.ends.inner(u + self.shifts[0])
+
+    def decode(self, h: torch.Tensor) -> torch.Tensor:
+        """x̂₀ = V h + b: (B, d_n) → (B, I)."""
+        return F.linear(h, self.ends.V, self.ends.b)

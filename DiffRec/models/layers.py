@@ -1,5 +1,6 @@
 """Small parts the networks share."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -39,3 +40,20 @@ def inference_activation(
     if isinstance(activation, nn.Tanh) and device.type == "cpu":
         return lambda x: torch.from_numpy(np.tanh(x.detach().numpy()))
     return activation
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearEnds:
+    """A network with linear ends: x̂ = V h + b with h = inner(W x_t + shift(t)).
+
+    Attributes:
+        W: (d_1, I), V: (I, d_n), b: (I,).
+        shift: steps counted from 0, (B,) → (B, d_1).
+        inner: (B, d_1) → (B, d_n), for inference alone.
+    """
+
+    W: torch.Tensor
+    shift: Callable[[torch.Tensor], torch.Tensor]
+    inner: Callable[[torch.Tensor], torch.Tensor]
+    V: torch.Tensor
+    b: torch.Tensor

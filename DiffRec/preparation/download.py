@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 
 # The address and the MD5 that GroupLens publishes beside each archive.
 MOVIELENS = "https://files.grouplens.org/datasets/movielens"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from DiffRec import report
 from DiffRec.data_utils import SPLITS, Dataset
-from DiffRec.errors import InputError
-from DiffRec.files import written_whole
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import written_whole
+from DiffRec.engine.paper import paper_sizes
 
 # Of the authors' archives: rows of each list, and the fingerprint's hash where it was seen.
 RELEASED = {
@@ -51,7 +51,7 @@ def check_whole(dataset: Dataset) -> str:
         if found["sha256"] == sha256:
             return f"{dataset.name} is the released one, whole."
         return f"{dataset.name} has the released sizes, but not the released rows."
-    paper = report.paper_sizes().get(dataset.name)
+    paper = paper_sizes().get(dataset.name)
     if paper is None:
         return f"{dataset.name} is no data set of the paper: there is nothing to compare it with."
     ours = dataset.n_users, dataset.n_items, sum(sizes)

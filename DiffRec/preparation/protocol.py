@@ -1,7 +1,7 @@
 """From ratings to train, validation and test: threshold, k-core, split in time, noise.
 
 Section 4.1.1 of the paper says 7:1:2 for train, validation and test; the released files, to which
-the paper's figures belong, are 7:2:1 with validation last. Both are protocols here.
+the paper's figures belong, are 7:1:2 for train, test and validation, in this order. Both are protocols here.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from DiffRec.data_utils import Dataset, Interactions, add_random_noise
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 from DiffRec.preparation.readers import Ratings
 
 SPLITS = ("train", "valid", "test")
@@ -152,7 +152,7 @@ def prepare(
     Args:
         min_rating: ratings from here on are interactions.
         core: every user and item keeps at least so many, iterated until stable.
-        protocol: "released" cuts each user's rows 7:2:1 in time into train, test and validation,
+        protocol: "released" cuts each user's rows 7:1:2 in time into train, test and validation,
             in this order; "paper" 7:1:2 into train, validation and test; "global" cuts all rows at
             two times instead. ``shares`` for (train, validation, test) in place of 7:1:2 with the
             latter two.

@@ -22,7 +22,8 @@ import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet
 
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.ids import as_numbers
 
 COLUMNS = ("user", "item", "rating", "timestamp")
 CHUNK = 1_000_000
@@ -71,17 +72,6 @@ class Numbering:
 
     def raw(self) -> np.ndarray:
         return as_numbers(np.array(list(self.numbers)))
-
-
-def as_numbers(ids: np.ndarray) -> np.ndarray:
-    """Ids as integers if all of them are written as such (7, but not 07), else as they are."""
-    if ids.dtype.kind in "iu":
-        return ids
-    try:
-        numbers = ids.astype(np.int64)
-    except (ValueError, OverflowError):
-        return ids
-    return numbers if (numbers.astype(str) == ids.astype(str)).all() else ids
 
 
 def collect(tables: Iterator[pd.DataFrame]) -> Ratings:

@@ -8,7 +8,7 @@ long-tailed popularity, and users a taste that drifts from one point to another 
 import numpy as np
 import pandas as pd
 
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 from DiffRec.preparation.protocol import Split, number, split_per_user
 from DiffRec.preparation.readers import Ratings
 

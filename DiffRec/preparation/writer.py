@@ -1,15 +1,14 @@
 """A prepared data set's folder, written whole or not at all."""
 
 import json
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from DiffRec.data_utils import load_dataset
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import folder_written_whole
 from DiffRec.preparation.protocol import SPLITS, Split
 
 OURS = (
@@ -35,27 +34,13 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
     replaced if it holds nothing but a data set that was prepared here. about: what else stats.json
     says, such as the command's settings.
     """
-    folder = Path(folder).resolve()
-    if folder.is_file():
-        raise InputError(f"{folder} is a file, not a folder.")
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / "stats.json").is_file():
-            raise InputError(
-                f"{folder} holds a data set that was not prepared here, such as a released one: "
-                f"choose another folder, or move it away."
-            )
-        foreign = sorted(path.name for path in folder.iterdir() if path.name not in OURS)
-        if foreign:
-            raise InputError(
-                f"{folder} holds more than a data set ({', '.join(foreign[:3])}): choose another "
-                f"folder or empty it."
-            )
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    except OSError as error:
-        raise InputError(f"{folder} could not be written ({error.strerror}).") from error
-    try:
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "stats.json").is_file():
+        raise InputError(
+            f"{folder} holds a data set that was not prepared here, such as a released one: choose "
+            f"another folder, or move it away."
+        )
+    with folder_written_whole(folder, OURS, "a data set") as temporary:
         for name in SPLITS:
             np.save(temporary / f"{name}_list.npy", split.pairs[name])
             np.save(temporary / f"{name}_times.npy", split.times[name])
@@ -67,16 +52,4 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
         stats["fingerprint"] = load_dataset(data_path=temporary).fingerprint()
         stats |= about or {}
         (temporary / "stats.json").write_text(json.dumps(stats, indent=1) + "\n")
-        temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            folder.rename(old / "data")  # the new one is in place before the old one is deleted
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
-    except OSError as error:
-        raise InputError(f"{folder} could not be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return stats

@@ -1,0 +1,1 @@
+"""What every model shares: settings, training, evaluation, checkpoints, serving and commands."""

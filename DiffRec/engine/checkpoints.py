@@ -1,0 +1,158 @@
+"""Checkpoints: one safetensors file with the weights and a JSON header that says what they are.
+
+The header holds ``format``, ``version`` (of the project that wrote it), ``variant``, ``dataset``,
+``settings``, ``seed``, ``best_epoch``, ``valid``, ``test`` and ``data`` (`Dataset.fingerprint`);
+beside it lie the raw ids of the items, where the data have them. Nothing in the file can execute,
+and no setting in it says where anything is written.
+
+Headers and recorded runs of older formats are carried forward by ``RENAMED`` and ``REMOVED``.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from DiffRec.data_utils import Dataset
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_safetensors
+from DiffRec.engine.ids import IdMap
+from DiffRec.engine.variant import settings_of
+
+if TYPE_CHECKING:
+    from DiffRec.engine.contract import Recommender
+
+FORMAT = 2
+
+# What changed from a format to the next one: settings by their old name and their new one, and
+# settings that are gone, with the only value of theirs that needs nobody's attention.
+RENAMED: dict[int, dict[str, str]] = {}
+REMOVED: dict[int, dict[str, Any]] = {1: {"timestamps": None}}  # an option now: it names a file
+
+
+def migrated(settings: Mapping[str, Any], format: int) -> dict[str, Any]:
+    """Settings of an older format under today's names; InputError for a value that has no place
+    today."""
+    found = dict(settings)
+    for step in range(format, FORMAT):
+        renamed = RENAMED.get(step, {})
+        found = {renamed.get(name, name): value for name, value in found.items()}
+        for name, harmless in REMOVED.get(step, {}).items():
+            if found.pop(name, harmless) != harmless:
+                raise InputError(
+                    f"it was made with {name} {settings[name]}, which is no setting any more: give "
+                    f"it as --{name}."
+                )
+    return found
+
+
+def completed(path: str | Path, header: dict, model: "type[Recommender]") -> dict:
+    """The header with all of today's settings, checked: migrated, and defaults for new ones."""
+    try:
+        values = migrated(header["settings"], header["format"])
+        settings = settings_of(model).of(values)
+    except InputError as error:
+        raise InputError(f"{path} has settings that do not fit: {error}") from error
+    return {**header, "settings": settings.dump()}
+
+
+def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and persistent buffers, on the CPU."""
+    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+
+
+def save(
+    path: str | Path, model: nn.Module, header: dict, item_ids: np.ndarray | None = None
+) -> None:
+    """Write ``path`` whole or not at all; on failure the previous file is still there."""
+    about = {**header, "format": FORMAT, "version": version("diffrec")}
+    metadata = {"diffrec": json.dumps(about)}
+    if item_ids is not None:
+        metadata["item_ids"] = json.dumps(item_ids.tolist())
+    write_safetensors(path, weights_of(model), metadata)
+
+
+def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Header and weights of a checkpoint; InputError if the file is missing or not one."""
+    path = Path(path)
+    metadata = read_metadata(path)
+    with safe_open(path, framework="pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if "diffrec" not in metadata:
+        raise InputError(f"{path} holds weights, but no header of this project.")
+    try:
+        header = json.loads(metadata["diffrec"])
+        known = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
+        whole = all(isinstance(header[name], kind) for name, kind in known.items())
+        whole = whole and isinstance(header["data"]["items"], int)
+    except (ValueError, TypeError, LookupError):
+        whole = False
+    if not whole:
+        raise InputError(f"{path} has a header that is not one of this project's.")
+    if header["format"] > FORMAT:
+        raise InputError(
+            f"{path} has checkpoint format {header['format']}, but this version reads up to "
+            f"{FORMAT}: update the project."
+        )
+    return header, weights
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        raise InputError(f"there is no checkpoint {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}).") from error
+
+
+def item_ids(path: str | Path, n_items: int) -> IdMap | None:
+    """The raw ids of the items that a checkpoint was trained on, or None if it has none."""
+    path = Path(path)
+    text = read_metadata(path).get("item_ids") if path.suffix == ".safetensors" else None
+    if text is None:
+        return None
+    try:
+        raw = np.array(json.loads(text))
+        whole = raw.shape == (n_items,) and raw.dtype.kind in "iU"
+    except ValueError:
+        whole = False
+    if not whole:
+        raise InputError(f"{path} does not hold a raw id for each of its {n_items} items.")
+    return IdMap("item", n_items, raw)
+
+
+def require_variant(path: str | Path, header: dict, *variants: str) -> None:
+    if header["variant"] not in variants:
+        raise InputError(f"{path} holds {header['variant']}, not {' or '.join(variants)}.")
+
+
+def require_items(path: str | Path, header: dict, dataset: Dataset) -> None:
+    """Refuse to score a data set whose items are not those the model was trained on."""
+    trained = header["data"]["items"]
+    if trained != dataset.n_items:
+        raise InputError(
+            f"{path} was trained on {trained} items, but {dataset.name} has {dataset.n_items}."
+        )
+
+
+def fill(
+    model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path, assign: bool = False
+) -> None:
+    """Put ``weights`` into ``model``; InputError if they do not fit it.
+
+    With ``assign`` the model takes the tensors themselves, which saves a copy of them; a model that
+    an optimiser holds already must have them copied.
+    """
+    try:
+        model.load_state_dict(weights, assign=assign)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip()
+        raise InputError(f"the weights in {path} do not fit the model: {first}") from error

@@ -1,0 +1,115 @@
+"""What main.py and inference.py of every folder do: from a command line to a result."""
+
+import logging
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from DiffRec.data_utils import Dataset, default_dataset, load_dataset
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_json
+from DiffRec.engine.flags import Parser, given
+from DiffRec.engine.machine import REPOSITORY, choose_device
+from DiffRec.engine.settings import RunOptions, Settings
+from DiffRec.engine.training import train
+from DiffRec.engine.variant import Variant
+
+
+class ToTerminal(logging.Handler):
+    """What the library logs: on stdout, above progress bars; warnings on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warning = record.levelno >= logging.WARNING
+        tqdm.write(record.getMessage(), file=sys.stderr if warning else sys.stdout)
+
+
+def command(main: Callable[[], object]) -> None:
+    """Run a main; a user's mistake becomes one sentence on stderr and exit code 2. The signal by
+    which systems end a process stops it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    logger = logging.getLogger("DiffRec")
+    logger.handlers, logger.propagate = [ToTerminal()], False
+    logger.setLevel(logging.INFO)
+    try:
+        main()
+    except InputError as error:
+        sentence = str(error)
+    except OSError as error:
+        sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate" not in str(error):
+            raise
+        sentence = "there is not enough memory for a model and batches of this size."
+    except KeyboardInterrupt:
+        print("stopped.", file=sys.stderr)
+        sys.exit(130)
+    else:
+        return
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def make_parser(variant: Variant, description: str, options: type[RunOptions]) -> Parser:
+    """All flags of a variant: its options, and its settings."""
+    parser = Parser(description)
+    parser.add_settings(options)
+    parser.add_settings(variant.settings)
+    return parser
+
+
+def parse(
+    variant: Variant, argv: Sequence[str], description: str = ""
+) -> tuple[Settings, RunOptions]:
+    """The settings and options of a training; ``options.preset`` becomes the one that is used."""
+    flags = given(make_parser(variant, description, variant.options), argv)
+    options = variant.options.of(variant.options.own(flags))
+    if options.preset == "auto":
+        name = options.dataset or default_dataset(options.data_path)
+        found = name if name in variant.known_presets() else "none"
+        options = variant.options.of(dict(options), {"preset": found})
+    chosen = variant.settings.own(flags)
+    settings = variant.settings.of(variant.preset(options.preset), chosen)
+    settings.part(variant.model.Training).check_selection()
+    return settings, options
+
+
+def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:
+    """The data that a command line asks for."""
+    found = load_dataset(
+        options.dataset, options.data_path, settings.drop_unknown, settings.random_noise,
+        options.seed,
+    )  # fmt: skip
+    return variant.prepare(found, options)
+
+
+def command_line(variant: Variant, script: str, argv: Sequence[str]) -> str:
+    """How to call this again, the script named from the repository's root."""
+    path = variant.folder / script
+    inside = path.is_relative_to(REPOSITORY)
+    return shlex.join(["python", str(path.relative_to(REPOSITORY)) if inside else script, *argv])
+
+
+def train_by(variant: Variant, argv: Sequence[str] | None, description: str = "") -> dict[str, Any]:
+    """Parse, build, train and report; returns the record that --result_json writes."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    settings, options = parse(variant, argv, description)
+    device = choose_device(options.cuda, options.gpu)
+    dataset = load(variant, settings, options).to(device)
+    model_class = variant.model
+    sources = {name: getattr(options, name) for name in model_class.sources}
+    of_model = settings.part(model_class.Settings).dump()
+    model = model_class.for_dataset(dataset, seed=options.seed, **of_model, **sources)
+    run = train(
+        model, dataset, preset=options.preset, seed=options.seed, save_path=options.save_path,
+        log_name=options.log_name, resume=options.resume, device=device,
+        tensorboard=options.tensorboard, **settings.part(model_class.Training).dump(),
+    )  # fmt: skip
+    record = {**run.record, "command": command_line(variant, "main.py", argv)}
+    if options.result_json:
+        write_json(options.result_json, record)
+    return record
+

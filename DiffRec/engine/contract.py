@@ -1,0 +1,245 @@
+"""What a model must give so that it is trained, evaluated, saved and served like the others."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.engine import checkpoints
+from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.settings import Settings, TrainingSettings
+from DiffRec.engine.variant import REGISTRY, variant_of
+from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
+
+ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
+
+
+class Recommender(nn.Module):
+    """A model over rows of interactions. Subclasses give the loss, the scores and the optimisers.
+
+    Attributes:
+        variant: the name that results and checkpoints carry.
+        Settings: what defines the model.
+        Training: what its training is set by.
+        sources: what besides the data `for_dataset` may be given, by name.
+        reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
+        n_items: I.
+        settings: of the class ``Settings``.
+        epoch: set by the training loop, from 1, before each epoch.
+        seeded: seed and state of the random numbers behind the first weights, if `for_dataset` made
+            them; a training with the same seed goes on there.
+    """
+
+    variant: ClassVar[str]
+    Settings: ClassVar[type[Settings]] = Settings
+    Training: ClassVar[type[TrainingSettings]] = TrainingSettings
+    sources: ClassVar[tuple[str, ...]] = ()
+    reads_rows: ClassVar[bool] = True
+    n_items: int
+    epoch: int = 0
+    seeded: tuple[int, torch.Tensor] | None = None
+    _kept: tuple[tuple, Scorer] | None = None
+
+    def __init__(
+        self, n_items: int, settings: Settings | Mapping[str, Any] | None = None, **more: Any
+    ):
+        super().__init__()
+        self.n_items = n_items
+        if isinstance(settings, Settings):  # perhaps with those of training beside the model's
+            settings = self.Settings.own(dict(settings))
+        self.settings = self.Settings.of(settings or {}, more)
+        with settings_from_user():
+            self.make(self.settings)
+
+    def make(self, settings: Settings) -> None:
+        """Build networks, parameters and buffers; a ValueError is about the settings."""
+
+    # Where models come from --------------------------------------------------------------------
+
+    @classmethod
+    def for_dataset(
+        cls, dataset: Dataset, *, preset: str | None = None, seed: int = 1, **settings: Any
+    ) -> Self:
+        """A fresh model for a data set.
+
+        preset: settings to start from, such as "ml-1m_clean" for the published ones.
+        seed: of the first weights.
+        settings: those of ``Settings``, and what ``sources`` names. InputError for wrong ones.
+        """
+        start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
+        sources = {name: settings.pop(name) for name in cls.sources if name in settings}
+        chosen = cls.Settings.of(start, settings)
+        torch.manual_seed(seed)
+        model = cls.build(dataset, chosen, seed, **sources)
+        model.seeded = seed, torch.get_rng_state()
+        return model
+
+    @classmethod
+    def build(cls, dataset: Dataset, settings: Settings, seed: int, **sources: Any) -> Self:
+        """What `for_dataset` makes of checked settings."""
+        return cls(dataset.n_items, settings)
+
+    @classmethod
+    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
+        """The model that a checkpoint's header describes; the weights are put into it later."""
+        return cls(header["data"]["items"], cls.Settings.own(header["settings"]))
+
+    @classmethod
+    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
+        """The model of a checkpoint that training wrote, ready to recommend."""
+        header, weights = checkpoints.load(path)
+        checkpoints.require_variant(path, header, cls.variant)
+        model = cls.from_checkpoint(checkpoints.completed(path, header, cls), weights)
+        checkpoints.fill(model, weights, path, assign=True)
+        return model.to(device).eval()
+
+    # Training ------------------------------------------------------------------------------------
+
+    def prepare_data(self, dataset: Dataset) -> Dataset:
+        """What this model makes of the data before it trains or is evaluated on them; doing it
+        twice is doing it once."""
+        return dataset
+
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+        """An epoch: the number of its batches, and the batches in turn. By default they are rows of
+        users in random order."""
+        shuffled = train.rows(torch.randperm(len(train)))
+        starts = range(0, len(train), batch_size)
+        return len(starts), (
+            shuffled.slice(start, min(start + batch_size, len(train))) for start in starts
+        )
+
+    def training_loss(self, batch: Interactions) -> torch.Tensor:
+        """The loss, a scalar, of a batch of train interactions."""
+        raise NotImplementedError
+
+    def forward(self, batch: Interactions) -> torch.Tensor:
+        """`training_loss`: training calls the module itself, so that torch's wrappers fit."""
+        return self.training_loss(batch)
+
+    def optimizers(self, training: TrainingSettings) -> list[torch.optim.Optimizer]:
+        """Fresh optimisers of the parameters, by settings of the class ``Training``; all of them
+        step after each batch. A model that `fit` computes at once has none."""
+        raise NotImplementedError
+
+    def fit(self, train: Interactions) -> None:
+        """Compute a model without optimisers from all train interactions."""
+        raise NotImplementedError
+
+    def compile(self, *args, **kwargs) -> None:
+        """torch.compile what is worth it; the parameters keep their names."""
+        raise InputError(f"compile is not for {self.variant}.")
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        """What, besides parameters and optimisers, a resumed training needs; tensors, in place."""
+        return {}
+
+    def identity(self) -> dict:
+        """What, besides settings and data, a run that goes on with this one's state must share."""
+        return {}
+
+    def size(self) -> int:
+        """How many numbers were learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        return next(itertools.chain(self.parameters(), self.buffers())).device
+
+    # Scores --------------------------------------------------------------------------------------
+
+    def scorer(self) -> Scorer:
+        """A function from B rows of interactions to scores (B, I), new ones for each call.
+
+        What the scores of all batches share is computed here, once; it is valid until the
+        parameters change.
+        """
+        raise NotImplementedError
+
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        """The scores as products: a function from B rows to user vectors p, (B, D), the items'
+        vectors q, (I, D), and their biases b, (I,), such that p · q + b is the score; InputError
+        if the model has no such form."""
+        raise InputError(f"{self.variant} has no user and item vectors.")
+
+    def weigh(self, history: Interactions) -> Interactions:
+        """What this model makes of a raw history before it scores it."""
+        return history
+
+    def require_rows(self, why: str) -> None:
+        """InputError if the scores do not depend on the rows; ``why`` says what asks for that."""
+        if not self.reads_rows:
+            raise InputError(
+                f"{self.variant} knows its users by vectors of their own, not by their "
+                f"interactions: {why}."
+            )
+
+    def kept_scorer(self) -> Scorer:
+        """`scorer`, kept until the parameters change or training begins."""
+        tensors = [*self.parameters(), *self.buffers()]
+        state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
+        if self._kept is None or self._kept[0] != state:
+            self._kept = state, self.scorer()
+        return self._kept[1]
+
+    def train(self, mode: bool = True) -> Self:
+        if mode:
+            self._kept = None
+        return super().train(mode)
+
+    @torch.inference_mode()
+    def recommend_batches(
+        self, history: Interactions, seen: Interactions | None, k: int, batch_size: int = ROWS
+    ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
+        """For each batch of rows in turn: the first row's number, and what `recommend` returns for
+        the batch; items of ``seen``, a row for each of ``history``, score -inf."""
+        score = self.kept_scorer()
+        batch_size = min(batch_size, ROWS)
+        for start in range(0, len(history), batch_size):
+            stop = min(start + batch_size, len(history))
+            scores = score(history.slice(start, stop))
+            if seen is not None:
+                mask_seen(scores, seen.slice(start, stop))
+            items = top_k(scores, min(k, self.n_items))
+            yield start, items, scores.gather(1, items)
+
+    def recommend(
+        self,
+        history: Interactions | list[list[int]],
+        k: int = 20,
+        exclude_seen: bool = True,
+        batch_size: int = ROWS,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The k best items for each row: ids (U, k) int64 and scores (U, k), best first.
+
+        history: rows of item ids in order of time, of users in the training data or not; an empty
+        one is a user nothing is known of. With ``exclude_seen`` a row's own items are left out:
+        they score -inf, and end the list of a row with fewer than k others.
+        """
+        if not isinstance(history, Interactions):
+            history = Interactions.from_histories(history, self.n_items)
+        if k < 1:
+            raise InputError(f"k must be at least 1, got {k}.")
+        history = self.weigh(history.to(self.device))
+        was_training = self.training
+        self.eval()
+        try:
+            seen = history if exclude_seen else None
+            best = list(self.recommend_batches(history, seen, k, batch_size))
+        finally:
+            self.train(was_training)
+        if not best:
+            return torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
+        _, items, scores = zip(*best, strict=True)
+        return torch.cat(items), torch.cat(scores)
+
+
+def any_model(path: str | Path, device: str | torch.device = "cpu") -> Recommender:
+    """The model of a checkpoint, whichever registered one it is of."""
+    header, _ = checkpoints.load(path)
+    checkpoints.require_variant(path, header, *REGISTRY)
+    return REGISTRY[header["variant"]].model.load(path, device)

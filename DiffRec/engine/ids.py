@@ -1,0 +1,83 @@
+"""Between the numbers that models use and the raw ids of the data they came from."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from DiffRec.engine.errors import InputError
+
+
+def as_numbers(ids: np.ndarray) -> np.ndarray:
+    """Ids as integers if all of them are written as such (7, but not 07), else as they are."""
+    if ids.dtype.kind in "iu":
+        return ids
+    try:
+        numbers = ids.astype(np.int64)
+    except (ValueError, OverflowError):
+        return ids
+    return numbers if (numbers.astype(str) == ids.astype(str)).all() else ids
+
+
+@dataclasses.dataclass(frozen=True)
+class IdMap:
+    """Between the numbers 0..n-1 of users or items and their raw ids.
+
+    Attributes:
+        name: "user" or "item", for messages.
+        size: n.
+        raw: (n,) raw ids by number, or None where the numbers are all there is.
+    """
+
+    name: str
+    size: int
+    raw: np.ndarray | None = None
+
+    @classmethod
+    def of_folder(cls, name: str, folder: Path | None, size: int) -> "IdMap":
+        """From ``folder``/{name}_map.csv with the columns raw_{name} and {name}, if it is there."""
+        path = None if folder is None else folder / f"{name}_map.csv"
+        if path is None or not path.is_file():
+            return cls(name, size)
+        import pandas as pd  # here, since it takes half a second
+
+        try:
+            table = pd.read_csv(path, dtype={f"raw_{name}": str}, keep_default_na=False)
+        except (ValueError, OSError) as error:
+            raise InputError(f"{path} is not a table ({error}).") from error
+        if not {name, f"raw_{name}"} <= set(table.columns):
+            raise InputError(f"{path} must have the columns raw_{name} and {name}.")
+        table = table.sort_values(name)
+        if table[name].tolist() != list(range(size)):
+            raise InputError(f"{path} does not number {size} {name}s from 0 to {size - 1}.")
+        return cls(name, size, as_numbers(table[f"raw_{name}"].to_numpy(str)))
+
+    def names(self) -> np.ndarray:
+        """(n,) what to call each: the raw ids, or the numbers."""
+        return np.arange(self.size) if self.raw is None else self.raw
+
+    def to_raw(self, numbers: np.ndarray) -> np.ndarray:
+        return numbers if self.raw is None else self.raw[numbers]
+
+    def to_numbers(self, words: list[str]) -> list[int]:
+        """The numbers of ids a user wrote; InputError names the first that is unknown."""
+        numbers = {str(raw): number for number, raw in enumerate(self.names())}
+        for word in words:
+            if word not in numbers:
+                raise InputError(f"there is no {self.name} {word!r}.")
+        return [numbers[word] for word in words]
+
+
+def split_ids(text: str) -> list[str]:
+    """Ids from "0,5,17", or from a file that holds them between commas or white space."""
+    try:
+        if Path(text).is_file():
+            text = Path(text).read_text()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{text} is not a file of ids.") from error
+    except (OSError, ValueError):
+        pass  # a long list of ids is no file name
+    ids = text.replace(",", " ").split()
+    if not ids:
+        raise InputError(f"there are no ids in {text!r}.")
+    return ids

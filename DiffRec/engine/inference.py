@@ -1,0 +1,252 @@
+"""What every inference.py does: find a checkpoint, restore its model, evaluate it or serve it."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from DiffRec.data_utils import Dataset, Interactions, find_dataset
+from DiffRec.engine import checkpoints
+from DiffRec.engine.commands import load, make_parser
+from DiffRec.engine.contract import Recommender
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_json
+from DiffRec.engine.flags import Parser, given
+from DiffRec.engine.ids import IdMap, split_ids
+from DiffRec.engine.machine import REPOSITORY, choose_device, machine, peak_memory_mb
+from DiffRec.engine.paper import comparable_figures, metrics_table
+from DiffRec.engine.serving import (
+    check_format,
+    export_vectors,
+    recommendation_tables,
+    write_recommendations,
+    write_tables,
+)
+from DiffRec.engine.settings import InferenceOptions, Settings
+from DiffRec.engine.training import evaluate_model
+from DiffRec.engine.variant import Variant
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """A checkpoint's content: ``header`` as `DiffRec.engine.checkpoints` describes it, with all of
+    today's settings, and the weights."""
+
+    path: Path
+    variant: Variant
+    header: dict
+    weights: dict[str, torch.Tensor]
+
+    def model(self, settings: Settings) -> Recommender:
+        """The model, with these settings in the place of the header's."""
+        header = {**self.header, "settings": settings.dump()}
+        model = self.variant.model.from_checkpoint(header, self.weights)
+        checkpoints.fill(model, self.weights, self.path, assign=True)
+        return model.eval()
+
+
+def locate(folder: Path, dataset: str) -> Path:
+    """The one checkpoint of a data set in a folder, by the beginning of its name."""
+    found = [
+        path
+        for ending in (".pth", ".safetensors")
+        for path in sorted(folder.glob(f"{dataset}_*{ending}"))
+        if not path.stem.endswith("_AE")
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"several checkpoints in {folder} are of {dataset} ({names}): choose one "
+                         f"with --checkpoint.")  # fmt: skip
+    raise InputError(
+        f"there is no checkpoint of {dataset} in {folder}: put the released ones there, or name a "
+        f"file with --checkpoint."
+    )
+
+
+def restore_released(
+    path: Path, second: Path | None, dataset: str | None, variants: Sequence[Variant]
+) -> Restored:
+    """A model of the authors' release; file and name tell its settings, or else the preset."""
+    beside = path.with_name(f"{path.stem}_AE{path.suffix}")
+    if second is None and beside.is_file():
+        second = beside
+    files = 1 if second is None else 2
+    fitting = [variant for variant in variants if variant.released_files == files]
+    if not fitting:
+        raise InputError(
+            f"{path} comes with an autoencoder, which {variants[0].name} does not have."
+            if second
+            else f"{variants[0].name} needs {beside.name} beside {path}, or --autoencoder FILE."
+        )
+    (variant, *_) = fitting
+    found = variant.read_released(path, second)
+
+    presets = variant.known_presets()
+    dataset = dataset or next((name for name in presets if path.name.startswith(name)), None)
+    if dataset is None:
+        raise InputError(f"the name of {path} does not tell its data set: give --dataset.")
+    if not found.named and dataset not in presets:
+        raise InputError(
+            f"the name of {path} tells no settings and {dataset} has no preset: give --steps, "
+            f"--noise_scale, --noise_min and --noise_max with a file named like the release's."
+        )
+    if not found.named:
+        print(f"note: the name of {path.name} tells no settings; those of the preset {dataset}.")
+    settings = variant.settings.of(presets.get(dataset, {}), found.named, found.settings)
+    header = {
+        "variant": variant.name, "dataset": dataset, "settings": settings.dump(), "seed": 1,
+        "data": {"items": found.n_items},
+    }  # fmt: skip
+    return Restored(path, variant, header, found.weights)
+
+
+def restore_own(path: Path, variants: Sequence[Variant]) -> Restored:
+    """A model that training wrote."""
+    header, weights = checkpoints.load(path)
+    by_name = {variant.name: variant for variant in variants}
+    checkpoints.require_variant(path, header, *by_name)
+    variant = by_name[header["variant"]]
+    return Restored(path, variant, checkpoints.completed(path, header, variant.model), weights)
+
+
+def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
+    """The checkpoint that the options name, or the only one of the data set in its folder."""
+    path = options.checkpoint
+    ours = path is not None and path.suffix == ".safetensors"
+    if not ours and variants[0].read_released is None:
+        raise InputError("name a .safetensors file that training wrote with --checkpoint.")
+    if path is None or path.is_dir():
+        folder = path or REPOSITORY / "checkpoints" / variants[0].name
+        path = locate(folder, options.dataset or "ml-1m_clean")
+        print(f"checkpoint: {path.name}")
+    if path.suffix == ".safetensors":
+        return restore_own(path, variants)
+    return restore_released(path, options.autoencoder, options.dataset, variants)
+
+
+def parse(
+    variants: Sequence[Variant], argv: Sequence[str], description: str
+) -> tuple[Restored, Settings, InferenceOptions]:
+    """The checkpoint, and settings and options in which flags beat what the checkpoint says."""
+    if {"-h", "--help"} & set(argv):
+        make_parser(variants[0], description, variants[0].inference_options).parse_args(["--help"])
+    kind = variants[0].inference_options
+    first = Parser(add_help=False)
+    first.add_settings(kind)
+    told, _ = first.parse_known_args(argv)
+    restored = restore(kind.of(vars(told)), variants)
+    variant, header = restored.variant, restored.header
+    flags = given(make_parser(variant, description, variant.inference_options), argv)
+    defaults = {"dataset": header["dataset"], "seed": header["seed"]}
+    if "data_path" in flags:
+        del defaults["dataset"]  # a folder says itself what it holds
+    options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
+    settings = variant.settings.of(header["settings"], variant.settings.own(flags))
+    return restored, settings, options
+
+
+def infer(
+    variants: Sequence[Variant], argv: Sequence[str] | None, description: str = ""
+) -> dict[str, Any] | None:
+    """Evaluate a checkpoint as training does, or serve from it; returns the record of metrics."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    restored, settings, options = parse(variants, argv, description)
+    variant, header = restored.variant, restored.header
+    if options.recommend:
+        check_format(options.recommend)
+    if options.history is not None:
+        recommend_for_history(restored.model(settings), restored.path, options)
+        return None
+
+    device = choose_device(options.cuda, options.gpu)
+    dataset = load(variant, settings, options)
+    torch.manual_seed(options.seed)
+    model = restored.model(settings).to(device)
+    dataset = model.prepare_data(dataset.to(device))
+    checkpoints.require_items(restored.path, header, dataset)
+    if "sha256" in header["data"] and dataset.fingerprint() != header["data"]:
+        print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
+    if options.recommend or options.export_vectors:
+        serve(model, dataset, settings, options)
+        return None
+
+    metrics = evaluate_model(model, dataset, settings, settings.batch_size)
+    paper = comparable_figures(variant.name, dataset.name, settings.dump())
+    print(metrics_table(metrics["valid"], metrics["test"], paper))
+    about = {
+        **header, **metrics, "settings": settings.dump(), "dataset": dataset.name,
+        "seed": options.seed, "data": dataset.fingerprint(),
+    }  # fmt: skip
+    if options.convert:
+        items = IdMap.of_folder("item", dataset.path, dataset.n_items)
+        checkpoints.save(options.convert, model, about, items.raw)
+        print(f"{options.convert} is written.")
+    record = {
+        **about, "checkpoint": restored.path.name, "peak_memory_mb": peak_memory_mb(device),
+        "machine": machine(device),
+    }  # fmt: skip
+    if options.result_json:
+        write_json(options.result_json, record)
+    return record
+
+
+def serve(
+    model: Recommender, dataset: Dataset, settings: Settings, options: InferenceOptions
+) -> None:
+    """Write what --recommend and --export_vectors ask for."""
+    folder = dataset.path if options.raw_ids else None
+    users = IdMap.of_folder("user", folder, dataset.n_users)
+    items = IdMap.of_folder("item", folder, dataset.n_items)
+    chosen = np.arange(dataset.n_users)
+    if options.users is not None:
+        chosen = np.array(users.to_numbers(split_ids(options.users)), dtype=np.int64)
+    which = torch.from_numpy(chosen)
+    if settings.tst_w_val:
+        model.require_rows("--tst_w_val would change nothing")
+    history = dataset.test_input(settings.tst_w_val).rows(which)
+    names, batch_size = users.to_raw(chosen), settings.batch_size
+    if options.recommend:
+        seen = dataset.seen(with_test=options.exclude_test).rows(which)
+        written = write_recommendations(
+            options.recommend, model, history, seen if options.exclude_seen else None, options.k,
+            names, items, batch_size,
+        )  # fmt: skip
+        print(f"{options.recommend}: {written:,} rows")
+    if options.export_vectors:
+        export_vectors(options.export_vectors, model, history, names, items.names(), batch_size)
+        print(f"{options.export_vectors}: users, items and biases, and their ids")
+
+
+def items_known(path: Path, n_items: int, options: InferenceOptions) -> IdMap:
+    """What items are called: as the checkpoint says, or the folder of the data that are named."""
+    if not options.raw_ids:
+        return IdMap("item", n_items)
+    known = checkpoints.item_ids(path, n_items)
+    if known is not None:
+        return known
+    try:
+        _, folder = find_dataset(options.dataset, options.data_path)
+    except InputError:
+        folder = None  # only for its map of raw ids, which need not be there
+    return IdMap.of_folder("item", folder, n_items)
+
+
+def recommend_for_history(model: Recommender, path: Path, options: InferenceOptions) -> None:
+    """Top-k for the items of --history, as a table or into the file of --recommend."""
+    model.require_rows("there is nothing to recommend by a history")
+    items = items_known(path, model.n_items, options)
+    numbers = items.to_numbers(split_ids(options.history))
+    history = model.weigh(Interactions.from_histories([numbers], model.n_items))
+    seen = history if options.exclude_seen else None
+    names = np.array(["history"])
+    (table,) = recommendation_tables(model, history, seen, options.k, names, items)
+    if options.recommend:
+        write_tables(options.recommend, [table])
+    else:
+        print(table.drop(columns="user").to_string(index=False))

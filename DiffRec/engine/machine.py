@@ -1,0 +1,82 @@
+"""What a run finds and uses: devices, memory, and the version of the code."""
+
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from DiffRec.engine.errors import InputError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+log = logging.getLogger(__name__)
+
+
+def choose_device(cuda: bool | None, gpu: str) -> torch.device:
+    """The GPU numbered ``gpu``, if there is one and ``cuda`` does not refuse it; else the CPU."""
+    if cuda is False or not torch.cuda.is_available():
+        if cuda:
+            log.warning("no GPU is available here: running on the CPU.")
+        return torch.device("cpu")
+    if not gpu.isdigit() or int(gpu) >= torch.cuda.device_count():
+        raise InputError(f"there is no GPU {gpu}: {torch.cuda.device_count()} are visible.")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # equal seeds, equal results
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    device = torch.device("cuda", int(gpu))
+    torch.cuda.reset_peak_memory_stats(device)
+    return device
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory in MB (2**20 bytes): of the GPU where one is used, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.is_file():  # the resource module would count the parent's memory at the fork too
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    per_unit = 2**20 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_unit
+
+
+def available_memory_mb() -> float:
+    """Memory in MB that a new array may take, as far as the system tells; else no limit."""
+    table = Path("/proc/meminfo")
+    if table.is_file():
+        for line in table.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 1024
+    return float("inf")
+
+
+def code_version() -> str | None:
+    """The commit of this checkout, with "+" if its code differs; None outside of git."""
+    git = ["git", "-C", str(REPOSITORY)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!results"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+" if changed else "")
+
+
+def machine(device: torch.device) -> dict:
+    """What the numbers were made on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return {
+        "device": f"{device.type} ({name})",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": code_version(),
+    }

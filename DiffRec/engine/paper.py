@@ -1,0 +1,47 @@
+"""The paper's own figures, and results beside them."""
+
+import functools
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from DiffRec.engine.machine import REPOSITORY
+
+
+@functools.cache
+def published() -> dict:
+    return tomllib.loads((REPOSITORY / "DiffRec" / "presets" / "paper.toml").read_text())
+
+
+def paper_figures(variant: str, dataset: str) -> dict[str, float]:
+    """The paper's test metrics of a method on a data set; empty where it has none."""
+    row = published().get(dataset, {}).get(variant, [])
+    return dict(zip(published()["metrics"], row, strict=False))
+
+
+def comparable_figures(variant: str, dataset: str, settings: Mapping[str, Any]) -> dict[str, float]:
+    """`paper_figures`, if those of a run with these settings may be compared with them."""
+    other = settings["tst_w_val"] or settings["random_noise"]
+    return {} if other else paper_figures(variant, dataset)
+
+
+def metrics_table(valid: dict, test: dict, paper: dict | None = None) -> str:
+    """The metrics as aligned text, a row for each."""
+    paper = paper or {}
+    header = f"{'metric':<14}{'valid':>8}{'test':>8}" + (f"{'paper':>8}" if paper else "")
+    lines = [header, "-" * len(header)]
+    for metric, value in test.items():
+        published = f"{paper[metric]:8.4f}" if metric in paper else ""
+        lines.append(f"{metric:<14}{valid[metric]:8.4f}{value:8.4f}{published}")
+    return "\n".join(lines)
+
+
+def paper_resources(variant: str, dataset: str) -> tuple[int, int] | None:
+    """Tables 6 and 7: millions of parameters and MB of GPU memory, where the paper gives them."""
+    row = published()["resources"].get(dataset, {}).get(variant)
+    return None if row is None else tuple(row)
+
+
+def paper_sizes() -> dict[str, tuple[int, int, int]]:
+    """Table 1: users, items and interactions of each data set."""
+    return {name: tuple(row) for name, row in published()["sizes"].items()}

@@ -1,0 +1,124 @@
+"""What a trained model is used for: top-K lists in a stream, and user and item vectors."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.engine.contract import ROWS, Recommender
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole
+from DiffRec.engine.ids import IdMap
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = (".csv", ".parquet")
+
+
+def check_format(path: Path) -> None:
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path} must end in {' or '.join(FORMATS)}.")
+
+
+def write_tables(path: Path, tables: "Iterable[pd.DataFrame]") -> int:
+    """Append tables, as they come, to a new CSV or Parquet file; returns the number of rows."""
+    check_format(path)
+    rows = 0
+    with written_whole(path) as temporary, contextlib.ExitStack() as stack:
+        parquet = None
+        for number, table in enumerate(tables):
+            if path.suffix == ".csv":
+                table.to_csv(temporary, mode="a", header=number == 0, index=False)
+            else:
+                import pyarrow as pa
+                import pyarrow.parquet
+
+                part = pa.Table.from_pandas(table, preserve_index=False)
+                if parquet is None:
+                    parquet = stack.enter_context(pa.parquet.ParquetWriter(temporary, part.schema))
+                parquet.write_table(part)
+            rows += len(table)
+    return rows
+
+
+def recommendation_tables(
+    model: Recommender,
+    history: Interactions,
+    seen: Interactions | None,
+    k: int,
+    users: np.ndarray,
+    items: IdMap,
+    batch_size: int = ROWS,
+) -> "Iterator[pd.DataFrame]":
+    """Tables with the columns user, rank (from 1), item, score; items that were seen are left out.
+
+    history, seen: a row for each user; ``users``: (U,) what to call them.
+    """
+    import pandas as pd  # here, since it takes half a second
+
+    for start, top, scores in model.recommend_batches(history, seen, k, batch_size):
+        n, width = top.shape
+        table = pd.DataFrame(
+            {
+                "user": np.repeat(users[start : start + n], width),
+                "rank": np.tile(np.arange(1, width + 1), n),
+                "item": items.to_raw(top.cpu().numpy().ravel()),
+                "score": scores.cpu().numpy().ravel(),
+            }
+        )
+        # Whoever has fewer than k unseen items gets a shorter list.
+        yield table[np.isfinite(table["score"])]
+
+
+def write_recommendations(
+    path: Path,
+    model: Recommender,
+    history: Interactions,
+    seen: Interactions | None,
+    k: int,
+    users: np.ndarray,
+    items: IdMap,
+    batch_size: int = ROWS,
+) -> int:
+    """`recommendation_tables` into a CSV or Parquet file; returns the number of rows."""
+    batch_size = min(batch_size, ROWS)
+    tables = recommendation_tables(model, history, seen, k, users, items, batch_size)
+    batches = -(-len(history) // batch_size)
+    return write_tables(path, tqdm(tables, path.name, batches, unit="batch", disable=None))
+
+
+@torch.inference_mode()
+def export_vectors(
+    folder: Path,
+    model: Recommender,
+    rows: Interactions,
+    users: np.ndarray,
+    items: np.ndarray,
+    batch_size: int = ROWS,
+) -> None:
+    """User vectors p: (U, D), item vectors q: (I, D) and biases b: (I,), with p · q + b = score.
+
+    Written as users.npy, items.npy, biases.npy and, together, vectors.safetensors; user_ids.npy and
+    item_ids.npy hold what their rows are called, ``users`` and ``items``. All of them are written,
+    or none. rows: what the model knows of each user.
+    """
+    encode, vectors, biases = model.factors()
+    starts = range(0, len(rows), min(batch_size, ROWS))
+    parts = [
+        encode(rows.slice(start, min(start + starts.step, len(rows)))).cpu()
+        for start in tqdm(starts, desc="user vectors", disable=None)
+    ]
+    vectors = {"users": torch.cat(parts), "items": vectors.cpu(), "biases": biases.cpu()}
+    arrays = {name: tensor.numpy() for name, tensor in vectors.items()}
+    arrays |= {"user_ids": users, "item_ids": items}
+    names = [*(f"{name}.npy" for name in arrays), "vectors.safetensors"]
+    with folder_written_whole(folder, names, "exported vectors") as temporary:
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        write_safetensors(temporary / "vectors.safetensors", vectors)

@@ -1,0 +1,283 @@
+"""Settings: each is defined once, as a field of a frozen class.
+
+A field has a type with its bounds or choices, a default, a help text, and other spellings (the
+release's or RecBole's). From that come the flags of every command, the checks of presets, of
+checkpoint headers and of Python calls, and docs/options.md. `Settings` decide the numbers of a run
+and are kept with them; `RunOptions` say where it happens and what it reads and writes, and no file
+can set them.
+"""
+
+import difflib
+import functools
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+
+import pydantic
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
+
+from DiffRec.engine.errors import InputError
+from DiffRec.evaluate_utils import METRIC_USERS, METRICS, PUBLISHED_METRICS, RECALL_DENOMINATORS
+
+# Types
+
+
+def integers(value: object) -> object:
+    """The numbers in [200,600], 200,600 or "200 600"; [] is the empty list."""
+    if not isinstance(value, str):
+        return value
+    inner = re.sub(r"^\[(.*)\]$", r"\1", value.strip())
+    parts = [part for part in re.split(r"[,\s]+", inner.strip()) if part]
+    if not all(re.fullmatch(r"\+?\d+", part) for part in parts):
+        raise ValueError("must be positive integers like [200,600] or 200 600")
+    return tuple(int(part) for part in parts)
+
+
+def words(value: object) -> object:
+    """The names in a,b or "a b"."""
+    return tuple(re.split(r"[,\s]+", value.strip())) if isinstance(value, str) else value
+
+
+LARGEST = 2**31 - 1  # of any size or count: what the arrays behind it can be indexed with
+Positive = Annotated[int, Field(ge=1, le=LARGEST)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Rate = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+ShareOrAll = Annotated[float, Field(ge=0, le=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Sizes = Annotated[tuple[Positive, ...], BeforeValidator(integers)]
+Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+
+
+Kind = TypeVar("Kind", bound="Settings")
+
+
+def setting(default: Any, help: str, *spellings: str) -> Any:
+    """A field: its default, what it means, and further names of its flag."""
+    return Field(default, description=help, json_schema_extra={"spellings": list(spellings)})
+
+
+class Settings(pydantic.BaseModel):
+    """Base of all settings. A class attribute ``defaults`` gives inherited fields other defaults.
+
+    Attributes:
+        title: what its flags are headed with.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    title: ClassVar[str] = ""
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        changed = cls.__dict__.get("defaults", {})
+        for name, default in changed.items():
+            cls.model_fields[name].default = default
+        if changed:
+            cls.model_rebuild(force=True)
+
+    @classmethod
+    def of(cls, *values: Mapping[str, Any]) -> Self:
+        """From names and values, later ones over earlier; InputError says what is wrong."""
+        merged = {name: value for part in values for name, value in part.items()}
+        try:
+            return cls(**merged)
+        except pydantic.ValidationError as error:
+            raise InputError(sentence(error.errors()[0], cls)) from error
+
+    @classmethod
+    def names(cls) -> set[str]:
+        return set(cls.model_fields)
+
+    @classmethod
+    def own(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of ``values`` that are settings of this class."""
+        return {name: value for name, value in values.items() if name in cls.model_fields}
+
+    def part(self, kind: type[Kind]) -> Kind:
+        """The settings of one part, by its class."""
+        return kind(**kind.own(dict(self)))
+
+    def dump(self) -> dict[str, Any]:
+        """Names and values as JSON has them: the form of records, headers and presets."""
+        return self.model_dump(mode="json")
+
+
+@functools.cache
+def joined(name: str, *parts: type[Settings]) -> type[Settings]:
+    """One class with the settings of several."""
+    return pydantic.create_model(name, __base__=parts[::-1])  # whose fields come in this order
+
+
+SAID = {
+    "bool_parsing": "must be 0, 1, true or false",
+    "bool_type": "must be 0, 1, true or false",
+    "int_parsing": "must be an integer",
+    "int_from_float": "must be an integer",
+    "int_type": "must be an integer",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "tuple_type": "must be a list",
+}
+
+
+def sentence(error: Mapping[str, Any], kind: type[Settings]) -> str:
+    """What pydantic complains of first, in a sentence."""
+    name = str(error["loc"][0]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(name, kind.model_fields, 1)
+        return f"there is no setting {name}{f': did you mean {near[0]}?' if near else '.'}"
+    message = SAID.get(error["type"], error["msg"])
+    message = message.removeprefix("Value error, ").replace("Input should be", "must be")
+    if not name:  # of several settings together: the message says which
+        return message
+    return f"{name} {message}, got {error['input']!r}."
+
+
+# The engine's settings
+
+
+class DataSettings(Settings):
+    """What of a data set is used."""
+
+    title = "data"
+    drop_unknown: bool = setting(False, "leave out test users and items that train does not know")
+    random_noise: ShareOrAll = setting(
+        0.0, "share of random false interactions added to train and validation (Figure 4); 0: none"
+    )
+
+
+class EvaluationSettings(Settings):
+    """How models are evaluated: see `DiffRec.evaluate_utils.evaluate`."""
+
+    title = "evaluation"
+    topN: Annotated[Sizes, Field(min_length=1)] = setting(
+        (10, 20, 50, 100), "cut-offs of the metrics"
+    )
+    metrics: Annotated[
+        tuple[Literal[METRICS], ...], BeforeValidator(words), Field(min_length=1)
+    ] = setting(PUBLISHED_METRICS, "what is measured at each cut-off")
+    tst_w_val: bool = setting(False, "give models validation as input too when they are tested")
+    recall_denominator: Literal[RECALL_DENOMINATORS] = setting(
+        "relevant",
+        "recall divides the hits by all relevant items, as released, or by min(K, relevant)",
+    )
+    metric_users: Literal[METRIC_USERS] = setting(
+        "all", "average over all users, as released, or over those with items to find"
+    )
+
+
+class TrainingSettings(EvaluationSettings):
+    """The training loop of every model (`DiffRec.engine.training`)."""
+
+    title = "training"
+    batch_size: Positive = setting(
+        400, "users in a batch; for models of pairs, pairs", "train_batch_size"
+    )
+    epochs: Positive = setting(1000, "train for at most so many epochs")
+    eval_every: Positive = setting(5, "epochs from one evaluation to the next")
+    patience: Positive = setting(20, "stop after so many epochs without a better model")
+    select_by: str = setting("recall@20", "the validation metric that says which model is best")
+    selection_decimals: int = setting(
+        4, "round that metric so before comparing, as released; -1: do not round"
+    )
+    precision: Literal["float32", "tf32", "bf16"] = setting(
+        "float32", "of matrix products; tf32 and bf16 trade exactness for speed"
+    )
+    compile: bool = setting(False, "torch.compile the network")
+
+    def check_selection(self) -> None:
+        """InputError for settings with which no training could choose a model."""
+        if self.patience <= self.eval_every:
+            raise InputError(
+                f"patience {self.patience} must be more than eval_every {self.eval_every}, or "
+                f"training would end before the first evaluation."
+            )
+        offered = [f"{metric}@{k}" for metric in self.metrics for k in self.topN]
+        if self.select_by not in offered:
+            raise InputError(
+                f"select_by must be one of the metrics at the cut-offs of topN, such as "
+                f"{offered[-1]}, got {self.select_by}."
+            )
+
+
+OPTIMIZERS = ("AdamW", "Adam", "Adamax", "SGD", "Adagrad", "Momentum")
+
+
+class OptimizerSettings(TrainingSettings):
+    """A training by one optimiser."""
+
+    title = "optimiser"
+    optimizer: Literal[OPTIMIZERS] = setting("AdamW", "the optimiser")
+    lr: Rate = setting(1e-4, "learning rate", "learning_rate")
+
+
+class DecaySettings(OptimizerSettings):
+    """A training by one optimiser with weight decay."""
+
+    title = "optimiser"
+    weight_decay: NotNegative = setting(0.0, "weight decay of the optimiser")
+
+
+# Where a run happens and what it writes
+
+
+class DataOptions(Settings):
+    """Where the data are."""
+
+    title = "data"
+    dataset: str | None = setting(
+        None, "the data set's name; ml-1m_clean if neither it nor data_path is given"
+    )
+    data_path: Folder | None = setting(None, "the data set's own folder, or that of several")
+
+
+class MachineOptions(Settings):
+    """What computes."""
+
+    title = "machine"
+    cuda: bool | None = setting(None, "use a GPU; by default one is used if there is one")
+    gpu: str = setting("0", "the number of the GPU")
+
+
+class RunOptions(MachineOptions, DataOptions):
+    """Where a training happens, and what it reads and writes."""
+
+    title = "run"
+    preset: str = setting("auto", "settings to start from: auto (the data set's), none, or a name")
+    seed: Seed = setting(1, "of everything random")
+    save_path: Folder | None = setting(
+        None, "folder for checkpoints; by default saved_models beside main.py"
+    )
+    log_name: str = setting("log", "ends the names of the run's files")
+    round: int = setting(1, "a label of yours; it changes nothing")
+    result_json: Folder | None = setting(None, "write settings and metrics to this file")
+    resume: bool = setting(False, "go on with this run where it was stopped")
+    tensorboard: Folder | None = setting(
+        None, "write curves for TensorBoard to this folder (pip install tensorboard)"
+    )
+
+
+class InferenceOptions(RunOptions):
+    """What a trained model is asked for."""
+
+    title = "checkpoint and serving"
+    checkpoint: Folder | None = setting(
+        None, "the file to read, or a folder with one for each data set"
+    )
+    autoencoder: Folder | None = setting(
+        None, "second file of a released latent model; by default the one beside it"
+    )
+    convert: Folder | None = setting(None, "write the model to this file, in our own format")
+    recommend: Folder | None = setting(None, "write top-k lists to this .csv or .parquet file")
+    k: Positive = setting(20, "length of the lists")
+    users: str | None = setting(None, "lists for these users alone: 0,5,17, or a file of ids")
+    exclude_seen: bool = setting(True, "leave out what a user has in train or validation")
+    exclude_test: bool = setting(True, "leave out what a user has in test, with exclude_seen")
+    history: str | None = setting(
+        None, "recommend to a user who is not in the data: item ids, oldest first, as 3,17,256"
+    )
+    raw_ids: bool = setting(True, "users and items by raw id, where these are known")
+    export_vectors: Folder | None = setting(None, "write user and item vectors to this folder")

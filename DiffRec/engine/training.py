@@ -1,0 +1,487 @@
+"""The training loop of every model: epochs, validation, early stopping, progress, resume."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import logging
+import math
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from DiffRec.data_utils import Dataset
+from DiffRec.engine import checkpoints
+from DiffRec.engine.contract import ROWS, Recommender
+from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.files import write_text, write_torch
+from DiffRec.engine.ids import IdMap
+from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
+from DiffRec.engine.paper import comparable_figures, metrics_table
+from DiffRec.engine.settings import DataSettings, EvaluationSettings, Settings, TrainingSettings
+from DiffRec.engine.variant import FREE, settings_of, variant_of
+from DiffRec.evaluate_utils import evaluate
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Progress:
+    """Where a training stands; everything in it is plain data and travels with the state file.
+
+    Attributes:
+        history: of each evaluation the epoch, the mean loss per batch since the one before, and the
+            metrics of validation.
+        peak_memory_mb: of all processes that had a part in it.
+    """
+
+    epoch: int = 0
+    best_epoch: int = 0
+    best_value: float = float("-inf")
+    valid: dict[str, float] = dataclasses.field(default_factory=dict)
+    test: dict[str, float] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    training_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+class Log:
+    """Lines to the logger, and to a file."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+
+    def __call__(self, line: str) -> None:
+        logger.info(line)
+        if self.path is None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path} could not be written ({error.strerror}).") from error
+
+
+def evaluate_model(
+    model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS
+) -> dict[str, dict]:
+    """`evaluate` of a model as the settings say."""
+    if settings.tst_w_val:
+        model.require_rows("--tst_w_val would change nothing")
+    how = settings.part(EvaluationSettings).model_dump()
+    return evaluate(model, dataset, batch_size=min(batch_size, ROWS), **how)
+
+
+def raw_item_ids(dataset: Dataset) -> np.ndarray | None:
+    """(I,) the raw ids beside the data, if they are there and fit."""
+    try:
+        return IdMap.of_folder("item", dataset.path, dataset.n_items).raw
+    except InputError as error:
+        logger.warning("%s It is not used.", error)
+        return None
+
+
+class Training:
+    """One run of a model on a data set.
+
+    Args:
+        model, dataset: on one device; the data as the model wants them.
+        settings: all that decides the numbers (`variant.settings_of`).
+        seed: of everything random.
+        checkpoint: where the best model goes; the state from which a run is resumed, finished or
+            not, lies beside it with the suffix ``.state``, and the curve with ``.csv``.
+        tensorboard: a folder for curves, or None.
+    """
+
+    def __init__(
+        self,
+        model: Recommender,
+        dataset: Dataset,
+        settings: Settings,
+        seed: int,
+        checkpoint: Path,
+        tensorboard: Path | None = None,
+    ):
+        self.model, self.dataset, self.checkpoint = model, dataset, checkpoint
+        self.settings: TrainingSettings = settings.part(model.Training)
+        self.settings.check_selection()
+        self.header = {
+            "variant": model.variant, "dataset": dataset.name, "settings": settings.dump(),
+            "seed": seed,
+        }  # fmt: skip
+        self.state_path = checkpoint.with_name(checkpoint.name + ".state")
+        self.fingerprint = dataset.fingerprint()
+        self.item_ids = raw_item_ids(dataset)
+        with settings_from_user():
+            self.optimizers = model.optimizers(self.settings)
+        self.progress = Progress()
+        self.tensorboard = tensorboard
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        return evaluate_model(
+            self.model.eval(), self.dataset, self.settings, self.settings.batch_size
+        )
+
+    # State -------------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        """What, besides settings, two runs must share for one to go on with the other's state."""
+        about = {name: self.header[name] for name in ("variant", "dataset", "seed")}
+        return {**about, **self.model.identity(), "data": self.fingerprint}
+
+    def _random_states(self) -> dict[str, torch.Tensor]:
+        states = {"cpu": torch.get_rng_state()}
+        if self.model.device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self.model.device)
+        return states
+
+    def save_state(self) -> None:
+        now = peak_memory_mb(self.model.device)
+        self.progress.peak_memory_mb = max(self.progress.peak_memory_mb, now)
+        state = {
+            "format": checkpoints.FORMAT,
+            "settings": self.header["settings"],
+            "identity": self.identity(),
+            "progress": dataclasses.asdict(self.progress),
+            "weights": checkpoints.weights_of(self.model),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "model_state": self.model.training_state(),
+            "random": self._random_states(),
+        }
+        write_torch(self.state_path, state)
+
+    def save_checkpoint(self) -> None:
+        progress = self.progress
+        found = {"best_epoch": progress.best_epoch, "valid": progress.valid, "test": progress.test}
+        header = {**self.header, **found, "data": self.fingerprint}
+        checkpoints.save(self.checkpoint, self.model, header, self.item_ids)
+
+    def read_state(self) -> dict:
+        """The content of the state file; InputError if it is of another run."""
+        anew = "remove it to start anew"
+        try:
+            state = torch.load(self.state_path, map_location="cpu", weights_only=True)
+            state["progress"] = Progress(**state["progress"])
+            saved = checkpoints.migrated(state["settings"], state["format"])
+            saved = settings_of(type(self.model)).of(saved).dump()
+            theirs = {**state["identity"], **saved}
+        except Exception as error:  # a foreign or damaged file can raise almost anything
+            reason = str(error).split("\n")[0][:200]
+            raise InputError(
+                f"{self.state_path} is not a training state of this version ({reason}): {anew}."
+            ) from error
+        ours = {**self.identity(), **self.header["settings"]}
+        differing = [
+            name if isinstance(value, dict) else f"{name} {theirs.get(name)} there, {value} here"
+            for name, value in sorted(ours.items())
+            if name not in FREE and theirs.get(name) != value
+        ]
+        if differing:
+            raise InputError(
+                f"{self.state_path} is the state of another run ({', '.join(differing)}): {anew}."
+            )
+        return state
+
+    def resume(self) -> bool:
+        """Go on from the state file, if there is one; InputError if it is of another run."""
+        if not self.state_path.is_file():
+            return False
+        state = self.read_state()
+        self.progress = progress = state["progress"]
+        checkpoints.fill(self.model, state["weights"], self.state_path)
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        for name, tensor in self.model.training_state().items():
+            tensor.copy_(state["model_state"][name])
+        torch.set_rng_state(state["random"]["cpu"])
+        if "cuda" in state["random"] and self.model.device.type == "cuda":
+            torch.cuda.set_rng_state(state["random"]["cuda"], self.model.device)
+        if progress.epoch % self.settings.eval_every and progress.epoch < self.settings.epochs:
+            # It ended before its first evaluation was due and was evaluated all the same. A run
+            # that is longer from the start is not, and neither is this one.
+            if self.optimizers and [row["epoch"] for row in progress.history] == [progress.epoch]:
+                empty = Progress()
+                progress.history, progress.valid, progress.test = [], {}, {}
+                progress.best_epoch, progress.best_value = empty.best_epoch, empty.best_value
+        if progress.best_epoch and progress.best_epoch == progress.epoch:
+            # The state is written before the checkpoint: a run killed between the two has the
+            # best weights here and an older file there.
+            self.save_checkpoint()
+        return True
+
+    # Training ------------------------------------------------------------------------------------
+
+    def train_epoch(self) -> float | None:
+        """One pass over the data; returns the mean loss per batch. A model without optimisers is
+        computed at once, and has none."""
+        model, settings = self.model, self.settings
+        model.train()
+        model.epoch = self.progress.epoch
+        if not self.optimizers:
+            model.fit(self.dataset.train)
+            return None
+        n_batches, batches = model.epoch_batches(self.dataset.train, settings.batch_size)
+        total = torch.zeros((), device=model.device)
+        desc = f"epoch {model.epoch}"
+        for batch in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=None):
+            with torch.autocast(
+                model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
+            ):
+                loss = model(batch)
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            for optimizer in self.optimizers:
+                optimizer.step()
+            total += loss.detach()
+        return total.item() / n_batches
+
+    def validate(self, loss: float | None, log: Log) -> None:
+        """Evaluate, remember the best, and write state, checkpoint and curve."""
+        progress, settings, started = self.progress, self.settings, time.perf_counter()
+        metrics = self.evaluate()
+        progress.evaluation_seconds += time.perf_counter() - started
+        told = {} if loss is None else {"loss": loss}
+        progress.history.append({"epoch": progress.epoch, **told, **metrics["valid"]})
+        select_by = settings.select_by
+        value = metrics["valid"][select_by]
+        decimals = settings.selection_decimals
+        compared = round(value, decimals) if decimals >= 0 else value
+        better = compared > progress.best_value
+        if better:
+            progress.best_epoch, progress.best_value = progress.epoch, compared
+            progress.valid, progress.test = metrics["valid"], metrics["test"]
+        log(
+            f"epoch {progress.epoch:4d}  {'' if loss is None else f'loss {loss:.6f}  '}"
+            f"valid {select_by} {value:.4f}  "
+            f"test {metrics['test'][select_by]:.4f}{'  best so far' if better else ''}"
+        )
+        self.save_state()
+        if better:
+            self.save_checkpoint()
+        write_text(self.checkpoint.with_suffix(".csv"), curve(progress.history))
+
+    def run(self, log: Log) -> Progress:
+        """Train until ``epochs``, or until ``patience`` epochs went by without a better model.
+
+        It is evaluated after every ``eval_every`` epochs. A run that ends before the first of these
+        is evaluated once, at its end; when it is made longer, that evaluation is dropped.
+        """
+        settings, progress = self.settings, self.progress
+
+        def last_epoch() -> int:
+            if not self.optimizers:
+                return 1
+            return min(settings.epochs, progress.best_epoch + settings.patience - 1)
+
+        bar = tqdm(
+            total=last_epoch(), initial=progress.epoch, unit="epoch", desc="training", disable=None
+        )
+        with bar, curves_for_tensorboard(self.tensorboard, self.checkpoint.stem) as draw:
+            for row in progress.history:
+                draw(row)
+            while progress.epoch < last_epoch():
+                progress.epoch += 1
+                started = time.perf_counter()
+                loss = self.train_epoch()
+                progress.training_seconds += time.perf_counter() - started
+                if loss is not None and not math.isfinite(loss):
+                    kept = f"; the best model so far is kept in {self.checkpoint}"
+                    raise InputError(
+                        f"the loss became {loss} in epoch {progress.epoch}: lower the learning "
+                        f"rate{kept if progress.best_epoch else ''}."
+                    )
+                last = progress.epoch == last_epoch() and not progress.history
+                if progress.epoch % settings.eval_every == 0 or last:
+                    self.validate(loss, log)
+                    draw(progress.history[-1])
+                best = "none yet"
+                if progress.best_epoch:
+                    best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
+                shown = {} if loss is None else {"loss": f"{loss:.4f}"}
+                bar.set_postfix({**shown, settings.select_by: best}, refresh=False)
+                bar.total = last_epoch()
+                bar.update()
+        self.save_state()
+        return progress
+
+
+def curve(history: list[dict[str, float]]) -> str:
+    """A history as CSV, a line for each evaluation."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().rstrip("\n")
+
+
+@contextlib.contextmanager
+def curves_for_tensorboard(folder: Path | None, name: str) -> Iterator:
+    """A function that draws a row of the history, if there is a folder; InputError if TensorBoard
+    is not installed."""
+    if folder is None:
+        yield lambda row: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("TensorBoard is not installed: pip install tensorboard.") from error
+    with SummaryWriter(folder / name) as writer:
+
+        def draw(row: dict[str, float]) -> None:
+            for metric, value in row.items():
+                if metric != "epoch":
+                    place = metric if metric == "loss" else f"valid/{metric}"
+                    writer.add_scalar(place, value, row["epoch"])
+
+        yield draw
+
+
+# From Python -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training that ended.
+
+    Attributes:
+        record: what a result file holds: all settings, metrics unrounded, seconds, machine.
+        checkpoint: the file of the best model.
+    """
+
+    record: dict[str, Any]
+    checkpoint: Path
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Of each evaluation the epoch, the loss, and the metrics of validation."""
+        return self.record["history"]
+
+    @property
+    def valid(self) -> dict[str, float]:
+        """The best model's metrics on validation, and ``test`` those on test."""
+        return self.record["valid"]
+
+    @property
+    def test(self) -> dict[str, float]:
+        return self.record["test"]
+
+    @property
+    def best_epoch(self) -> int:
+        return self.record["best_epoch"]
+
+
+def train(
+    model: Recommender,
+    dataset: Dataset,
+    *,
+    preset: str = "none",
+    seed: int = 1,
+    save_path: str | Path | None = None,
+    log_name: str = "log",
+    resume: bool = False,
+    device: str | torch.device | None = None,
+    tensorboard: str | Path | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model until validation stops rising; afterwards it holds its best weights.
+
+    Args:
+        preset: settings to start from, such as "ml-1m_clean" for the published ones.
+        seed: of everything random. A model of `for_dataset` with the same seed trains as by the
+            command line.
+        save_path: folder for the checkpoint, the state for ``resume``, the log and the curve; by
+            default saved_models in the model's folder.
+        device: by default a GPU if there is one; the model is moved there.
+        tensorboard: folder for curves, if wanted.
+        settings: those of the model's ``Training``, such as lr, epochs or batch_size.
+
+    Raises InputError, a ValueError, for settings that do not exist or do not fit.
+    """
+    variant = variant_of(model.variant)
+    start = model.Training.own(variant.preset(preset))
+    chosen = model.Training.of(start, settings)
+    of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
+    everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
+    name = variant.name_of_run(dataset.name, everything.dump(), seed, log_name, preset)
+    folder = variant.folder / "saved_models" if save_path is None else Path(save_path)
+    checkpoint = folder / f"{name}.safetensors"
+
+    device = choose_device(None, "0") if device is None else torch.device(device)
+    torch.manual_seed(seed)
+    if model.seeded is not None and model.seeded[0] == seed:
+        torch.set_rng_state(model.seeded[1])
+    model = model.to(device)
+    dataset = model.prepare_data(dataset.to(device))
+    if chosen.precision == "tf32":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    if chosen.compile:
+        model.compile()
+    tensorboard = None if tensorboard is None else Path(tensorboard)
+    training = Training(model, dataset, everything, seed, checkpoint, tensorboard)
+    log, about = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
+    try:
+        describe(log, training, device, preset)
+        if resume:
+            found = training.resume()
+            log(
+                f"resumed after epoch {training.progress.epoch}"
+                if found
+                else "nothing to resume: starting from the first epoch"
+            )
+        progress = training.run(log)
+        parameters = model.size()
+        paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
+        log(
+            f"\n{metrics_table(progress.valid, progress.test, paper)}"
+            f"\n\nbest epoch {progress.best_epoch} of {progress.epoch}; {parameters:,} parameters; "
+            f"training {progress.training_seconds:.1f} s, evaluation "
+            f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
+            f"\ncheckpoint: {checkpoint}"
+        )
+    except KeyboardInterrupt:
+        log("stopped; the same command with --resume goes on from the last evaluation.")
+        raise
+    checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
+    record = {
+        "format": checkpoints.FORMAT,
+        **training.header,
+        "preset": preset,
+        "checkpoint": checkpoint.name,
+        "best_epoch": progress.best_epoch,
+        "epochs": progress.epoch,
+        "valid": progress.valid,
+        "test": progress.test,
+        "history": progress.history,
+        "parameters": parameters,
+        "seconds": {
+            "training": progress.training_seconds,
+            "evaluation": progress.evaluation_seconds,
+        },
+        "peak_memory_mb": progress.peak_memory_mb,
+        "data": training.fingerprint,
+        "machine": about,
+    }
+    model.eval()
+    return Run(record, checkpoint)
+
+
+def describe(log: Log, training: Training, device: torch.device, preset: str) -> None:
+    """Say what runs: data, device, preset and every setting."""
+    dataset, header = training.dataset, training.header
+    log(
+        f"{header['variant']} on {dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} "
+        f"items, {len(dataset.train.items):,} / {len(dataset.valid.items):,} / "
+        f"{len(dataset.test.items):,} interactions (train / valid / test); {device}, "
+        f"{torch.get_num_threads()} threads, seed {header['seed']}, preset {preset}"
+    )
+    words = (f"{name}={value}".replace(" ", "") for name, value in header["settings"].items())
+    log(textwrap.fill("  ".join(words), 100, initial_indent="  ", subsequent_indent="  "))

@@ -1,0 +1,143 @@
+"""The one list of models: what a model is called, set by, built from and read from.
+
+Each package registers its models when it is imported. Commands, tables, search and conversion ask
+this list, and nobody takes a name apart.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.settings import (
+    DataSettings,
+    InferenceOptions,
+    RunOptions,
+    Settings,
+    joined,
+)
+
+if TYPE_CHECKING:
+    from DiffRec.data_utils import Dataset
+    from DiffRec.engine.contract import Recommender
+    from DiffRec.engine.released import Released
+
+FREE = ("epochs", "patience")  # in which a run may differ from the one whose state it goes on with
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A model and what commands must know of it.
+
+    Attributes:
+        model: its class, which has its name and its settings.
+        folder: that of its main.py and inference.py.
+        presets: a TOML file with a section of settings for each data set, or a function that gives
+            the sections.
+        flags: what its main.py must be told to train this model and no other.
+        run_name: what stands before each setting in the names of runs; a word alone for None.
+        options: of training, and ``inference_options`` of inference.
+        prepare: what the options make of the data, before any model is built.
+        read_released: reads the release's checkpoint of it, a file and for latent models a second
+            one; None if there are none.
+        released_files: how many files that are.
+        group: the table's kind of method it is: ours, of the paper's baselines, or a simple one.
+    """
+
+    model: "type[Recommender]"
+    folder: Path
+    presets: Path | Callable[[], dict[str, dict]]
+    flags: tuple[str, ...] = ()
+    run_name: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    options: type[RunOptions] = RunOptions
+    inference_options: type[InferenceOptions] = InferenceOptions
+    prepare: "Callable[[Dataset, RunOptions], Dataset]" = lambda dataset, options: dataset
+    read_released: "Callable[[Path, Path | None], Released] | None" = None
+    released_files: int = 1
+    group: str = "ours"
+
+    @property
+    def name(self) -> str:
+        return self.model.variant
+
+    @property
+    def settings(self) -> type[Settings]:
+        """All that decides the numbers of its runs: of the model, its training and its data."""
+        return settings_of(self.model)
+
+    def known_presets(self) -> dict[str, dict]:
+        """The settings of each preset, by its name."""
+        return self.presets() if callable(self.presets) else read_presets(self.presets)
+
+    def preset(self, name: str) -> dict:
+        """A preset's settings; none for "none". InputError if there is no such preset, or if it
+        sets what does not exist."""
+        if name == "none":
+            return {}
+        known = self.known_presets()
+        if name not in known:
+            raise InputError(
+                f"there is no preset {name} of {self.name}: choose one of "
+                f"{', '.join([*known, 'none'])}."
+            )
+        unknown = sorted(set(known[name]) - self.settings.names())
+        if unknown:
+            raise InputError(f"preset {name} sets what {self.name} does not have: {unknown}.")
+        return known[name]
+
+    def name_of_run(
+        self, dataset: str, settings: Mapping[str, Any], seed: int, log_name: str, preset: str
+    ) -> str:
+        """The name of a run's files, in the manner of the released checkpoints.
+
+        What ``run_name`` does not show, and is neither default nor of the preset, is told apart by
+        a short hash, so that no run overwrites another's files.
+        """
+        words = []
+        for prefix, name in self.run_name.items():
+            value = "" if name is None else str(settings[name]).replace(" ", "")
+            words.append(f"{prefix}{value}")
+        words += [log_name, f"seed{seed}"]
+        start = self.settings.of(self.preset(preset)).dump()
+        named = {*self.run_name.values(), *FREE}
+        changed = sorted(
+            (name, str(value))
+            for name, value in settings.items()
+            if name not in named and value != start[name]
+        )
+        if changed:
+            words.append(hashlib.sha256(repr(changed).encode()).hexdigest()[:6])
+        return "_".join([dataset, *words])
+
+
+@functools.cache
+def read_presets(path: Path) -> dict[str, dict]:
+    """The sections of a preset file, one for each data set."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not a file of presets ({error}).") from error
+
+
+def settings_of(model: "type[Recommender]") -> type[Settings]:
+    """The settings of a model, its training and its data, as one class."""
+    return joined(f"{model.__name__}Run", model.Settings, model.Training, DataSettings)
+
+
+REGISTRY: dict[str, Variant] = {}
+
+
+def register(*variants: Variant) -> None:
+    """Put models on the list; a name that is there already is replaced."""
+    REGISTRY.update({variant.name: variant for variant in variants})
+
+
+def variant_of(name: str) -> Variant:
+    """The registered model of a name; InputError if there is none."""
+    if name not in REGISTRY:
+        raise InputError(f"there is no model {name}: choose from {', '.join(REGISTRY)}.")
+    return REGISTRY[name]
