@@ -95,12 +95,13 @@ def run():
     subprocess.run does. It runs in this process, which saves seconds, or with ``process`` in one
     of its own."""
 
-    def call(script: str, *flags, cwd: Path | None = None, env: dict | None = None, process=False):
+    def call(script, *flags, env: dict | None = None, process: bool = False, **more):
         flags, environment = list(map(str, flags)), {"OMP_NUM_THREADS": "1", **(env or {})}
-        if process or script == "-c":
+        if process:
             return subprocess.run(
-                [sys.executable, script, *flags], cwd=cwd or REPOSITORY, check=False,
-                env={**os.environ, **environment}, capture_output=True, text=True, timeout=600,
+                [sys.executable, script, *flags], env={**os.environ, **environment},
+                capture_output=True, text=True, timeout=600, check=False,
+                **{"cwd": REPOSITORY, **more},
             )  # fmt: skip
         out, err, code = io.StringIO(), io.StringIO(), 0
         with (

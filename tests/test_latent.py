@@ -5,27 +5,24 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 
-from DiffRec import Interactions
-from DiffRec.errors import InputError
-from DiffRec.evaluate_utils import evaluate
+from DiffRec import Interactions, evaluate
+from DiffRec.engine.commands import parse
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.variant import variant_of
 from DiffRec.models.VAE import VAE, kl_to_standard_normal, multinomial_nll
-from DiffRec.options import parse, read_presets, settings_of
-from L_DiffRec import LDiffRec, options
+from L_DiffRec import LDiffRec
 from L_DiffRec.data_utils import cluster_items, load_embeddings
 from L_DiffRec.models.DNN import DNN
 from L_DiffRec.models.VAE import ClusteredVAE, share_out
 
-PRESETS = REPOSITORY / "L-DiffRec" / "presets" / "L-DiffRec.toml"
-
 
 def arguments(*flags):
-    return parse(options.make_parser("", REPOSITORY), ["--preset", "none", *flags], PRESETS)
+    return parse(variant_of("L-DiffRec"), ["--preset", "none", *flags])[0]
 
 
 def make_model(dataset, *flags, clusters=None):
-    settings = settings_of(arguments("--in_dims", "[12]", "--mlp_dims", "[9]", *flags))
+    settings = arguments("--in_dims", "[12]", "--mlp_dims", "[9]", *flags)
     if clusters is None:
         clusters = torch.arange(dataset.n_items) % 3
     return LDiffRec(dataset.n_items, settings, clusters)
@@ -287,7 +284,7 @@ def test_recboles_names_are_understood():
         "--history_num_per_term", "5", "--train_batch_size", "99",
     )  # fmt: skip
     values = (args.mlp_dims, args.emb_size, args.act_func, args.batch_size)
-    assert values == ([64], 12, "relu", 99)
+    assert values == ((64,), 12, "relu", 99)
 
 
 def test_the_releases_flags():
@@ -301,7 +298,7 @@ def test_the_releases_flags():
         "--optimizer2=AdamW", "--anneal_cap=0.005", "--anneal_steps=500", "--vae_anneal_cap=0.3",
         "--vae_anneal_steps=200", "--reparam=1", "--mlp_act_func=tanh", "--tst_w_val",
     )  # fmt: skip
-    assert args.out_dims == []
+    assert args.out_dims == ()
     assert args.lamda == 0.03
     assert args.beta_fixed is False
 
@@ -315,13 +312,12 @@ def test_defaults_are_the_releases():
 
 
 def test_presets_of_all_six_data_sets_build():
-    presets = read_presets(PRESETS)
+    presets = variant_of("L-DiffRec").known_presets()
     assert len(presets) == 6
     for name in presets:
-        parser = options.make_parser("", REPOSITORY)
-        args = parse(parser, ["--dataset", name], PRESETS)
-        LDiffRec(600, settings_of(args), torch.arange(600) % 2)
-        assert args.lr1 == presets[name]["lr1"]
+        settings, _ = parse(variant_of("L-DiffRec"), ["--dataset", name])
+        LDiffRec(600, settings, torch.arange(600) % 2)
+        assert settings.lr1 == presets[name]["lr1"]
 
 
 SMALL = "--preset none --in_dims [12] --mlp_dims [9] --steps 4 --lr1 .01 --batch_size 40".split()

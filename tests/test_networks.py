@@ -7,8 +7,10 @@ import torch
 
 from DiffRec import DiffRec
 from DiffRec.models.DNN import DNN, timestep_embedding
+from DiffRec.engine.errors import InputError
+from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse
-from DiffRec.models.layers import ACTIVATIONS, Dropout
+from DiffRec.models.layers import ACTIVATIONS, Dropout, LinearEnds
 
 FUNCTIONS = {
     "tanh": np.tanh,
@@ -136,8 +138,8 @@ def test_hidden_space_to_1e_6_in_double_precision(tiny, settings):
     model = DiffRec(tiny.n_items, settings("--dims", "[10,30]", "--steps", "40")).double().eval()
     x = tiny.train.slice(0, 20).dense().double()
     with torch.inference_mode():
-        reverse = HiddenSpaceReverse(model.dnn, model.diffusion)
-        fast = model.dnn.out_layers[-1](reverse.hidden(reverse.encode(x)))
+        reverse = HiddenSpaceReverse.of(model.dnn, model.diffusion, sampling_noise=False)
+        fast = reverse.decode(reverse.hidden(reverse.encode(x)))
         torch.testing.assert_close(fast, model.diffusion.denoise(model.dnn, x), rtol=0, atol=1e-6)
 
 
@@ -165,3 +167,66 @@ def test_where_hidden_space_does_not_apply_the_plain_chain_runs(tiny, settings, 
             model.dnn, batch.dense(), sampling_noise="--sampling_noise" in flags
         )
     torch.testing.assert_close(scores, expected)
+
+
+class Doubled(DNN):
+    """A network of a user's own, which says nothing of its ends."""
+
+    def forward(self, x_t, t):
+        return 2 * super().forward(x_t, t)
+
+
+class OwnStep(GaussianDiffusion):
+    """A diffusion whose reverse step is not that of Eq. 10."""
+
+    def p_sample(self, denoiser, x_t, t, sampling_noise=False):
+        return 0.5 * x_t + denoiser(x_t, t)
+
+
+@pytest.mark.parametrize("own", ["network", "any module", "diffusion"])
+def test_what_says_nothing_of_its_form_gets_the_plain_chain(tiny, own):
+    class Own(DiffRec):
+        def make_networks(self, settings):
+            self.dnn = Doubled(self.n_items, settings.dims)
+            if own == "any module":
+                self.dnn = torch.nn.Bilinear(self.n_items, 1, self.n_items)
+                self.dnn.forward = lambda x, t: x * (t[:, None] + 1)
+            if own == "diffusion":
+                self.dnn = DNN(self.n_items, settings.dims)
+                self.diffusion = OwnStep(steps=settings.steps)
+
+    model = Own(tiny.n_items, dims=[8], steps=3).eval()
+    batch = tiny.train.slice(0, 8)
+    with torch.inference_mode():
+        scores = model.scorer()(batch)
+        expected = model.diffusion.denoise(model.dnn, batch.dense())
+    torch.testing.assert_close(scores, expected)
+    assert model.reverse() is None
+    with pytest.raises(InputError, match="linear ends"):
+        model.factors()
+
+
+def test_a_network_may_say_what_its_ends_are(tiny):
+    class Scaled(DNN):
+        def forward(self, x_t, t):
+            return super().forward(x_t, t)
+
+        def linear_ends(self):
+            of_items, of_embedding = self.first_layer()
+            last = self.out_layers[-1]
+            return LinearEnds(
+                of_items, lambda t: self.step_term(t, of_embedding), self.after_first_layer,
+                last.weight, last.bias,
+            )  # fmt: skip
+
+    class Own(DiffRec):
+        def make_networks(self, settings):
+            self.dnn = Scaled(self.n_items, settings.dims)
+
+    model = Own(tiny.n_items, dims=[8], steps=3).eval()
+    assert model.reverse() is not None
+    batch = tiny.train.slice(0, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            model.scorer()(batch), model.plain_scorer()(batch), rtol=1e-4, atol=1e-5
+        )

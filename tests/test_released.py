@@ -13,13 +13,14 @@ import torch
 from conftest import REPOSITORY
 from torch import nn
 
-from DiffRec import DiffRec, checkpoints, inference_run, options, released
-from DiffRec.errors import InputError
-from DiffRec.inference_run import Variant
+from DiffRec.engine import checkpoints, inference, released
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.variant import variant_of
 from DiffRec.models.DNN import DNN, timestep_embedding
-from DiffRec.options import settings_of
-from L_DiffRec import LDiffRec
-from L_DiffRec import options as latent_options
+from DiffRec.released import IN_NAME
+from L_DiffRec.released import IN_NAME as LATENT_IN_NAME
+from L_DiffRec.released import read_autoencoder
+from T_DiffRec.released import IN_NAME as TIMED_IN_NAME
 
 NAME = (
     "tiny_lr0.001_wd0.0_bs400_dims[6,9]_emb10_x0_steps4_scale0.5_min0.001_max0.01_sample0_"
@@ -110,47 +111,30 @@ def make_autoencoder(release, clusters, latent_sizes, out_dims, act="tanh"):
     return ae
 
 
-def restore(variant, path, *flags):
-    restored = inference_run.restore_released(path, None, "tiny", [variant])
-    parser = variant.make_parser()
-    parser.set_defaults(**restored.header["settings"])
-    header = {**restored.header, "settings": settings_of(parser.parse_args(list(flags)))}
-    model = variant.model.from_checkpoint(header, restored.weights)
-    checkpoints.fill(model, restored.weights, path)
-    return model.eval()
-
-
-@pytest.fixture
-def variants():
-    def variant(model, module, latent):
-        presets = REPOSITORY / model.variant / "presets" / f"{model.variant}.toml"
-        return Variant(
-            model, functools.partial(module.make_parser, "", REPOSITORY), presets, latent
-        )
-
-    return types.SimpleNamespace(
-        plain=variant(DiffRec, options, False), latent=variant(LDiffRec, latent_options, True)
-    )
+def restore(variant, path, **more):
+    restored = inference.restore_released(path, None, "tiny", [variant_of(variant)])
+    settings = restored.variant.settings.of(restored.header["settings"], more)
+    return restored.model(settings)
 
 
 @pytest.mark.parametrize("dims", [[6, 9], [9]])
-def test_a_network_computes_what_the_release_computes(release, variants, tmp_path, tiny, dims):
+def test_a_network_computes_what_the_release_computes(release, tmp_path, tiny, dims):
     network = make_network(release, tiny.n_items, dims)
     torch.save(network, tmp_path / NAME)
-    model = restore(variants.plain, tmp_path / NAME)
-    assert (model.diffusion.steps, model.settings["dims"]) == (4, dims)
+    model = restore("DiffRec", tmp_path / NAME)
+    assert (model.diffusion.steps, model.settings.dims) == (4, tuple(dims))
     assert model.diffusion.beta[0] == 1e-5
-    assert model.settings["reweight"] is True  # its name says 0, which the release took as true
+    assert model.settings.reweight is True  # its name says 0, which the release took as true
     x, t = torch.rand(5, tiny.n_items), torch.arange(5) % 4
     torch.testing.assert_close(model.dnn(x, t), network_output(network, x, t))
-    assert restore(variants.plain, tmp_path / NAME, "--steps", "2").diffusion.steps == 2
+    assert restore("DiffRec", tmp_path / NAME, steps=2).diffusion.steps == 2
 
 
 @pytest.mark.parametrize("act", ["tanh", "relu", "leaky_relu"])
 @pytest.mark.parametrize("out_dims", [[], [5]])
 @pytest.mark.parametrize("latent_sizes", [[7, 5], [12]])
 def test_a_latent_model_computes_what_the_release_computes(
-    release, variants, tmp_path, tiny, act, out_dims, latent_sizes
+    release, tmp_path, tiny, act, out_dims, latent_sizes
 ):
     clusters = (torch.arange(tiny.n_items) % 3 == 0).long()
     if len(latent_sizes) == 1:
@@ -163,7 +147,7 @@ def test_a_latent_model_computes_what_the_release_computes(
         # the linear layers stand at 0 and 1 here, at 0 and 2 where activations lie between
         ae.decoder = nn.Sequential(ae.decoder[0], ACT[act](), ae.decoder[1])
         torch.save(ae, tmp_path / LATENT_NAME.replace(".pth", "_AE.pth"))
-    model = restore(variants.latent, tmp_path / LATENT_NAME)
+    model = restore("L-DiffRec", tmp_path / LATENT_NAME)
     assert model.diffusion.beta[0] != 1e-5
 
     rows = tiny.train.slice(0, 6)
@@ -194,36 +178,42 @@ def test_a_latent_model_computes_what_the_release_computes(
 
 
 def test_names_of_the_release():
-    assert released.settings_in_name(NAME) == {
+    assert released.settings_in_name(NAME, IN_NAME) == {
         "lr": 0.001, "weight_decay": 0.0, "batch_size": 400, "mean_type": "x0", "steps": 4,
         "noise_scale": 0.5, "noise_min": 0.001, "noise_max": 0.01, "sampling_steps": 0,
     }  # fmt: skip
-    told = released.settings_in_name(LATENT_NAME)
+    told = released.settings_in_name(LATENT_NAME, LATENT_IN_NAME)
     assert (told["lr1"], told["lr2"], told["lamda"], told["wd1"]) == (0.001, 0.0005, 0.03, 0.0)
     small = "yelp_clean_lr1e-05_wd0.0_bs400_dims[1000]_emb10_x0_steps5_scale0.01_min0.001_max0.01"
-    assert released.settings_in_name(small)["lr"] == 1e-5
-    timed = released.settings_in_name(small + "_sample0_reweight1_wmin0.5_wmax1.0_log.pth")
+    assert released.settings_in_name(small, IN_NAME)["lr"] == 1e-5
+    timed = released.settings_in_name(
+        small + "_sample0_reweight1_wmin0.5_wmax1.0_log.pth", TIMED_IN_NAME
+    )
     assert (timed["w_min"], timed["w_max"], timed["noise_min"]) == (0.5, 1.0, 0.001)
-    assert released.settings_in_name("my_model.pth") == {}
+    assert released.settings_in_name("my_model.pth", IN_NAME) == {}
 
 
-def test_a_name_that_says_nothing_falls_back_to_the_preset(release, variants, tmp_path, capsys):
+def test_a_name_that_says_nothing_falls_back_to_the_preset(release, tmp_path, capsys):
     torch.save(make_network(release, 20, [6]), tmp_path / "ml-1m_noisy.pth")
-    restored = inference_run.restore_released(
-        tmp_path / "ml-1m_noisy.pth", None, None, [variants.plain]
+    restored = inference.restore_released(
+        tmp_path / "ml-1m_noisy.pth", None, None, [variant_of("DiffRec")]
     )
     assert restored.header["settings"]["noise_scale"] == 0.5
     assert "tells no settings; those of the preset ml-1m_noisy" in capsys.readouterr().out
     torch.save(make_network(release, 20, [6]), tmp_path / "mine.pth")
     with pytest.raises(InputError, match="give --dataset"):
-        inference_run.restore_released(tmp_path / "mine.pth", None, None, [variants.plain])
+        inference.restore_released(tmp_path / "mine.pth", None, None, [variant_of("DiffRec")])
     with pytest.raises(InputError, match=r"tells no settings and mine has no preset"):
-        inference_run.restore_released(tmp_path / "mine.pth", None, "mine", [variants.plain])
+        inference.restore_released(tmp_path / "mine.pth", None, "mine", [variant_of("DiffRec")])
     with pytest.raises(InputError, match=r"needs ml-1m_noisy_AE\.pth"):
-        inference_run.restore_released(tmp_path / "ml-1m_noisy.pth", None, None, [variants.latent])
+        inference.restore_released(tmp_path / "ml-1m_noisy.pth", None, None, [variant_of("L-DiffRec")])
 
 
 # Files that are not to be trusted
+
+
+def read(path):
+    return released.read(path, released.NETWORK, "the denoising network")
 
 
 class Hostile:
@@ -239,7 +229,7 @@ def test_a_hostile_pickle_is_refused_and_does_nothing(release, tmp_path, run, ti
     for content in (Hostile(f"touch {marker}"), {"weights": Hostile(f"touch {marker}")}):
         torch.save(content, tmp_path / NAME)
         with pytest.raises(InputError, match=r"names (posix|nt|os)\.system.*was not read"):
-            released.read(tmp_path / NAME)
+            read(tmp_path / NAME)
     network = make_network(release, 20, [6])
     network.extra = Hostile(f"touch {marker}")
     torch.save(network, tmp_path / NAME)
@@ -257,13 +247,13 @@ class Unlisted(nn.Module):
 def test_other_classes_are_refused_by_name(tmp_path):
     torch.save(Unlisted(), tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"test_released\.Unlisted"):
-        released.read(tmp_path / "x.pth")
+        read(tmp_path / "x.pth")
     torch.save(nn.Conv1d(1, 1, 1), tmp_path / "x.pth")
     with pytest.raises(InputError, match=r"torch\.nn\.modules\.conv\.Conv1d"):
-        released.read(tmp_path / "x.pth")
+        read(tmp_path / "x.pth")
     torch.save(np.array([object()]), tmp_path / "x.pth")
     with pytest.raises(InputError, match="names"):
-        released.read(tmp_path / "x.pth")
+        read(tmp_path / "x.pth")
 
 
 def test_damaged_and_foreign_files(release, tmp_path):
@@ -273,18 +263,18 @@ def test_damaged_and_foreign_files(release, tmp_path):
     for content in (b"", b"hello", whole[: len(whole) // 2], whole[: len(whole) // 3] * 2):
         path.write_bytes(content)
         with pytest.raises(InputError, match="not a whole checkpoint"):
-            released.read(path)
+            read(path)
     torch.save({"weights": torch.zeros(3)}, path)
     with pytest.raises(InputError, match="holds a dict"):
-        released.read(path)
+        read(path)
     torch.save(nn.Linear(2, 2), path)
     with pytest.raises(InputError, match="holds a Linear"):
-        released.read(path)
+        read(path)
     with pytest.raises(InputError, match="there is no checkpoint"):
-        released.read(tmp_path / "none.pth")
+        read(tmp_path / "none.pth")
     torch.save(make_network(release, 20, [6]), path)
     with pytest.raises(InputError, match="where the autoencoder is expected"):
-        released.read_autoencoder(path)
+        read_autoencoder(path)
 
 
 def test_modules_that_lack_what_the_releases_have(release, tmp_path):
@@ -301,25 +291,24 @@ def test_modules_that_lack_what_the_releases_have(release, tmp_path):
         with pytest.raises(InputError):
             checkpoints.fill(
                 torch.nn.ModuleDict({"dnn": DNN(20, [6])}),
-                released.read_network(path, latent=False).weights, path,
+                released.read_network(path, "dims")[0], path,
             )  # fmt: skip
     torch.save(release.AutoEncoder(), path)
     with pytest.raises(InputError, match="not built like"):
-        released.read_autoencoder(path)
+        read_autoencoder(path)
 
 
 MEMORY = """
 import sys, pathlib
 import torch
-from DiffRec import released, report
-before = report.peak_memory_mb(torch.device("cpu"))
-from DiffRec import checkpoints
+from DiffRec.engine import checkpoints, machine, released
+before = machine.peak_memory_mb(torch.device("cpu"))
 from DiffRec.models.DNN import DNN
-part = released.read_network(pathlib.Path(sys.argv[1]), latent=False)
-model = torch.nn.ModuleDict({"dnn": DNN(part.n_items, part.settings["dims"])})
-checkpoints.fill(model, part.weights, sys.argv[1], assign=True)
+weights, settings, n_items = released.read_network(pathlib.Path(sys.argv[1]), "dims")
+model = torch.nn.ModuleDict({"dnn": DNN(n_items, settings["dims"])})
+checkpoints.fill(model, weights, sys.argv[1], assign=True)
 assert sum(tensor.sum() for tensor in model.state_dict().values()).isfinite()  # reads it all
-print(report.peak_memory_mb(torch.device("cpu")) - before)
+print(machine.peak_memory_mb(torch.device("cpu")) - before)
 """
 
 
@@ -327,7 +316,7 @@ def test_reading_needs_at_most_twice_the_file(release, tmp_path, run):
     path = tmp_path / NAME
     torch.save(make_network(release, 20_000, [1000]), path)
     (tmp_path / "read.py").write_text(MEMORY)
-    done = run(tmp_path / "read.py", path)
+    done = run(tmp_path / "read.py", path, process=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 2 * path.stat().st_size / 2**20
 

@@ -10,38 +10,35 @@ import torch
 from conftest import REPOSITORY
 from safetensors.torch import load_file
 
-from DiffRec import DiffRec, Interactions
+import DiffRec.main
+import L_DiffRec.main
+import T_DiffRec.main
+from DiffRec import DiffRec as Model
+from DiffRec import Interactions
 from DiffRec.data_utils import join
-from DiffRec.errors import InputError
-from DiffRec.serving import IdMap, split_ids, write_recommendations, write_tables
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.ids import IdMap, split_ids
+from DiffRec.engine.serving import write_recommendations, write_tables
 from L_DiffRec import LDiffRec
 
 TRAIN = {
-    "DiffRec": "DiffRec/main.py --preset none --dims [16] --steps 4 --lr .01",
-    "L-DiffRec": "L-DiffRec/main.py --preset none --in_dims [12] --n_cate 1 --lr1 .01",
-    "T-DiffRec": "T-DiffRec/main.py --preset none --dims [16] --steps 4 --lr .01",
+    "DiffRec": (DiffRec.main, "--preset none --dims [16] --steps 4 --lr .01"),
+    "L-DiffRec": (L_DiffRec.main, "--preset none --in_dims [12] --n_cate 1 --lr1 .01"),
+    "T-DiffRec": (T_DiffRec.main, "--preset none --dims [16] --steps 4 --lr .01"),
 }
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, tiny_folder):
     """A function from a variant to a checkpoint trained for a few epochs."""
-    import subprocess
-    import sys
-
     folder, made = tmp_path_factory.mktemp("checkpoints"), {}
 
     def get(variant):
         if variant not in made:
-            script, *flags = TRAIN[variant].split()
-            where = ["--data_path", tiny_folder, "--save_path", folder, "--log_name", variant]
-            result = folder / "result.json"
-            command = [sys.executable, script, *flags, "--epochs", "5", *where]
-            subprocess.run(
-                [*map(str, command), "--result_json", str(result)],
-                cwd=REPOSITORY, check=True, capture_output=True,
-            )  # fmt: skip
-            made[variant] = folder / json.loads(result.read_text())["checkpoint"]
+            module, flags = TRAIN[variant]
+            where = ["--data_path", str(tiny_folder), "--save_path", str(folder)]
+            record = module.main([*flags.split(), "--epochs", "5", *where, "--log_name", variant])
+            made[variant] = folder / record["checkpoint"]
         return made[variant]
 
     return get
@@ -68,8 +65,8 @@ def test_everyone_gets_the_lists_of_the_model(
     assert len(table) == 7 * tiny.n_users
     raw_users = pd.read_csv(tiny_folder / "user_map.csv")["raw_user"].to_numpy()
     raw_items = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"].to_numpy()
-    seen = join(tiny.train, tiny.valid)
-    model = DiffRec.load(checkpoint("DiffRec"))
+    seen = tiny.seen(with_test=True)
+    model = Model.load(checkpoint("DiffRec"))
     scores = model.scorer()(tiny.train).detach()
     scores[seen.row_index(), seen.items.long()] = -torch.inf
     expected = scores.topk(7)
@@ -104,9 +101,10 @@ def test_seen_items_come_back_if_asked_for(infer, checkpoint, tiny, tmp_path):
     flags = ["--recommend", out, "--k", "1000", "--raw_ids", "0", "--users", "3"]
     infer(checkpoint("DiffRec"), *flags, "--exclude_seen", "0")
     assert sorted(pd.read_csv(out)["item"]) == list(range(tiny.n_items))
-    infer(checkpoint("DiffRec"), *flags)  # a shorter list than asked for, not seen items
-    seen = join(tiny.train, tiny.valid).slice(3, 4).items.tolist()
-    assert sorted([*pd.read_csv(out)["item"], *seen]) == list(range(tiny.n_items))
+    for with_test in (True, False):  # a shorter list than asked for, not seen items
+        infer(checkpoint("DiffRec"), *flags, "--exclude_test", with_test)
+        seen = tiny.seen(with_test).slice(3, 4).items.tolist()
+        assert sorted([*pd.read_csv(out)["item"], *seen]) == list(range(tiny.n_items))
 
 
 @pytest.mark.parametrize("variant", ["DiffRec", "L-DiffRec", "T-DiffRec"])
@@ -143,9 +141,8 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(infer, checkpoint, flag
     assert words in done.stderr
 
 
-def test_an_interrupted_list_leaves_no_file(tiny, settings, tmp_path, monkeypatch):
-    model = DiffRec(tiny.n_items, settings("--dims", "[8]", "--steps", "2"))
-    ids = IdMap("user", tiny.n_users), IdMap("item", tiny.n_items)
+def test_an_interrupted_list_leaves_no_file(tiny, tmp_path, monkeypatch):
+    model = Model(tiny.n_items, dims=[8], steps=2)
 
     def broken(*args):
         yield 0, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2)
@@ -154,9 +151,64 @@ def test_an_interrupted_list_leaves_no_file(tiny, settings, tmp_path, monkeypatc
     monkeypatch.setattr(model, "recommend_batches", broken)
     with pytest.raises(KeyboardInterrupt):
         write_recommendations(
-            tmp_path / "t.parquet", model, tiny, None, 2, True, False, *ids, batch_size=1
-        )
+            tmp_path / "t.parquet", model, tiny.train, None, 2, np.arange(tiny.n_users),
+            IdMap("item", tiny.n_items),
+        )  # fmt: skip
     assert not list(tmp_path.iterdir())
+
+
+def test_a_recommendation_that_fails_leaves_the_model_as_it_was(tiny):
+    model = Model(tiny.n_items, dims=[8], steps=2).train()
+    wrong = Interactions.from_histories([[0]], tiny.n_items)
+    wrong.items[0] = tiny.n_items + 5
+    with pytest.raises((IndexError, RuntimeError)):
+        model.recommend(wrong)
+    assert model.training
+
+
+def test_raw_ids_mean_the_same_without_the_data(run, checkpoint, tiny_folder):
+    """The checkpoint knows them."""
+    raw = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"]
+    call = ["DiffRec/inference.py", "--checkpoint", checkpoint("DiffRec"), "--k", "4"]
+    history = ",".join(str(raw[number]) for number in (3, 17, 25))
+    known = run(*call, "--history", history, "--data_path", tiny_folder)
+    assert known.returncode == 0, known.stderr
+    assert run(*call, "--history", history).stdout == known.stdout
+    numbers = run(*call, "--history", "3,17,25", "--raw_ids", "0")
+    top = [int(line.split()[1]) for line in numbers.stdout.splitlines()[1:]]
+    shown = [line.split()[1] for line in known.stdout.splitlines()[1:]]
+    assert shown == [str(raw[number]) for number in top]
+
+
+def test_the_scorer_is_kept_until_the_parameters_change(tiny, monkeypatch):
+    model = Model(tiny.n_items, dims=[8], steps=2).eval()
+    made = []
+    scorer = Model.scorer
+
+    def counted(self):
+        made.append(1)
+        return scorer(self)
+
+    monkeypatch.setattr(Model, "scorer", counted)
+    first = model.recommend([[1, 2]], k=3)
+    assert all(map(torch.equal, first, model.recommend([[1, 2]], k=3)))
+    assert len(made) == 1
+    with torch.no_grad():
+        model.dnn.out_layers[-1].bias.add_(torch.arange(tiny.n_items))
+    assert model.recommend([[1, 2]], k=3)[0][0, 0] == tiny.n_items - 1
+    assert len(made) == 2
+    model.load_state_dict(Model(tiny.n_items, dims=[8], steps=2).state_dict(), assign=True)
+    model.recommend([[1, 2]], k=3)
+    model.train()
+    model.recommend([[1, 2]], k=3)
+    assert len(made) == 4
+
+
+def test_large_batches_of_training_are_not_those_of_serving(tiny, monkeypatch, tmp_path):
+    model = Model(tiny.n_items, dims=[8], steps=2).eval()
+    many = Interactions.from_histories([[1, 2]] * 900, tiny.n_items)
+    starts = [start for start, *_ in model.recommend_batches(many, None, 3, 8192)]
+    assert starts == [0, 400, 800]
 
 
 def test_an_empty_first_batch_writes_the_header_once(tmp_path):
@@ -181,7 +233,7 @@ def test_id_maps(tmp_path):
 
 @pytest.mark.parametrize("dims", ["[16]", "[8,16]"])
 def test_vectors_of_diffrec_give_the_scores(tiny, settings, dims):
-    model = DiffRec(tiny.n_items, settings("--dims", dims, "--steps", "4")).eval()
+    model = Model(tiny.n_items, settings("--dims", dims, "--steps", "4")).eval()
     check_factors(model, tiny)
 
 
@@ -203,7 +255,7 @@ def check_factors(model, tiny):
 
 
 def test_models_without_vectors_say_so(tiny, settings):
-    model = DiffRec(tiny.n_items, settings("--mean_type", "eps"))
+    model = Model(tiny.n_items, settings("--mean_type", "eps"))
     with pytest.raises(InputError, match="mean_type x0"):
         model.factors()
 
@@ -215,7 +267,7 @@ def readme_block(word: str) -> str:
 
 
 def test_exported_vectors_in_an_index_as_the_readme_shows(
-    infer, checkpoint, tiny, tmp_path, monkeypatch
+    infer, checkpoint, tiny, tiny_folder, tmp_path, monkeypatch
 ):
     pytest.importorskip("faiss")
     done = infer(checkpoint("DiffRec"), "--export_vectors", tmp_path / "vectors")
@@ -223,15 +275,42 @@ def test_exported_vectors_in_an_index_as_the_readme_shows(
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(readme_block("faiss").replace(" 100)", " 10)"), names)
+    raw = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"].to_numpy()
+    assert np.load(tmp_path / "vectors" / "item_ids.npy").tolist() == raw.tolist()
+    assert len(np.load(tmp_path / "vectors" / "user_ids.npy")) == tiny.n_users
     whole = load_file(tmp_path / "vectors" / "vectors.safetensors")
     assert np.array_equal(whole["users"].numpy(), names["users"])
-    exact = DiffRec.load(checkpoint("DiffRec")).recommend(tiny.train, k=10, exclude_seen=False)
+    exact = Model.load(checkpoint("DiffRec")).recommend(tiny.train, k=10, exclude_seen=False)
     found = [
         len(set(a) & set(b)) / 10
         for a, b in zip(names["top"].tolist(), exact[0].tolist(), strict=True)
     ]
     assert np.mean(found) > 0.95
     np.testing.assert_allclose(names["scores"][:, 0], exact[1][:, 0], rtol=1e-3, atol=1e-4)
+
+
+def test_vectors_are_written_together_or_not_at_all(infer, checkpoint, tmp_path, monkeypatch):
+    """What was there stays if one of the files can not be written."""
+    folder = tmp_path / "vectors"
+    assert infer(checkpoint("DiffRec"), "--export_vectors", folder).returncode == 0
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    save = np.save
+
+    def full(path, array):
+        if str(path).endswith("biases.npy"):
+            raise OSError(28, "No space left on device")
+        save(path, array)
+
+    monkeypatch.setattr(np, "save", full)
+    done = infer(checkpoint("L-DiffRec"), "--export_vectors", folder, variant="L-DiffRec")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "could not be written" in done.stderr
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["vectors"]
+    monkeypatch.undo()
+    (folder / "mine.txt").write_text("mine")
+    done = infer(checkpoint("DiffRec"), "--export_vectors", folder)
+    assert "holds more than exported vectors (mine.txt)" in done.stderr
 
 
 def test_the_readmes_recommendation_example(checkpoint, tmp_path, monkeypatch):
@@ -243,6 +322,6 @@ def test_the_readmes_recommendation_example(checkpoint, tmp_path, monkeypatch):
 
 
 def test_an_empty_history_works_for_every_model(tiny, checkpoint):
-    for model in (DiffRec.load(checkpoint("DiffRec")), LDiffRec.load(checkpoint("L-DiffRec"))):
+    for model in (Model.load(checkpoint("DiffRec")), LDiffRec.load(checkpoint("L-DiffRec"))):
         empty = Interactions.from_histories([[]], tiny.n_items)
         assert model.recommend(empty, k=3)[1].isfinite().all()

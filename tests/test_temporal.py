@@ -5,21 +5,17 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 
-from DiffRec import Interactions, load_dataset
-from DiffRec.errors import InputError
-from DiffRec.evaluate_utils import evaluate
-from DiffRec.options import parse, read_presets, settings_of
-from T_DiffRec import LTDiffRec, TDiffRec, options
-from T_DiffRec.data_utils import order_by_time, time_weights, weigh
-
-PRESETS = REPOSITORY / "T-DiffRec" / "presets"
+from DiffRec import Interactions, evaluate, load_dataset
+from DiffRec.engine.commands import parse
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.variant import variant_of
+from T_DiffRec import LTDiffRec, TDiffRec, order_by_time
+from T_DiffRec.data_utils import time_weights, weigh
 
 
-def arguments(*flags, latent=False):
-    parser = options.make_parser("", REPOSITORY, latent)
-    return parse(parser, ["--preset", "none", *flags], PRESETS / "T-DiffRec.toml")
+def weighted_by(dataset, w_min, w_valid="released"):
+    return weigh(dataset, w_min, 1.0, "linear", w_valid)
 
 
 def rows(*histories, n_items=9):
@@ -55,7 +51,7 @@ def test_wrong_weights(w_min, w_max, schedule, words):
 @pytest.mark.parametrize("w_min", [0.0, 0.3])
 def test_masks_and_truth_ignore_the_weights(tiny, w_min):
     """Even an item of weight 0 is masked, and the metrics see the unweighted lists."""
-    weighted = weigh(tiny, settings_of(arguments("--w_min", str(w_min))))
+    weighted = weighted_by(tiny, w_min)
     dense = weighted.train.dense()
     assert dense.max() == 1
     first = [row.items[0].item() for row in (tiny.train.slice(u, u + 1) for u in range(9))]
@@ -77,10 +73,10 @@ def test_the_input_of_a_test_with_validation(save_lists):
     dataset = load_dataset(
         data_path=save_lists([(0, 0), (0, 1), (1, 3)], [(0, 2), (1, 2)], [(1, 0)])
     )
-    released = weigh(dataset, settings_of(arguments("--w_min", ".5")))
-    assert released.train_and_valid().dense().tolist() == [[0.5, 1, 1, 0], [0, 0, 1, 0.5]]
-    redrawn = weigh(dataset, settings_of(arguments("--w_min", ".5", "--w_valid", "redrawn")))
-    assert redrawn.train_and_valid().dense().tolist() == [[0.5, 0.75, 1, 0], [0, 0, 1, 0.5]]
+    released = weighted_by(dataset, 0.5)
+    assert released.test_input(True).dense().tolist() == [[0.5, 1, 1, 0], [0, 0, 1, 0.5]]
+    redrawn = weighted_by(dataset, 0.5, "redrawn")
+    assert redrawn.test_input(True).dense().tolist() == [[0.5, 0.75, 1, 0], [0, 0, 1, 0.5]]
     assert torch.equal(redrawn.train.dense(), released.train.dense())
 
 
@@ -102,7 +98,7 @@ def test_timestamps_beat_the_lists_order(save_lists, tmp_path):
 
 
 def test_recommending_weighs_raw_histories(tiny):
-    model = TDiffRec(tiny.n_items, settings_of(arguments("--dims", "[8]", "--steps", "2")))
+    model = TDiffRec(tiny.n_items, dims=[8], steps=2)
     weighted = model.prepare_data(tiny).train.slice(0, 5)
     raw = [tiny.train.slice(u, u + 1).items.tolist() for u in range(5)]
     expected, found = model.recommend(weighted, k=3), model.recommend(raw, k=3)
@@ -112,18 +108,21 @@ def test_recommending_weighs_raw_histories(tiny):
     assert not torch.equal(backwards, expected[0])
 
 
-def test_presets_build():
-    for latent, name in ((False, "T-DiffRec"), (True, "LT-DiffRec")):
-        presets = PRESETS / f"{name}.toml"
-        assert set(read_presets(presets)) == {"amazon-book_clean", "yelp_clean", "ml-1m_clean"}
-        for dataset in read_presets(presets):
-            parser = options.make_parser("", REPOSITORY, latent)
-            settings = settings_of(parse(parser, ["--dataset", dataset], presets))
-            assert settings["w_max"] == 1
-            if latent:
-                LTDiffRec(600, settings, torch.arange(600) % 2)
-            else:
-                TDiffRec(30, settings)
+@pytest.mark.parametrize("model", [TDiffRec, LTDiffRec])
+def test_presets_build(model):
+    variant = variant_of(model.variant)
+    assert set(variant.known_presets()) == {"amazon-book_clean", "yelp_clean", "ml-1m_clean"}
+    for dataset in variant.known_presets():
+        settings, _ = parse(variant, ["--dataset", dataset])
+        assert model(600, settings).settings.w_max == 1
+
+
+def test_moving_the_data_moves_what_a_test_is_given(tiny):
+    """To another device, for which the meta device stands in."""
+    moved = weighted_by(tiny, 0.5, "redrawn").to("meta")
+    for part in (moved.train, moved.test, moved.redrawn):
+        assert part.items.device.type == "meta"
+    assert moved.train.values.device.type == "meta"
 
 
 SMALL = "--preset none --steps 4 --batch_size 40 --epochs 10 --noise_scale .5".split()

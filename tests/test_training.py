@@ -11,10 +11,11 @@ import time
 import pytest
 import torch
 
-from DiffRec import DiffRec, checkpoints, training
-from DiffRec.errors import InputError
-from DiffRec.evaluate_utils import evaluate
-from DiffRec.files import written_whole
+from DiffRec import DiffRec, evaluate
+from DiffRec.engine import checkpoints, training
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import written_whole
+from DiffRec.engine.settings import setting
 
 MAIN = "DiffRec/main.py"
 SMALL = [
@@ -59,7 +60,7 @@ def test_the_result_record(train, tiny):
     assert "recall@10" in record["test"]
     assert "ndcg@100" in record["valid"]
     assert record["parameters"] == sum(
-        p.numel() for p in DiffRec(tiny.n_items, record["settings"]).parameters()
+        p.numel() for p in DiffRec(tiny.n_items, dims=[16]).parameters()
     )
     assert record["seconds"]["training"] > 0
     assert record["peak_memory_mb"] > 50
@@ -75,7 +76,7 @@ def test_the_checkpoint_is_the_best_model(train, tiny, tmp_path):
     checkpoint = tmp_path / "a" / record["checkpoint"]
     header, _ = checkpoints.load(checkpoint)
     assert header["best_epoch"] == record["best_epoch"]
-    assert (header["format"], header["version"]) == (1, "0.1.0")
+    assert (header["format"], header["version"]) == (checkpoints.FORMAT, "0.1.0")
     assert header["data"] == tiny.fingerprint()
     model = DiffRec.load(checkpoint)
     assert evaluate(model.scorer(), tiny)["test"] == pytest.approx(record["test"])
@@ -87,12 +88,9 @@ class Scripted(training.Training):
 
     def __init__(self, tmp_path, values, **settings):
         self.values = iter(values)
-        self.settings = {
-            "epochs": 1000, "patience": 20, "eval_every": 5, "select_by": "recall@20",
-            "selection_decimals": 4, **settings,
-        }  # fmt: skip
+        self.settings = DiffRec.Training.of(settings)
         self.progress, self.optimizers = training.Progress(), ["one"]
-        self.checkpoint, self.saved = tmp_path, []
+        self.checkpoint, self.saved, self.tensorboard = tmp_path / "a.safetensors", [], None
 
     def train_epoch(self):
         return 1.0
@@ -205,13 +203,11 @@ def test_resume_with_nothing_there_starts_anew(train):
 def test_a_checkpoint_older_than_the_state_is_written_again(tiny, settings, tmp_path):
     """Killed between writing the state and the checkpoint, a run loses neither."""
     flags = settings(*SMALL[2:], "--epochs", "5")
-    about = {"variant": "DiffRec", "dataset": "tiny", "settings": flags, "seed": 1}
 
     def start():
         torch.manual_seed(1)
-        return training.Training(
-            DiffRec(tiny.n_items, flags), tiny, flags, tmp_path / "a.safetensors", about, about
-        )
+        model = DiffRec(tiny.n_items, flags)
+        return training.Training(model, tiny, flags, 1, tmp_path / "a.safetensors")
 
     first = start()
     first.run(training.Log(None))
@@ -235,13 +231,13 @@ def test_a_full_disk_leaves_the_previous_checkpoint(train, tmp_path, limited_to)
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limited_to, limited_to))
 
-    done, _ = train("a", "--epochs", "5", preexec_fn=limit)
+    done, _ = train("a", "--epochs", "5", process=True, preexec_fn=limit)
     assert done.returncode == 2
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert checkpoint.read_bytes() == before
     suffixes = sorted(path.suffix for path in (tmp_path / "a").iterdir())
-    assert suffixes == [".log", ".safetensors", ".state"]
+    assert suffixes == [".csv", ".log", ".safetensors", ".state"]
 
 
 def test_written_whole_or_not_at_all(tmp_path):
@@ -297,10 +293,82 @@ def test_checkpoints_that_are_not(tmp_path, tiny, settings):
     checkpoints.save(path, model, {"variant": "Other", "settings": {}, **about})
     with pytest.raises(InputError, match="holds Other, not DiffRec"):
         DiffRec.load(path)
-    header = {"variant": "DiffRec", "settings": settings(*SMALL[2:]), **about}
+    header = {"variant": "DiffRec", "settings": settings(*SMALL[2:]).dump(), **about}
     checkpoints.save(path, model, header)
     with pytest.raises(InputError, match="do not fit"):
         DiffRec.load(path)
+
+
+def test_a_header_sets_settings_and_nothing_else(tiny, tmp_path, run, tiny_folder):
+    """What says where files go, or is unknown, has no place in a file."""
+    path, victim = tmp_path / "x.safetensors", tmp_path / "victim"
+    victim.write_text("mine")
+    model = DiffRec(tiny.n_items, dims=[8])
+    about = {"variant": "DiffRec", "data": {"items": tiny.n_items}, "dataset": "tiny", "seed": 1}
+    call = ["DiffRec/inference.py", "--checkpoint", path, "--data_path", tiny_folder]
+    for name in ("result_json", "recommend", "convert", "export_vectors", "history", "data_path"):
+        settings = {**model.settings.dump(), name: str(victim)}
+        checkpoints.save(path, model, {**about, "settings": settings})
+        done = run(*call)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert f"there is no setting {name}" in done.stderr
+        with pytest.raises(InputError, match=f"there is no setting {name}"):
+            DiffRec.load(path)
+    assert victim.read_text() == "mine"
+    checkpoints.save(path, model, {**about, "settings": {"dims": [8]}, "note": "more"})
+    with pytest.raises(InputError, match="what no checkpoint has: note"):
+        DiffRec.load(path)
+    for wrong in ({"dims": 5}, {"steps": None}, {"batch_size": 0}, {"emb_size": 10**13}):
+        checkpoints.save(path, model, {**about, "settings": {"dims": [8], **wrong}})
+        done = run(*call)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert next(iter(wrong)) in done.stderr
+
+
+def test_a_checkpoint_of_an_older_version_is_carried_forward(tiny, tmp_path, monkeypatch):
+    """It lacks a newer setting, and calls another by its old name."""
+    path = tmp_path / "x.safetensors"
+    model = DiffRec(tiny.n_items, dims=[8], steps=3)
+    old = {name: value for name, value in model.settings.dump().items() if name != "uniform_prob"}
+    old["n_steps"] = old.pop("steps")
+    about = {"variant": "DiffRec", "data": {"items": tiny.n_items}, "dataset": "tiny", "seed": 1}
+    checkpoints.save(path, model, {**about, "settings": old})
+    with pytest.raises(InputError, match="there is no setting n_steps"):
+        DiffRec.load(path)
+    monkeypatch.setitem(checkpoints.RENAMED, checkpoints.FORMAT, {"n_steps": "steps"})
+    monkeypatch.setattr(checkpoints, "FORMAT", checkpoints.FORMAT + 1)
+    found = DiffRec.load(path)
+    assert found.settings == model.settings
+    rows = tiny.train.slice(0, 9)
+    torch.testing.assert_close(found.scorer()(rows), model.eval().scorer()(rows))
+
+
+def test_a_checkpoint_written_before_a_setting_was_added(tiny, tmp_path, monkeypatch):
+    """With a new neutral setting it loads and gives the same scores."""
+    path = tmp_path / "x.safetensors"
+    run = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=1,
+                         save_path=tmp_path)  # fmt: skip
+    run.checkpoint.rename(path)
+    before = DiffRec.load(path).recommend(tiny.train, k=5)
+
+    class Larger(DiffRec.Settings):
+        new_one: int = setting(3, "nothing yet")
+
+    monkeypatch.setattr(DiffRec, "Settings", Larger)
+    after = DiffRec.load(path)
+    assert after.settings.new_one == 3
+    assert all(map(torch.equal, before, after.recommend(tiny.train, k=5)))
+    # and a run that was stopped before goes on
+    longer = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=2,
+                            save_path=tmp_path)  # fmt: skip
+    state = longer.checkpoint.with_name(longer.checkpoint.name + ".state")
+    content = torch.load(state, weights_only=True)
+    del content["settings"]["new_one"]
+    torch.save(content, state)
+    again = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=3, resume=True,
+                           save_path=tmp_path)  # fmt: skip
+    assert again.record["epochs"] == 3
+    assert len(again.history) == 1
 
 
 def test_inference_reports_what_training_did(run, train, tmp_path, tiny_folder, save_lists):

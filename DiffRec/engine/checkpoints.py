@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from DiffRec.engine.contract import Recommender
 
 FORMAT = 2
+HEADER = (
+    *("format", "version", "variant", "dataset", "settings", "seed", "best_epoch", "valid", "test"),
+    "data",
+)
 
 # What changed from a format to the next one: settings by their old name and their new one, and
 # settings that are gone, with the only value of theirs that needs nobody's attention.
@@ -91,7 +95,7 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
         known = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
         whole = all(isinstance(header[name], kind) for name, kind in known.items())
         whole = whole and isinstance(header["data"]["items"], int)
-    except (ValueError, TypeError, LookupError):
+    except (ValueError, TypeError, LookupError, RecursionError):
         whole = False
     if not whole:
         raise InputError(f"{path} has a header that is not one of this project's.")
@@ -100,7 +104,10 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
             f"{path} has checkpoint format {header['format']}, but this version reads up to "
             f"{FORMAT}: update the project."
         )
-    return header, weights
+    unknown = sorted(set(header) - {*HEADER, *({"checkpoint"} if header["format"] == 1 else ())})
+    if unknown:
+        raise InputError(f"{path} has a header with what no checkpoint has: {unknown[0]}.")
+    return {name: header[name] for name in HEADER if name in header}, weights
 
 
 def read_metadata(path: Path) -> dict[str, str]:

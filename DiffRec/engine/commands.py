@@ -9,11 +9,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset, default_dataset, load_dataset
+from DiffRec.data_utils import REPOSITORY, Dataset, default_dataset, load_dataset
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_json
 from DiffRec.engine.flags import Parser, given
-from DiffRec.engine.machine import REPOSITORY, choose_device
+from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import RunOptions, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant

@@ -92,7 +92,7 @@ def shown(value: Any) -> str:
     """A value as a flag takes it."""
     if isinstance(value, bool):
         return str(int(value))
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return f"[{','.join(map(str, value))}]"
     return "none" if value is None else str(value)
 

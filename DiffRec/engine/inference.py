@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions, find_dataset
+from DiffRec.data_utils import REPOSITORY, Dataset, Interactions, find_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
 from DiffRec.engine.contract import Recommender
@@ -17,7 +17,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.ids import IdMap, split_ids
-from DiffRec.engine.machine import REPOSITORY, choose_device, machine, peak_memory_mb
+from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
 from DiffRec.engine.paper import comparable_figures, metrics_table
 from DiffRec.engine.serving import (
     check_format,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
+from DiffRec.data_utils import REPOSITORY
 from DiffRec.engine.errors import InputError
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 log = logging.getLogger(__name__)
 
 

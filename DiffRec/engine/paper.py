@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any
 
-from DiffRec.engine.machine import REPOSITORY
+from DiffRec.data_utils import REPOSITORY
 
 
 @functools.cache

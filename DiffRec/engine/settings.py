@@ -35,8 +35,8 @@ def integers(value: object) -> object:
 
 
 def words(value: object) -> object:
-    """The names in a,b or "a b"."""
-    return tuple(re.split(r"[,\s]+", value.strip())) if isinstance(value, str) else value
+    """The names in a,b or "a b" or [a,b]."""
+    return tuple(re.findall(r"[^][,\s]+", value)) if isinstance(value, str) else value
 
 
 LARGEST = 2**31 - 1  # of any size or count: what the arrays behind it can be indexed with
