@@ -92,7 +92,8 @@ def ranking_metrics(
             "hit": (n_hits[:, last] > 0).double(),
             "map": precisions[:, last] / at_most_k,
         }
-        columns.append(torch.stack([of_cut[metric] for metric in metrics], dim=1))
+        chosen = [of_cut[metric] for metric in metrics]
+        columns.append(torch.stack(chosen, dim=1) if chosen else hits.new_zeros(len(hits), 0))
     values = torch.stack(columns, dim=2)
     return torch.where((n_relevant > 0)[:, None, None], values, 0.0)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from DiffRec import Interactions, load_dataset
 from DiffRec.data_utils import add_random_noise, join
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 
 PAIRS = [(0, 2), (0, 1), (1, 0), (1, 2), (2, 1)]
 
@@ -84,7 +84,7 @@ def test_the_fingerprint_tells_data_apart(save_lists):
     [
         ({"train": []}, "empty"),
         ({"train": PAIRS, "valid": [(0, -1)]}, "row 0 holds a negative id"),
-        ({"train": PAIRS, "test": [(0, 0), (3, 0)]}, r"row 1 holds \(3, 0\).*--drop_unknown"),
+        ({"train": PAIRS, "test": [(0, 0), (3, 0)]}, r"row 1 holds \(3, 0\).*drop_unknown"),
         ({"train": PAIRS, "valid": [(0, 9)]}, r"items below 3"),
         ({"train": [*PAIRS, (0, 2)]}, r"row 5 repeats the pair \(0, 2\)"),
         ({"train": PAIRS, "dtype": np.float64}, "int32 or int64"),
@@ -123,11 +123,12 @@ def test_pickled_arrays_are_not_executed(save_lists):
         load_dataset(data_path=folder)
 
 
-def test_drop_unknown_leaves_the_rows_out(save_lists, capsys):
+def test_drop_unknown_leaves_the_rows_out(save_lists, caplog):
+    caplog.set_level("INFO")
     folder = save_lists(PAIRS, [(0, 0)], [(0, 0), (3, 0), (1, 7)])
     dataset = load_dataset(data_path=folder, drop_unknown=True)
     assert dataset.test.pairs().tolist() == [[0, 0]]
-    assert "left out 2 rows" in capsys.readouterr().out
+    assert "left out 2 rows" in caplog.text
 
 
 @pytest.mark.parametrize("proportion", [0.1, 0.5])
@@ -193,3 +194,25 @@ def test_a_matrix_is_a_copy_in_order_and_rows_know_their_users(tiny):
     assert row.users.tolist() == [3]
     assert tiny.train.rows(torch.tensor([5, 2])).slice(1, 2).users.tolist() == [2]
     assert Interactions.from_histories([[1]], 3).users is None
+
+
+def test_padded_rows():
+    """From the left, in order of time, the latest; ids from 1, and 0 behind."""
+    rows = Interactions.from_histories([[4, 0, 2], [], [1]], 5)
+    items, lengths = rows.padded(9)
+    assert items.tolist() == [[5, 1, 3], [0, 0, 0], [2, 0, 0]]
+    assert lengths.tolist() == [3, 0, 1]
+    items, lengths = rows.padded(2)
+    assert items.tolist() == [[1, 3], [0, 0], [2, 0]]
+    assert lengths.tolist() == [2, 0, 1]
+    assert rows.slice(1, 2).padded(3)[0].tolist() == [[0]]
+
+
+def test_what_a_data_set_is_called(save_lists, tmp_path):
+    folder = save_lists([(0, 0)], [], [])
+    assert load_dataset(data_path=folder).name == folder.name
+    assert load_dataset(folder.name, folder.parent).name == folder.name
+    with pytest.raises(InputError, match=f"holds the data set {folder.name}, not other"):
+        load_dataset("other", folder)
+    with pytest.raises(InputError, match="give its folder"):
+        load_dataset(str(folder))

@@ -6,15 +6,17 @@ from fractions import Fraction
 import numpy as np
 import plain
 import pytest
+import scipy.sparse
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from DiffRec import DiffRec, Interactions, load_dataset
+from DiffRec import DiffRec, InputError, Interactions, compare, evaluate, load_dataset
 from DiffRec.evaluate_utils import (
     METRICS,
-    evaluate,
-    hits_of_top_k,
+    PUBLISHED_METRICS,
+    are_relevant,
     mask_seen,
     ranking_metrics,
     top_k,
@@ -35,6 +37,30 @@ def test_one_user_by_hand():
         [0, Fraction(1, 2), Fraction(1, 2)],
     ]
     np.testing.assert_allclose(values, np.array(expected, dtype=float), rtol=1e-12)
+
+
+def test_more_metrics_of_one_user_by_hand():
+    """As above: precision is 1/2 at the first hit and 1/2 at the second."""
+    hits = torch.tensor([[0, 1, 0, 1, 0]]).bool()
+    values = ranking_metrics(hits, torch.tensor([3]), [1, 2, 5], metrics=("hit", "map"))[0]
+    expected = [[0, 1, 1], [0, Fraction(1, 2) / 2, Fraction(1, 2) * 2 / 3]]
+    np.testing.assert_allclose(values, np.array(expected, dtype=float), rtol=1e-12)
+
+
+def test_metrics_of_lists_by_hand(save_lists):
+    """Two users, four items; in train item 0 has both users, item 1 one, items 2 and 3 none."""
+    dataset = load_dataset(data_path=save_lists([(0, 0), (0, 1), (1, 0), (1, 3)], [], [(0, 2)]))
+    scores = np.array([[9.0, 8, 2, 1], [9, 2, 1, 0]])
+    # Lists: user 0 has 2, 3 and user 1 has 1, 2; what was seen ends them and does not count.
+    found = evaluate(scores, dataset, [1, 2, 4], metrics=("coverage", "gini", "novelty"))["test"]
+    assert [found[f"coverage@{k}"] for k in (1, 2, 4)] == [0.5, 0.75, 0.75]
+    counts = [0, 1, 1, 2]  # of the items, ascending, up to rank 2
+    gini = sum((2 * i - 5) * c for i, c in enumerate(counts, 1)) / (4 * sum(counts))
+    assert found["gini@2"] == pytest.approx(gini)
+    # item 1 and 3 have 1 of 2 users: 1 bit; item 2 has none and counts as 1.
+    assert found["novelty@2"] == pytest.approx(1.0)
+    (alone,) = evaluate(scores, dataset, [1], metrics=("novelty",), per_user=True)["test"].values()
+    assert alone.tolist() == [1.0, 1.0]
 
 
 def test_the_recall_denominators_differ_when_more_is_relevant_than_shown():
@@ -83,13 +109,13 @@ def test_top_k_and_masks():
     scores = torch.tensor([[5.0, 4, 3, 2], [1, 2, 3, 4]])
     seen = Interactions.from_pairs(np.array([(0, 0), (1, 3)]), 2, 4)
     relevant = Interactions.from_pairs(np.array([(0, 2), (1, 0)]), 2, 4)
-    hits = hits_of_top_k(mask_seen(scores, seen), relevant, 3)
+    hits = are_relevant(top_k(mask_seen(scores, seen), 3), relevant)
     assert hits.tolist() == [[False, True, False], [False, False, True]]
 
 
 @pytest.fixture
-def model(tiny, settings):
-    return DiffRec(tiny.n_items, settings("--dims", "[20]", "--steps", "4")).eval()
+def model(tiny):
+    return DiffRec(tiny.n_items, dims=[20], steps=4).eval()
 
 
 def test_evaluation_equals_the_slow_form(tiny, model):
@@ -97,7 +123,7 @@ def test_evaluation_equals_the_slow_form(tiny, model):
     fast = evaluate(model.scorer(), tiny, topN, batch_size=50)
     slow = plain.evaluate(model, plain.dense_matrix(tiny.train), tiny, topN)
     for split in ("valid", "test"):
-        for metric, row in zip(METRICS, slow[split], strict=True):
+        for metric, row in zip(PUBLISHED_METRICS, slow[split], strict=True):
             for k, value in zip(topN, row, strict=True):
                 # beyond the catalogue the list ends early, and both say so alike
                 assert fast[split][f"{metric}@{k}"] == pytest.approx(value, abs=1e-12)
@@ -144,3 +170,89 @@ def test_averages_over_users_with_items_only(save_lists):
         for who in ("all", "with_items")
     ]
     assert [r["test"]["recall@3"] for r in both] == [0.5, 1.0]
+
+
+# Scores of any origin
+
+
+def test_scores_are_taken_as_they_come_and_left_as_they_are(tiny):
+    """A function that returns a kept matrix, arrays, tensors and sparse matrices."""
+    scores = torch.rand(tiny.n_users, tiny.n_items)
+    kept = scores.clone()
+    whole = evaluate(scores, tiny, [5], batch_size=50)
+    for source in (
+        scores.numpy(), scores.double().numpy(), scipy.sparse.csr_matrix(scores.numpy()),
+        scipy.sparse.coo_array(scores.numpy()), scores.tolist(),
+        lambda rows: scores[rows.users[0] : rows.users[-1] + 1],
+        lambda rows: scores.numpy()[rows.users[0] : rows.users[-1] + 1],
+    ):  # fmt: skip
+        for _ in range(2):  # what the first changed, the second would see
+            found = evaluate(source, tiny, [5], batch_size=50)
+            assert found["valid"] == pytest.approx(whole["valid"])
+            assert found["test"] == pytest.approx(whole["test"])
+    assert torch.equal(scores, kept)
+    integers = (scores * 1e6).long()
+    assert evaluate(integers, tiny, [5])["test"] == evaluate(integers.float(), tiny, [5])["test"]
+
+
+def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
+    model.train()
+    assert evaluate(model, tiny, [5]) == evaluate(model.eval().scorer(), tiny, [5])
+    model.train()
+    evaluate(model, tiny, [5])
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"scores": np.zeros((3, 4))}, r"must have shape \(.*but have \(3, 4\)"),
+        ({"metrics": ["clicks"]}, "metrics must be of precision"),
+        ({"metric_users": "some"}, "metric_users must be of all, with_items"),
+        ({"recall_denominator": "k"}, "recall_denominator must be of"),
+        ({"topN": []}, "topN must hold cut-offs"),
+        ({"batch_size": 0}, "batch_size"),
+    ],
+)
+def test_wrong_arguments(tiny, wrong, words):
+    arguments = {"scores": np.zeros((tiny.n_users, tiny.n_items)), **wrong}
+    with pytest.raises(InputError, match=words):
+        evaluate(dataset=tiny, **arguments)
+
+
+@pytest.mark.parametrize("who", ["all", "with_items"])
+def test_the_means_are_those_of_the_users(tiny, model, who):
+    of_users = [metric for metric in METRICS if metric not in ("coverage", "gini")]
+    how = {"topN": [3, 9], "metrics": of_users, "metric_users": who}
+    means, users = evaluate(model, tiny, **how), evaluate(model, tiny, **how, per_user=True)
+    for split in ("valid", "test"):
+        assert list(means[split]) == list(users[split])
+        for name, values in users[split].items():
+            assert values.shape == (tiny.n_users,)
+            if name.startswith("novelty"):
+                continue  # of lists, which users without items have too
+            assert np.nanmean(values) == pytest.approx(means[split][name])
+
+
+# Paired tests
+
+
+def test_a_comparison_is_scipys():
+    random = np.random.default_rng(0)
+    a, noise = random.random(200), random.normal(0.02, 0.1, 200)
+    b = a - noise
+    a[3] = np.nan  # a user whom only one of them averages over
+    found = compare({"recall@20": a, "ndcg@20": a}, {"recall@20": b, "ndcg@20": a})
+    row, both = found["recall@20"], np.arange(200) != 3
+    test = scipy.stats.ttest_rel(a[both], b[both])
+    assert row["difference"] == pytest.approx(noise[both].mean())
+    assert row["p"] == pytest.approx(test.pvalue)
+    assert (row["low"], row["high"]) == pytest.approx(tuple(test.confidence_interval(0.95)))
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["effect"] == pytest.approx(noise[both].mean() / noise[both].std(ddof=1))
+    assert row["wilcoxon"] == pytest.approx(scipy.stats.wilcoxon(a[both], b[both]).pvalue)
+    assert row["adjusted"] == pytest.approx(2 * row["p"])  # Benjamini and Hochberg, of two
+    same = found["ndcg@20"]
+    assert (same["difference"], same["p"], same["effect"]) == (0, 1, 0)
+    with pytest.raises(InputError, match="same metrics and users"):
+        compare({"recall@20": a}, {"recall@20": a[:5]})

@@ -26,7 +26,7 @@ def test_five_epochs_of_the_published_settings(real_datasets, run, tmp_path):
     result = tmp_path / "r.json"
     done = run(
         "DiffRec/main.py", "--dataset", "ml-1m_clean", "--data_path", real_datasets,
-        "--epochs", "5", "--save_path", tmp_path, "--result_json", result,
+        "--epochs", "5", "--save_path", tmp_path, "--result_json", result, process=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads(result.read_text())

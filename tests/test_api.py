@@ -1,0 +1,269 @@
+"""Building, training and evaluating from Python: the same as the command line."""
+
+import csv
+import json
+import logging
+import sys
+import types
+
+import pytest
+import torch
+from torch import nn
+
+import DiffRec as package
+from DiffRec import DiffRec, InputError, Recommender, evaluate, load_dataset, train
+from DiffRec.engine import checkpoints
+from DiffRec.engine.contract import any_model
+from DiffRec.engine.settings import setting
+from DiffRec.engine.variant import REGISTRY, Variant, register, variant_of
+from L_DiffRec import LDiffRec
+from T_DiffRec import LTDiffRec, TDiffRec
+
+SMALL = {"dims": [16], "steps": 4, "noise_scale": 0.5, "noise_min": 0.001, "noise_max": 0.01}
+
+
+def small_model(dataset, **more):
+    return DiffRec.for_dataset(dataset, **SMALL, **more)
+
+
+def test_a_model_is_built_from_names():
+    model = DiffRec(10, dims=[8])
+    assert (model.settings.dims, model.settings.steps) == ((8,), 100)
+    assert DiffRec(10, {"dims": [8]}, steps=3).diffusion.steps == 3
+    assert DiffRec(10, model.settings).settings == model.settings
+    for wrong, words in (
+        ({"dim": [8]}, "there is no setting dim: did you mean dims?"),
+        ({"lr": 0.1}, "there is no setting lr"),  # of training
+        ({"steps": 0}, "steps must be greater than or equal to 1, got 0"),
+        ({"dims": 5}, "dims must be a list, got 5"),
+        ({"dims": []}, "dims must hold at least one"),
+        ({"noise_min": 0.5}, "noise_min must be smaller than noise_max"),
+        ({"sampling_steps": 200}, "must lie between 0 and steps"),
+        ({"w_min": 0.1}, "there is no setting w_min"),
+    ):
+        with pytest.raises(InputError) as raised:
+            DiffRec(10, wrong)
+        assert words in str(raised.value)
+    with pytest.raises(InputError, match="w_min must not exceed w_max"):
+        TDiffRec(10, w_min=0.9, w_max=0.5)
+
+
+def test_a_setting_can_not_be_changed_behind_the_models_back():
+    model = DiffRec(10, dims=[8])
+    with pytest.raises(ValueError, match="frozen"):
+        model.settings.steps = 3
+
+
+@pytest.mark.parametrize(
+    ("model", "script", "flags", "settings", "training"),
+    [
+        (DiffRec, "DiffRec/main.py", [], {"dims": [16], "steps": 4}, {"lr": 0.01}),
+        (TDiffRec, "T-DiffRec/main.py", [], {"dims": [16], "steps": 4}, {"lr": 0.01}),
+        (LDiffRec, "L-DiffRec/main.py", [], {"in_dims": [12], "n_cate": 1}, {"lr1": 0.01}),
+        (LTDiffRec, "T-DiffRec/main.py", ["--latent"], {"in_dims": [12], "n_cate": 1},
+         {"lr2": 0.01}),
+    ],
+)  # fmt: skip
+def test_python_gives_what_the_command_line_gives(
+    run, tiny, tiny_folder, tmp_path, model, script, flags, settings, training
+):
+    built = model.for_dataset(tiny, seed=3, **settings)
+    found = train(built, tiny, seed=3, epochs=10, save_path=tmp_path / "a", **training)
+    words = [w for k, v in {**settings, **training}.items() for w in (f"--{k}", v)]
+    done = run(
+        script, *flags, "--data_path", tiny_folder, "--seed", 3, "--epochs", 10, *words,
+        "--save_path", tmp_path / "b", "--result_json", tmp_path / "r.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "r.json").read_text())
+    for name in ("settings", "seed", "valid", "test", "history", "best_epoch", "checkpoint", "data"):
+        assert record[name] == found.record[name], name
+    assert found.test == record["test"]
+    # the model holds its best weights, and the file as well
+    for best in (built, model.load(found.checkpoint), any_model(found.checkpoint)):
+        assert evaluate(best, tiny)["test"] == pytest.approx(found.test)
+        assert not best.training
+
+
+def test_presets_by_name(tiny, tmp_path):
+    model = DiffRec.for_dataset(tiny, preset="ml-1m_noisy")
+    assert (model.settings.noise_scale, model.settings.steps) == (0.5, 5)
+    run = train(model, tiny, preset="ml-1m_noisy", epochs=1, save_path=tmp_path)
+    assert run.record["settings"]["lr"] == 1e-3
+    assert run.record["preset"] == "ml-1m_noisy"
+    with pytest.raises(InputError, match="no preset nonsense of DiffRec"):
+        DiffRec.for_dataset(tiny, preset="nonsense")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"learning": 1}, "there is no setting learning"),
+        ({"lr": 0}, "lr must be greater than 0"),
+        ({"patience": 5}, "patience 5 must be more than eval_every 5"),
+        ({"select_by": "recall@7"}, "select_by must be one of"),
+        ({"dims": [3]}, "there is no setting dims"),
+    ],
+)
+def test_wrong_settings_of_a_training(tiny, tmp_path, wrong, words):
+    with pytest.raises(InputError, match=words):
+        train(small_model(tiny), tiny, save_path=tmp_path, **wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_passed_stays_as_it_was(tiny, tmp_path):
+    settings, before = dict(SMALL), tiny.fingerprint()
+    values = tiny.train.items.clone(), tiny.train.offsets.clone()
+    model = TDiffRec.for_dataset(tiny, **settings)
+    train(model, tiny, epochs=1, save_path=tmp_path)
+    evaluate(model, tiny)
+    assert settings == SMALL
+    assert tiny.fingerprint() == before
+    assert tiny.train.values is None
+    assert torch.equal(tiny.train.items, values[0])
+    assert torch.equal(tiny.train.offsets, values[1])
+
+
+def test_the_library_logs_and_does_not_print(tiny, tmp_path, capsys, caplog):
+    logging.getLogger("DiffRec").handlers, logging.getLogger("DiffRec").propagate = [], True
+    caplog.set_level(logging.INFO)
+    train(small_model(tiny), tiny, epochs=1, save_path=tmp_path)
+    assert capsys.readouterr().out == ""
+    assert "recall@20" in caplog.text
+    assert all(record.name.startswith("DiffRec") for record in caplog.records)
+
+
+# Curves
+
+
+def test_the_history_is_in_the_record_and_beside_the_checkpoint(tiny, tmp_path):
+    run = train(small_model(tiny), tiny, epochs=12, eval_every=3, save_path=tmp_path)
+    assert [row["epoch"] for row in run.history] == [3, 6, 9, 12]
+    best = run.history[run.best_epoch // 3 - 1]
+    assert {k: best[k] for k in run.valid} == run.valid
+    assert all(row["loss"] > 0 for row in run.history)
+    rows = list(csv.DictReader(run.checkpoint.with_suffix(".csv").open()))
+    assert [float(row["recall@20"]) for row in rows] == [row["recall@20"] for row in run.history]
+
+
+def test_curves_for_tensorboard(tiny, tmp_path, monkeypatch):
+    drawn = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def add_scalar(self, name, value, step):
+            drawn.append((self.folder.parent.name, name, value, step))
+
+    module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    where = {"save_path": tmp_path, "tensorboard": tmp_path / "board"}
+    run = train(small_model(tiny), tiny, epochs=10, **where)
+    assert ("board", "valid/recall@20", run.history[0]["recall@20"], 5) in drawn
+    assert ("board", "loss", run.history[1]["loss"], 10) in drawn
+    before = len(drawn)  # a run that goes on draws what was before too
+    train(small_model(tiny), tiny, epochs=15, resume=True, **where)
+    assert len(drawn) == before + before * 3 // 2
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match="pip install tensorboard"):
+        train(small_model(tiny), tiny, epochs=20, resume=True, **where)
+
+
+def test_lengthening_a_run_that_ended_before_its_first_evaluation(tiny, tmp_path):
+    """Its one evaluation is dropped: it ends as a run that was as long from the start."""
+    whole = train(small_model(tiny), tiny, epochs=20, save_path=tmp_path / "a")
+    short = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "b")
+    assert [row["epoch"] for row in short.history] == [3]
+    longer = train(small_model(tiny), tiny, epochs=20, save_path=tmp_path / "b", resume=True)
+    assert longer.history == whole.history
+    assert longer.test == whole.test
+    again = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "c")
+    same = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "c", resume=True)
+    assert same.history == again.history  # not lengthened: kept
+
+
+# Models of one's own
+
+
+class Constant(Recommender):
+    """Scores by a vector b of the items, trained by least squares."""
+
+    variant = "Constant"
+
+    class Settings(Recommender.Settings):
+        start: float = setting(0.0, "where b starts")
+
+    class Training(Recommender.Training):
+        rate: float = setting(0.1, "learning rate")
+
+    def make(self, settings):
+        self.b = nn.Parameter(torch.full((self.n_items,), settings.start))
+
+    def optimizers(self, training):
+        return [torch.optim.SGD(self.parameters(), training.rate)]
+
+    def training_loss(self, batch):
+        return (batch.dense() - self.b).square().mean()
+
+    def scorer(self):
+        return lambda batch: self.b.repeat(len(batch), 1)
+
+
+@pytest.fixture
+def registered(tmp_path):
+    before = dict(REGISTRY)
+    register(Variant(Constant, tmp_path, dict, run_name={"from": "start"}))
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def test_a_model_of_ones_own(tiny, tmp_path, registered):
+    model = Constant.for_dataset(tiny, start=0.5)
+    run = train(model, tiny, epochs=6, rate=0.5)
+    assert run.checkpoint.parent == tmp_path / "saved_models"
+    assert run.checkpoint.name == "tiny_from0.5_log_seed1_" + run.checkpoint.name[-18:]
+    assert any_model(run.checkpoint).settings.start == 0.5
+    assert run.record["settings"]["rate"] == 0.5
+    with pytest.raises(InputError, match="there is no model Other: choose from DiffRec"):
+        variant_of("Other")
+
+
+def test_training_goes_through_the_module_itself(tiny, tmp_path):
+    """So that a wrapper of torch around it fits."""
+    model = small_model(tiny)
+    calls = []
+    model.register_forward_hook(lambda module, args, output: calls.append(output.ndim))
+    train(model, tiny, epochs=1, batch_size=50, save_path=tmp_path)
+    assert calls == [0] * 3
+
+
+def test_one_list_of_models(tiny):
+    """Whoever wants to know of a model asks the registry, and finds all there is to know."""
+    assert list(REGISTRY)[:4] == ["DiffRec", "L-DiffRec", "T-DiffRec", "LT-DiffRec"]
+    for name, variant in REGISTRY.items():
+        assert variant.name == name == variant.model.variant
+        assert (variant.folder / "main.py").is_file()
+        for preset in variant.known_presets():
+            variant.settings.of(variant.preset(preset))
+    assert [v.name for v in REGISTRY.values() if v.read_released] == list(REGISTRY)[:4]
+
+
+def test_the_public_names():
+    for name in package.__all__:
+        assert hasattr(package, name)
+    assert package.load_dataset is load_dataset
+
+
+def test_older_runs_settings_have_a_place_today():
+    assert checkpoints.migrated({"timestamps": None, "steps": 5}, 1) == {"steps": 5}
+    with pytest.raises(InputError, match="give it as --timestamps"):
+        checkpoints.migrated({"timestamps": "/some/file.npy"}, 1)
+    assert checkpoints.migrated({"steps": 5}, checkpoints.FORMAT) == {"steps": 5}
