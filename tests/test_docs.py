@@ -1,0 +1,68 @@
+"""What the pages show is run, and what they list is what there is."""
+
+import logging
+import re
+
+import options_page
+import pytest
+from conftest import REPOSITORY
+
+from DiffRec.engine.variant import REGISTRY
+
+EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
+README = (REPOSITORY / "README.md").read_text()
+
+
+@pytest.fixture
+def workplace(tiny_folder, tmp_path, monkeypatch):
+    """A folder to be in, where the tiny data are ml-1m_clean; what is registered is forgotten."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ml-1m_clean").symlink_to(tiny_folder)
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    logging.getLogger("DiffRec").handlers = []
+    before = dict(REGISTRY)
+    yield tmp_path
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def python_of(page: str, heading: str) -> str:
+    """The Python blocks under a heading, one after the other."""
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return "\n".join(re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("heading", "made"),
+    [("A baseline", "run"), ("A network", "run"), ("A protocol", "found"), ("A variant", "record")],
+)
+def test_the_examples_of_extending_run(workplace, heading, made):
+    names = {"__name__": "example"}
+    exec(compile(python_of(EXTENDING, heading), heading, "exec"), names)
+    result = names[made]
+    test = result.test if made == "run" else result["test"]
+    assert any(value > 0 for value in test.values())
+
+
+@pytest.mark.parametrize("word", ["train(model", "compare("])
+def test_the_examples_of_the_readme_run(workplace, word):
+    block = next(b for b in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if word in b)
+    block = block.replace("epochs=100", "epochs=5, save_path='saved'")
+    names = {"__name__": "example"}
+    exec(compile(block, "README.md", "exec"), names)
+    if "run" in names:
+        assert names["run"].test["recall@20"] > 0
+
+
+def test_the_page_of_options_is_that_of_the_settings():
+    """python scripts/options_page.py writes it anew."""
+    assert (REPOSITORY / "docs" / "options.md").read_text() == options_page.page() + "\n"
+
+
+def test_pages_link_to_what_is_there():
+    for page in REPOSITORY.glob("**/*.md"):
+        if ".venv" in page.parts:
+            continue
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
