@@ -239,3 +239,50 @@ def test_one_step():
 def test_settings_that_define_no_diffusion(wrong, word):
     with pytest.raises(ValueError, match=word):
         GaussianDiffusion(**{**PUBLISHED, **wrong})
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 5), (6, 4, 3), (6, 2, 3, 2)])
+@pytest.mark.parametrize("mean_type", ["x0", "eps"])
+def test_tensors_of_any_rank_are_diffused_entry_by_entry(shape, mean_type):
+    """A step for each sample; the rest is as for the flattened vectors."""
+    diffusion = GaussianDiffusion(steps=6, mean_type=mean_type, noise_scale=0.5)
+    x0, noise, t = torch.randn(shape), torch.randn(shape), torch.arange(6)
+
+    def denoiser(x, steps):
+        return x * 0.5 + (steps + 1.0).reshape(-1, *[1] * (x.ndim - 1))
+
+    flat = [x.reshape(6, -1) for x in (x0, noise)]
+    torch.testing.assert_close(
+        diffusion.q_sample(x0, t, noise).reshape(6, -1), diffusion.q_sample(flat[0], t, flat[1])
+    )
+    if x0.ndim > 1:
+        torch.testing.assert_close(
+            diffusion.training_losses(denoiser, x0, t, noise),
+            diffusion.training_losses(denoiser, flat[0], t, flat[1]),
+        )
+    torch.testing.assert_close(
+        diffusion.denoise(denoiser, x0).reshape(6, -1), diffusion.denoise(denoiser, flat[0])
+    )
+    mean, variance = diffusion.q_posterior(x0, noise, t)
+    assert (mean.shape, variance.shape) == (shape, (6, *[1] * (len(shape) - 1)))
+
+
+def test_pure_noise_can_not_be_predicted_away():
+    """A last beta of 1 leaves nothing of x_0: its mean is known, but not from the noise."""
+    linear = {"noise_schedule": "linear", "noise_scale": 1.0, "noise_max": 1.0, "steps": 4}
+    with pytest.raises(ValueError, match="eps cannot recover x_0 from pure noise"):
+        GaussianDiffusion(mean_type="eps", **linear)
+    x0 = torch.rand(2, 5)
+    found = GaussianDiffusion(mean_type="x0", **linear).denoise(lambda x, t: x0, x0, 4)
+    assert found.isfinite().all()
+
+
+def test_who_changes_the_reverse_step_says_its_coefficients():
+    class Own(GaussianDiffusion):
+        def p_sample(self, denoiser, x_t, t, sampling_noise=False):
+            return denoiser(x_t, t)
+
+    assert Own(steps=3).reverse_coefficients() is None
+    assert GaussianDiffusion(steps=3, mean_type="eps").reverse_coefficients() is None
+    a, c = GaussianDiffusion(steps=3).reverse_coefficients()
+    assert (a[0], c[0]) == pytest.approx((1, 0), abs=1e-9)

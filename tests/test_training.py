@@ -228,10 +228,12 @@ def test_a_full_disk_leaves_the_previous_checkpoint(train, tmp_path, limited_to)
     checkpoint = tmp_path / "a" / json.loads(path.read_text())["checkpoint"]
     before = checkpoint.read_bytes()
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limited_to, limited_to))
-
-    done, _ = train("a", "--epochs", "5", process=True, preexec_fn=limit)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limited_to, hard))
+    try:
+        done, _ = train("a", "--epochs", "5")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert done.returncode == 2
     assert "could not be written" in done.stderr
     assert "Traceback" not in done.stderr
@@ -254,6 +256,12 @@ def test_written_whole_or_not_at_all(tmp_path):
         fail()
     assert target.read_text() == "one"
     assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_error_that_is_not_of_the_disk_is_not_called_one(tmp_path):
+    with pytest.raises(RuntimeError, match="the model's own"), written_whole(tmp_path / "a"):
+        raise RuntimeError("the model's own")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_save_path_that_is_a_file(train, tmp_path):
@@ -382,6 +390,9 @@ def test_inference_reports_what_training_did(run, train, tmp_path, tiny_folder, 
     again = json.loads(result.read_text())
     assert again["test"] == pytest.approx(record["test"])
     assert "note:" not in done.stdout
+    done = run(*base, "--data_path", tiny_folder, "--topN", "5", "--metrics", "map", "coverage")
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(result.read_text())["test"]) == {"map@5", "coverage@5"}
     done = run(*base, "--data_path", tiny_folder, "--tst_w_val", "--sampling_steps", "2")
     assert json.loads(result.read_text())["test"] != again["test"]
     done = run(*base, "--data_path", save_lists([(0, 1), (1, 0)], [], []))
