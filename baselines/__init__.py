@@ -1,1 +1,63 @@
 """The methods that the paper compares with, and simple ones that it should have compared with."""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+from baselines.models import MODELS
+from baselines.recommender import Baseline, ClosedForm
+from baselines.settings import BaselineOptions, ModelOptions
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.settings import DataSettings, TrainingSettings, joined
+from DiffRec.engine.variant import Variant, read_presets, register, settings_of, variant_of
+
+__all__ = ["MODELS", "Baseline", "fixed_presets", "wanted"]
+
+FOLDER = Path(__file__).resolve().parent
+PRESETS = FOLDER / "presets" / "baselines.toml"
+EXAMPLE = "MultiVAE"  # whose flags --help lists when no model is named
+
+
+def fixed_presets(name: str) -> dict[str, dict]:
+    """What is not chosen, but given, for each data set: see `Baseline.fixed_presets`."""
+    return MODELS[name].fixed_presets()
+
+
+def presets_of(name: str) -> dict[str, dict]:
+    """A model's settings for each data set: the fixed ones, and those chosen on validation."""
+    chosen, fixed = read_presets(PRESETS).get(name, {}), fixed_presets(name)
+    return {
+        dataset: {**fixed.get(dataset, {}), **chosen.get(dataset, {})}
+        for dataset in {**chosen, **fixed}
+    }
+
+
+def run_name(model: type[Baseline]) -> dict[str, str | None]:
+    """What stands before each setting in the names of runs: the model, and its own settings."""
+    own = settings_of(model).names() - TrainingSettings.names() - DataSettings.names()
+    shared = {} if issubclass(model, ClosedForm) else {"bs": "batch_size"}
+    return {model.variant: None, **shared, **{name: name for name in sorted(own)}}
+
+
+def variant_for(model: type[Baseline]) -> Variant:
+    return Variant(
+        model, FOLDER, functools.partial(presets_of, model.variant),
+        flags=("--model", model.variant), run_name=run_name(model),
+        options=joined(f"{model.__name__}Options", model.Options, BaselineOptions),
+        group=model.group,
+    )  # fmt: skip
+
+
+register(*map(variant_for, MODELS.values()))
+
+
+def wanted(argv: Sequence[str]) -> Variant:
+    """The model that --model names, on which the other flags depend."""
+    parser = Parser(add_help=False)
+    parser.add_settings(ModelOptions)
+    told, _ = parser.parse_known_args(argv)
+    name = ModelOptions.of(vars(told)).model
+    if name is None and not {"-h", "--help"} & set(argv):
+        raise InputError(f"name a model with --model: {', '.join(MODELS)}.")
+    return variant_of(name or EXAMPLE)

@@ -3,25 +3,16 @@
 python baselines/inference.py --checkpoint FILE
 """
 
-import functools
-
-from baselines import options
-from baselines.models import MODELS
-from DiffRec import experiment
-from DiffRec.inference_run import Variant, infer
+from baselines import MODELS
+from DiffRec.engine.commands import command
+from DiffRec.engine.inference import infer
+from DiffRec.engine.variant import variant_of
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """See `DiffRec.inference_run.infer`."""
-    variants = [
-        Variant(
-            model, functools.partial(options.make_parser, __doc__, name), options.PRESETS,
-            released=False,
-        )
-        for name, model in MODELS.items()
-    ]  # fmt: skip
-    return infer(variants, argv)
+    """See `DiffRec.engine.inference.infer`."""
+    return infer([variant_of(name) for name in MODELS], argv, __doc__)
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command(main)

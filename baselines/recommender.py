@@ -1,9 +1,8 @@
 """What the baselines share: who they are built for, and the four kinds that the paper's and the
 simple ones fall into: autoencoders, pairwise models, models computed at once, item-item models."""
 
-import argparse
-from collections.abc import Iterator
-from typing import ClassVar
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse
@@ -13,45 +12,62 @@ from torch import nn
 
 from baselines.graph import product
 from baselines.sampling import sample_triples
-from DiffRec import Interactions, Recommender, options
-from DiffRec.errors import InputError, settings_from_user
+from DiffRec import Dataset, InputError, Interactions, Recommender
+from DiffRec.engine.machine import available_memory_mb
+from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.settings import (
+    DecaySettings,
+    NotNegative,
+    OptimizerSettings,
+    Positive,
+    Settings,
+    TrainingSettings,
+    setting,
+)
 from DiffRec.evaluate_utils import Scorer
-from DiffRec.recommender import make_optimizer
-from DiffRec.report import available_memory_mb
 
 
 class Baseline(Recommender):
     """A model built for U users and I items.
 
+    Args:
+        n_users, n_items: U and I.
+        settings: of the class ``Settings``, as a mapping or by name: ``EASE(5, 10, reg=100)``.
+
     Attributes:
-        defaults: flags of the base parser that differ here, from the model's source.
+        Options: what its main.py can be told besides the flags that all of them have.
+        group: "paper" for the methods that the paper compares with, "simple" for others.
         grid: the values that a search tries for each setting; the paper's where it gives them
             (Section 4.1.3).
     """
 
-    defaults: ClassVar[dict] = {}
+    Options: ClassVar[type[Settings]] = Settings
+    group: ClassVar[str] = "simple"
     grid: ClassVar[dict[str, list]] = {}
 
-    def __init__(self, n_users: int, n_items: int, settings: dict):
-        super().__init__()
-        self.n_users, self.n_items, self.settings = n_users, n_items, settings
-        with settings_from_user():
-            self.make(settings)
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        settings: Settings | Mapping[str, Any] | None = None,
+        **more: Any,
+    ):
+        self.n_users = n_users
+        super().__init__(n_items, settings, **more)
 
     @classmethod
-    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> "Baseline":
-        return cls(header["data"]["users"], header["data"]["items"], header["settings"])
+    def build(cls, dataset: Dataset, settings: Settings, seed: int) -> Self:
+        return cls(dataset.n_users, dataset.n_items, settings)
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        """The model's own flags."""
+    @classmethod
+    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
+        data, settings = header["data"], cls.Settings.own(header["settings"])
+        return cls(data["users"], data["items"], settings)
 
-    def make(self, settings: dict) -> None:
-        """Build parameters and buffers; a ValueError is about the settings."""
-        raise NotImplementedError
-
-    def compile(self, *args, **kwargs) -> None:
-        raise InputError(f"--compile is not for {self.variant}.")
+    @classmethod
+    def fixed_presets(cls) -> dict[str, dict]:
+        """Settings that no search chooses, since the paper fixes them, for each data set."""
+        return {}
 
     def scorer(self) -> Scorer:
         encode, items, biases = self.factors()
@@ -65,22 +81,18 @@ class Baseline(Recommender):
         return super().load_state_dict(state_dict, strict, assign)
 
 
-class GradientBaseline(Baseline):
-    """A baseline with one optimiser, set by the flags every gradient model has."""
-
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        settings = self.settings
-        return [
-            make_optimizer(
-                settings["optimizer"], self.parameters(), settings["lr"], settings["weight_decay"]
-            )
-        ]
-
-
-class Autoencoder(GradientBaseline):
+class Autoencoder(Baseline):
     """x ↦ hidden vectors ↦ logits of all items. Subclasses give `hidden` and `output`."""
 
+    Training = DecaySettings
     output: nn.Linear  # the last layer, D → I
+
+    def optimizers(self, training: DecaySettings) -> list[torch.optim.Optimizer]:
+        return [
+            make_optimizer(
+                training.optimizer, self.parameters(), training.lr, training.weight_decay
+            )
+        ]
 
     def hidden(self, batch: Interactions) -> torch.Tensor:
         """The last hidden layer, (B, D), of B rows, as inference has it."""
@@ -90,7 +102,31 @@ class Autoencoder(GradientBaseline):
         return self.hidden, self.output.weight, self.output.bias
 
 
-class Pairwise(GradientBaseline):
+Triple = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+class PairwiseSettings(Settings):
+    """User and item vectors, and the loss that ranks them."""
+
+    title = "vectors"
+    emb_size: Positive = setting(64, "d, the size of user and item vectors")
+    init_std: NotNegative = setting(0.1, "standard deviation of the first embeddings")
+    positives: Literal["users", "interactions"] = setting(
+        "users", "draw a user, then one of the user's items; or draw an interaction"
+    )
+    weight_decay: NotNegative = setting(
+        1e-4, "lambda, the weight of the squared embeddings in the loss"
+    )
+
+
+class PairwiseTraining(OptimizerSettings):
+    """Training on pairs of items: batches are large, and both models learn slowly."""
+
+    # 20 epochs of patience would stop them far from their best.
+    defaults: ClassVar = {"optimizer": "Adam", "lr": 1e-3, "batch_size": 2048, "patience": 100}
+
+
+class Pairwise(Baseline):
     """Users and items as vectors of size d, trained to rank (Rendle et al. 2009, BPR):
 
         L = mean over triples of  -ln σ(p_u · q_i - p_u · q_j)
@@ -100,35 +136,22 @@ class Pairwise(GradientBaseline):
     λ is ``weight_decay``.
     """
 
-    defaults: ClassVar[dict] = {
-        "optimizer": "Adam", "lr": 1e-3, "weight_decay": 1e-4, "batch_size": 2048,
-        "patience": 100,  # epochs: both learn slowly, and 20 would stop them far from their best
-    }  # fmt: skip
+    Settings = PairwiseSettings
+    Training = PairwiseTraining
+    reads_rows = False
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--emb_size", type=options.POSITIVE, default=64, help="d")
-        group.add_argument(
-            "--init_std", type=options.NOT_NEGATIVE, default=0.1, help="of the first embeddings"
-        )
-        group.add_argument(
-            "--positives", choices=("users", "interactions"), default="users",
-            help="draw a user, then one of his items; or draw an interaction",
-        )  # fmt: skip
-
-    def make(self, settings: dict) -> None:
-        self.users = nn.Parameter(torch.empty(self.n_users, settings["emb_size"]))
-        self.items = nn.Parameter(torch.empty(self.n_items, settings["emb_size"]))
+    def make(self, settings: PairwiseSettings) -> None:
+        self.users = nn.Parameter(torch.empty(self.n_users, settings.emb_size))
+        self.items = nn.Parameter(torch.empty(self.n_items, settings.emb_size))
         for embedding in (self.users, self.items):
-            nn.init.normal_(embedding, std=settings["init_std"])
+            nn.init.normal_(embedding, std=settings.init_std)
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        settings = self.settings  # λ is a term of the loss, not the optimiser's
-        return [make_optimizer(settings["optimizer"], self.parameters(), settings["lr"], 0.0)]
+    def optimizers(self, training: OptimizerSettings) -> list[torch.optim.Optimizer]:
+        return [make_optimizer(training.optimizer, self.parameters(), training.lr)]
 
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """As many triples as train has interactions, drawn at once on the device."""
-        triples = sample_triples(train, self.settings["positives"])
+        triples = sample_triples(train, self.settings.positives)
         if not len(triples):
             raise InputError("no user has both items and items left: there is nothing to rank.")
         return -(-len(triples) // batch_size), iter(triples.split(batch_size))
@@ -137,14 +160,21 @@ class Pairwise(GradientBaseline):
         """p, (U, d), and q, (I, d)."""
         raise NotImplementedError
 
+    def vectors_of(
+        self, u: torch.Tensor, i: torch.Tensor, j: torch.Tensor
+    ) -> tuple[Triple, Triple]:
+        """Of B triples in training p_u, q_i, q_j, and e_u, e_i, e_j, each (B, d); u, i, j: (B,)
+        int64."""
+        p, q = self.propagate()
+        return (p[u], q[i], q[j]), (self.users[u], self.items[i], self.items[j])
+
     def training_loss(self, batch: torch.Tensor) -> torch.Tensor:
         """batch: (B, 3) int64 triples u, i, j; a scalar."""
         u, i, j = batch.T
-        p, q = self.propagate()
-        p_u = p[u]
-        ranking = F.softplus((p_u * (q[j] - q[i])).sum(dim=1)).mean()
-        squares = self.users[u].square() + self.items[i].square() + self.items[j].square()
-        return ranking + self.settings["weight_decay"] / 2 * squares.sum() / len(batch)
+        (p_u, q_i, q_j), (e_u, e_i, e_j) = self.vectors_of(u, i, j)
+        ranking = F.softplus((p_u * (q_j - q_i)).sum(dim=1)).mean()
+        squares = e_u.square() + e_i.square() + e_j.square()
+        return ranking + self.settings.weight_decay / 2 * squares.sum() / len(batch)
 
     def rows_of(self, batch: Interactions) -> torch.Tensor:
         """The users of the rows; InputError if they are not users of the training data."""
@@ -165,12 +195,12 @@ class ClosedForm(Baseline):
 
     fitted: ClassVar[tuple[str, ...]]  # the names of the buffers
 
-    def make(self, settings: dict) -> None:
+    def make(self, settings: Settings) -> None:
         self.register_buffer("place", torch.empty(0), persistent=False)  # tells the device
         for name in self.fitted:
             self.register_buffer(name, None)
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
+    def optimizers(self, training: TrainingSettings) -> list[torch.optim.Optimizer]:
         return []
 
     def size(self) -> int:

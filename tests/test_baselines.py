@@ -1,62 +1,69 @@
 """The baselines: their mathematics against brute force, and what every one of them must do."""
 
 import dataclasses
+import functools
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY
 from torch.distributions import Normal, kl_divergence
 
-from baselines import options
+import baselines
 from baselines.graph import graph_of, normalised
 from baselines.main import main
 from baselines.models import MODELS
-from baselines.models.ACVAE import ACVAE
+from baselines.models.ACVAE import ACVAE, GRU_SIZE
 from baselines.models.EASE import EASE
 from baselines.models.LightGCN import LightGCN
-from baselines.recommender import nearest
+from baselines.models.MF import MF
+from baselines.noise import generators
+from baselines.recommender import ClosedForm, nearest
 from baselines.sampling import sample_triples
-from DiffRec import Interactions, load_dataset
-from DiffRec.data_utils import Dataset
-from DiffRec.errors import InputError
+from DiffRec import Dataset, InputError, Interactions, load_dataset, train
+from DiffRec.engine.contract import ROWS
+from DiffRec.engine.settings import Positive, Settings, TrainingSettings, setting
+from DiffRec.engine.training import evaluate_model
+from DiffRec.engine.variant import REGISTRY, register, variant_of
 from DiffRec.models.VAE import VAE, kl_to_standard_normal
-from DiffRec.options import parse, settings_of
-from DiffRec.training import Log, Training
 
 SMALL = {
-    "MF": "--emb_size 6", "LightGCN": "--emb_size 6 --dropout .2", "CDAE": "--hidden_size 6",
-    "MultiDAE": "--dims [5,8]", "MultiDAE++": "--dims [5,8]", "MultiVAE": "--dims [5,8]",
-    "CODIGEM": "--hidden_size 6", "ACVAE": "--emb_size 6 --max_length 9", "iALS": "--factors 6",
-    "GF-CF": "--rank 6", "ItemKNN": "--neighbors 5", "RP3beta": "--neighbors 5 --normalize",
-    "SLIM": "--alpha .01",
+    "MF": {"emb_size": 6}, "LightGCN": {"emb_size": 6, "dropout": 0.2},
+    "CDAE": {"hidden_size": 6}, "MultiDAE": {"dims": [5, 8]}, "MultiDAE++": {"dims": [5, 8]},
+    "MultiVAE": {"dims": [5, 8]}, "CODIGEM": {"hidden_size": 6},
+    "ACVAE": {"emb_size": 6, "max_length": 9}, "iALS": {"factors": 6}, "GF-CF": {"rank": 6},
+    "ItemKNN": {"neighbors": 5}, "RP3beta": {"neighbors": 5, "normalize": True},
+    "SLIM": {"alpha": 0.01},
 }  # fmt: skip
 
 
-def settings_for(name: str, *flags: str) -> dict:
-    argv = ["--preset", "none", *SMALL.get(name, "").split(), *flags]
-    return settings_of(parse(options.make_parser("", name), argv, {}))
-
-
-def build(name: str, dataset: Dataset, *flags: str):
-    settings = settings_for(name, *flags)
-    model = MODELS[name](dataset.n_users, dataset.n_items, settings)
+def build(name: str, dataset: Dataset, **settings):
+    """A small model, its random numbers being those that stand."""
+    chosen = {**SMALL.get(name, {}), **settings}
+    model = MODELS[name](dataset.n_users, dataset.n_items, chosen)
     model.prepare_data(dataset)
     return model
 
 
-def trained(name: str, dataset: Dataset, folder, *flags: str, seed: int = 1):
-    """A model after three epochs of the shared loop, and its checkpoint."""
-    torch.manual_seed(seed)
-    model = build(name, dataset, "--epochs", "3", *flags)
-    about = {
-        "variant": name, "dataset": dataset.name, "settings": model.settings, "seed": seed,
-    }  # fmt: skip
-    checkpoint = folder / f"{name}.safetensors"
-    Training(model, dataset, model.settings, checkpoint, about, {}).run(Log(None))
-    return model.eval(), checkpoint
+def trained(name: str, dataset: Dataset, folder, batch_size: int = 40, **settings):
+    """A small model after three epochs of the shared loop, and its checkpoint."""
+    model = MODELS[name].for_dataset(dataset, **{**SMALL.get(name, {}), **settings})
+    return model, train(
+        model, dataset, save_path=folder, epochs=3, batch_size=batch_size
+    ).checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained_once(tiny, tmp_path_factory):
+    """`trained` on tiny, each model once for all tests, which must not change it."""
+    return functools.cache(lambda name: trained(name, tiny, tmp_path_factory.mktemp(name)))
 
 
 @torch.inference_mode()
@@ -77,9 +84,8 @@ def small(matrix):
     return Dataset("small", REPOSITORY, rows, rows.slice(0, 9), rows.slice(0, 9))
 
 
-def fitted(name: str, dataset: Dataset, *flags: str) -> torch.Tensor:
-    """The scores, (U, I), of a model that is computed at once, with exactly these flags."""
-    settings = settings_of(parse(options.make_parser("", name), ["--preset", "none", *flags], {}))
+def fitted(name: str, dataset: Dataset, **settings) -> np.ndarray:
+    """The scores, (U, I), of a model that is computed at once, with exactly these settings."""
     model = MODELS[name](dataset.n_users, dataset.n_items, settings)
     model.fit(dataset.train)
     return scores_of(model, dataset.train).double().numpy()
@@ -94,7 +100,7 @@ def test_ease_solves_a_ridge_regression_for_each_item(matrix, small):
         others = [i for i in range(6) if i != j]
         x = matrix[:, others]
         expected[others, j] = np.linalg.solve(x.T @ x + 3 * np.eye(5), x.T @ matrix[:, j])
-    np.testing.assert_allclose(fitted("EASE", small, "--reg", "3"), matrix @ expected, atol=1e-5)
+    np.testing.assert_allclose(fitted("EASE", small, reg=3), matrix @ expected, atol=1e-5)
 
 
 def test_item_knn_by_hand(matrix, small):
@@ -103,11 +109,11 @@ def test_item_knn_by_hand(matrix, small):
     np.fill_diagonal(s, 0)
     for j in range(6):
         s[np.argsort(s[:, j])[:-3], j] = 0
-    found = fitted("ItemKNN", small, "--neighbors", "3", "--shrink", "2")
+    found = fitted("ItemKNN", small, neighbors=3, shrink=2)
     np.testing.assert_allclose(found, matrix @ s, atol=1e-6)
 
 
-@pytest.mark.parametrize("normalize", [0, 1])
+@pytest.mark.parametrize("normalize", [False, True])
 def test_rp3beta_by_hand(matrix, small, normalize):
     from_item = matrix.T / matrix.sum(axis=0)[:, None]
     from_user = matrix / matrix.sum(axis=1)[:, None]
@@ -117,18 +123,14 @@ def test_rp3beta_by_hand(matrix, small, normalize):
         w[i, np.argsort(w[i])[:-3]] = 0
     if normalize:
         w /= w.sum(axis=1, keepdims=True)
-    flags = "--alpha .7 --beta .4 --neighbors 3 --normalize".split()
-    np.testing.assert_allclose(
-        fitted("RP3beta", small, *flags, str(normalize)), matrix @ w, atol=1e-6
-    )
+    found = fitted("RP3beta", small, alpha=0.7, beta=0.4, neighbors=3, normalize=normalize)
+    np.testing.assert_allclose(found, matrix @ w, atol=1e-6)
 
 
 def test_slim_meets_its_optimality_conditions(matrix, small):
     """With g = ∂/∂w of the smooth part: g + αρ = 0 where w > 0, and ≥ 0 where w = 0."""
     alpha, rho = 0.05, 0.3
-    model = build(
-        "SLIM", small, "--alpha", str(alpha), "--l1_ratio", str(rho), "--max_iter", "5000"
-    )
+    model = build("SLIM", small, alpha=alpha, l1_ratio=rho, max_iter=5000)
     w = model.similarities(small.train.matrix()).toarray()
     assert np.diag(w).tolist() == [0] * 6
     assert (w >= 0).all()
@@ -145,11 +147,11 @@ def test_gfcf_as_a_dense_formula(matrix, small):
     _, _, vt = np.linalg.svd(r)
     ideal = np.diag(degree_i**-0.5) @ vt[:3].T @ vt[:3] @ np.diag(degree_i**0.5)
     expected = matrix @ (r.T @ r + 0.3 * ideal)
-    np.testing.assert_allclose(fitted("GF-CF", small, "--rank", "3"), expected, atol=1e-5)
+    np.testing.assert_allclose(fitted("GF-CF", small, rank=3), expected, atol=1e-5)
 
 
 def test_ials_folds_users_in_by_weighted_least_squares(matrix, small):
-    model = build("iALS", small, "--factors", "3", "--alpha", "4", "--reg", ".2")
+    model = build("iALS", small, factors=3, alpha=4, reg=0.2)
     model.fit(small.train)
     q = model.items.double().numpy()
     expected = []
@@ -177,7 +179,7 @@ def dense_propagation(matrix: np.ndarray, embeddings: torch.Tensor, layers: int)
 
 @pytest.mark.parametrize("layers", [0, 1, 3])
 def test_lightgcn_propagates_as_the_dense_graph_does(matrix, small, layers):
-    model = build("LightGCN", small, "--layers", str(layers), "--dropout", "0")
+    model = build("LightGCN", small, layers=layers, dropout=0)
     together = torch.cat([model.users, model.items]).detach().requires_grad_()
     expected = dense_propagation(matrix, together, layers)
     p, q = model.propagate()
@@ -190,7 +192,7 @@ def test_lightgcn_propagates_as_the_dense_graph_does(matrix, small, layers):
 
 def test_lightgcn_dropout_has_the_gradient_of_what_it_computes(small):
     """By finite differences in double precision would need another product: linearity serves."""
-    model = build("LightGCN", small, "--layers", "2", "--dropout", ".5").train()
+    model = build("LightGCN", small, layers=2, dropout=0.5).train()
 
     def propagate(users, items):
         torch.manual_seed(3)
@@ -209,8 +211,6 @@ def test_lightgcn_dropout_has_the_gradient_of_what_it_computes(small):
 
 
 def test_the_graph_is_normalised(matrix):
-    import scipy.sparse
-
     graph = graph_of(normalised(scipy.sparse.csr_matrix(matrix)))
     row, column = np.argwhere(matrix).T
     expected = 1 / np.sqrt(matrix.sum(axis=1)[row] * matrix.sum(axis=0)[column])
@@ -225,7 +225,7 @@ def test_multivae_kl_is_that_of_the_distributions():
 
 
 def test_multivae_scores_are_those_of_the_network_and_beta_rises(tiny):
-    model = build("MultiVAE", tiny, "--anneal_cap", ".3", "--anneal_steps", "4").eval()
+    model = build("MultiVAE", tiny, anneal_cap=0.3, anneal_steps=4).eval()
     rows = tiny.train.slice(0, 8)
     torch.testing.assert_close(scores_of(model, rows), model.vae(rows.dense())[0])
     assert isinstance(model.vae, VAE)
@@ -234,11 +234,11 @@ def test_multivae_scores_are_those_of_the_network_and_beta_rises(tiny):
         betas.append(float(model.beta()))
         model.train().training_loss(rows)
     assert betas == pytest.approx([0, 0.25, 0.3])
-    assert float(build("MultiVAE", tiny, "--anneal_steps", "0").beta()) == pytest.approx(0.2)
+    assert float(build("MultiVAE", tiny, anneal_steps=0).beta()) == pytest.approx(0.2)
 
 
 def test_multidae_loss_by_hand(tiny):
-    model = build("MultiDAE", tiny, "--dropout", "0")
+    model = build("MultiDAE", tiny, dropout=0)
     x = tiny.train.slice(0, 8).dense()
     logits = model.output(model.layers(x / x.norm(dim=1, keepdim=True)))
     expected = -(x * logits.log_softmax(dim=1)).sum(dim=1).mean()
@@ -246,15 +246,17 @@ def test_multidae_loss_by_hand(tiny):
 
 
 def test_multidae_plus_plus_takes_diffrecs_schedule(tiny):
-    presets = options.presets_of("MultiDAE++")
+    presets = variant_of("MultiDAE++").known_presets()
+    assert baselines.fixed_presets("MultiDAE++")["yelp_clean"] == presets["yelp_clean"]
+    assert baselines.fixed_presets("MultiDAE") == {}
     assert presets["yelp_clean"]["noise_scale"] == 0.01
     assert "lr" not in presets["yelp_clean"]
-    noiseless = build("MultiDAE++", tiny, "--noise_scale", "0", "--dropout", "0")
-    plain = build("MultiDAE", tiny, "--dropout", "0")
+    noiseless = build("MultiDAE++", tiny, noise_scale=0, dropout=0)
+    plain = build("MultiDAE", tiny, dropout=0)
     plain.load_state_dict(noiseless.state_dict())
     rows = tiny.train.slice(0, 9)
     torch.testing.assert_close(noiseless.training_loss(rows), plain.training_loss(rows))
-    noisy = build("MultiDAE++", tiny, "--noise_scale", "1", "--noise_max", ".5", "--steps", "3")
+    noisy = build("MultiDAE++", tiny, noise_scale=1, noise_max=0.5, steps=3)
     x = rows.dense()
     variance = (noisy.corrupt(torch.zeros(4000, 80)) ** 2).mean()
     expected = (1 - noisy.diffusion.alpha_bar).mean()
@@ -275,11 +277,9 @@ def test_cdae_forgets_users_it_does_not_know(tiny):
 
 
 def test_codigem_noise_at_inference_is_small_and_can_be_left_out(tiny):
-    model = build("CODIGEM", tiny).eval()
-    model.settings = {**model.settings, "test_noise": False}
-    quiet = scores_of(model, tiny.train.slice(0, 5))
-    model.settings = {**model.settings, "test_noise": True}
-    noised = scores_of(model, tiny.train.slice(0, 5))
+    noisy, quiet = build("CODIGEM", tiny).eval(), build("CODIGEM", tiny, test_noise=False).eval()
+    quiet.load_state_dict(noisy.state_dict())
+    noised, quiet = (scores_of(model, tiny.train.slice(0, 5)) for model in (noisy, quiet))
     assert not torch.equal(quiet, noised)
     assert (quiet - noised).abs().max() < 0.05
 
@@ -288,43 +288,46 @@ def test_codigem_noise_at_inference_is_small_and_can_be_left_out(tiny):
 
 
 def test_acvae_sees_no_later_item():
-    model = ACVAE(5, 20, settings_for("ACVAE")).eval()
+    model = ACVAE(5, 20, SMALL["ACVAE"]).eval()
     x = model.embedding(torch.randint(1, 21, (3, 9)))
     changed = x.clone()
     changed[:, 6:] = 0
-    noise = [torch.Generator().manual_seed(1) for _ in range(2)]
-    before, after = model.encoder(x, noise[0]), model.encoder(changed, noise[1])
+    noise = torch.randn(2, 3, 9, GRU_SIZE)
+    before, after = model.encoder(x, noise), model.encoder(changed, noise)
     torch.testing.assert_close(before[:, :6], after[:, :6])
     assert not torch.allclose(before[:, 6:], after[:, 6:])
 
 
 def test_acvae_gathered_loss_equals_the_padded_one():
     """Cross-entropy of the positions that predict, against one-hot targets of all of them."""
-    model = ACVAE(4, 12, settings_for("ACVAE", "--alpha", "0", "--beta", "0", "--dropout", "0"))
+    model = ACVAE(4, 12, SMALL["ACVAE"], alpha=0, beta=0, dropout=0)
     rows = Interactions.from_histories([[3, 1, 4], [5], list(range(12)), []], 12)
     model.ratio.forward = lambda x, z: torch.zeros_like(z)
     torch.manual_seed(9)
     found = model.training_loss(rows) - 2 * np.log(2) * (2 + 9) / 4
     torch.manual_seed(9)
-    sequences, _ = model.padded(rows, 10)
-    log_p = model.output(model.decoder(model.encoder(model.embedding(sequences[:, :-1]), None)))
+    sequences, _ = rows.padded(10)
+    log_p = model.output(model.decoder(model.encoder(model.embedding(sequences[:, :-1]))))
     one_hot = F.one_hot(sequences[:, 1:], 13)[..., 1:].float()  # zeros where there is no target
     expected = -(one_hot * log_p.log_softmax(dim=2)).sum() / 4
     torch.testing.assert_close(found, expected)
 
 
 def test_acvae_pads_the_latest_items():
-    model = ACVAE(2, 9, settings_for("ACVAE"))
+    model = ACVAE(2, 9, max_length=3)
     rows = Interactions.from_histories([[8, 0, 3, 5], [2], []], 9)
-    sequences, lengths = model.padded(rows, 3)
-    assert sequences.tolist() == [[1, 4, 6], [3, 0, 0], [0, 0, 0]]
-    assert lengths.tolist() == [3, 1, 0]
+    read = []
+    model.embedding.register_forward_hook(lambda _, given, found: read.append(given[0].tolist()))
+    noise = model.noise(rows, 3)
+    scores_of(model.eval(), rows)
+    assert read == [[[1, 4, 6], [3, 0, 0], [0, 0, 0]]]
+    assert [int((noise[0, row].abs().sum(dim=1) > 0).sum()) for row in range(3)] == [3, 1, 0]
 
 
 def test_acvae_sizes_are_those_of_table_7():
     for n_items, millions in ((94_949, 13), (34_395, 5)):
         with torch.device("meta"):
-            model = ACVAE(1, n_items, settings_for("ACVAE", "--emb_size", "64"))
+            model = ACVAE(1, n_items, emb_size=64)
         assert round(model.size() / 1e6) == millions
 
 
@@ -364,6 +367,23 @@ def test_bpr_loss_by_hand(tiny):
     torch.testing.assert_close(model.training_loss(triples), expected)
 
 
+def test_mf_drops_out_what_was_drawn_and_not_whole_tables(tiny):
+    model = build("MF", tiny, dropout=0.5).train()
+    shapes = []
+    model.dropout.register_forward_hook(lambda _, given, found: shapes.append(found.shape))
+    triples = sample_triples(tiny.train, "users")[:10]
+    model.training_loss(triples)
+    assert shapes == [(10, 6)] * 3
+    model = MF(1, 1, emb_size=2000, dropout=0.25).train()
+    u = torch.zeros(50, dtype=torch.int64)
+    (p, _, _), _ = model.vectors_of(u, u, u)
+    assert float((p == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
+    assert not torch.equal(p[0], p[1])  # each occurrence of a user has a mask of its own
+    kept = p != 0
+    torch.testing.assert_close(p[kept], (model.users[u] / 0.75)[kept])
+    torch.testing.assert_close(model.eval().vectors_of(u, u, u)[0][0], model.users[u])
+
+
 def test_nearest_keeps_the_largest_in_blocks():
     s = np.random.default_rng(0).random((11, 11))
     found = nearest(11, lambda start, stop: s[start:stop], k=4, block_size=3).toarray()
@@ -375,8 +395,8 @@ def test_nearest_keeps_the_largest_in_blocks():
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_contract(name, tiny, tmp_path):
-    model, checkpoint = trained(name, tiny, tmp_path)
+def test_contract(name, tiny, trained_once, tmp_path):
+    model, checkpoint = trained_once(name)
     rows = tiny.train.slice(10, 40)
     scores = scores_of(model, rows)
     assert scores.shape == (30, tiny.n_items)
@@ -385,12 +405,9 @@ def test_contract(name, tiny, tmp_path):
     again, _ = trained(name, tiny, tmp_path)  # equal seeds, equal scores
     torch.testing.assert_close(scores_of(again, rows), scores, rtol=0, atol=0)
 
-    header_epoch = json.loads(json.dumps(model.epoch))
     loaded = MODELS[name].load(checkpoint)
-    best = scores_of(loaded, rows)
-    assert best.shape == scores.shape
-    if header_epoch == 3 or not model.optimizers():
-        torch.testing.assert_close(best, scores)
+    torch.testing.assert_close(scores_of(loaded, rows), scores)
+    assert loaded.settings == model.settings
 
     items, values = model.recommend(tiny.train, k=10)
     some = values.isfinite()
@@ -401,73 +418,206 @@ def test_contract(name, tiny, tmp_path):
 def test_users_of_one_interaction_and_of_nearly_all(name, tmp_path):
     n = 12
     histories = [[3], [0, 1, 2], list(range(n)), list(range(n - 1)), [5]] * 4
-    train = Interactions.from_pairs(
+    rows = Interactions.from_pairs(
         np.array([(u, i) for u, history in enumerate(histories) for i in history]), 20, n
     )
     empty = Interactions.from_pairs(np.array([(1, 7)]), 20, n)
-    dataset = Dataset("odd", tmp_path, train, empty, empty)
-    flags = ["--neighbors", "3"] if name in ("ItemKNN", "RP3beta") else []
-    model, _ = trained(name, dataset, tmp_path, "--batch_size", "3", *flags)
-    scores = scores_of(model, train)
+    dataset = Dataset("odd", tmp_path, rows, empty, empty)
+    more = {"neighbors": 3} if name in ("ItemKNN", "RP3beta") else {}
+    model, _ = trained(name, dataset, tmp_path, batch_size=3, **more)
+    scores = scores_of(model, rows)
     assert scores.shape == (20, n)
     assert scores.isfinite().all()
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_factors_give_the_scores(name, tiny, tmp_path):
-    model, _ = trained(name, tiny, tmp_path)
+def test_factors_give_the_scores(name, tiny, trained_once):
+    model, _ = trained_once(name)
     rows = tiny.train.slice(0, 20)
     if name in ("EASE", "SLIM", "ItemKNN", "RP3beta", "GF-CF"):
         with pytest.raises(InputError, match="no user and item vectors"):
             model.factors()
         return
-    encode, items, biases = model.factors()
     with torch.inference_mode():
+        encode, items, biases = model.factors()
         found = encode(rows) @ items.T + biases
-    expected = scores_of(model, rows)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 if name != "CODIGEM" else 0.05)
+    torch.testing.assert_close(found, scores_of(model, rows), rtol=1e-4, atol=1e-4)
 
 
-def test_a_user_without_vector_is_said(tiny, tmp_path):
-    model, _ = trained("MF", tiny, tmp_path)
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_of_a_row_do_not_depend_on_its_batch(name, tiny, trained_once):
+    """Nor on how often scores were asked for, nor on how far shorter rows are padded."""
+    model, _ = trained_once(name)
+    rows = tiny.train.slice(0, 12)
+    together = scores_of(model, rows)
+    alone = torch.cat([scores_of(model, rows.slice(u, u + 1)) for u in range(12)])
+    torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-5)
+    order = torch.tensor([11, 4, 7])
+    torch.testing.assert_close(
+        scores_of(model, rows.rows(order)), together[order], rtol=1e-4, atol=1e-5
+    )
+    if not model.reads_rows:
+        return
+    score = model.scorer()
+    with torch.inference_mode():
+        torch.testing.assert_close(score(rows), score(rows), rtol=0, atol=0)
+    if name == "CDAE":  # which adds a vector of the user
+        return
+    histories = [rows.items[rows.offsets[u] : rows.offsets[u + 1]].tolist() for u in (3, 8)]
+    _, values = model.recommend(histories, k=5, exclude_seen=False)
+    expected = together[[3, 8]].topk(5).values
+    torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_noise_belongs_to_a_row():
+    rows = Interactions.from_histories([[3, 1, 4], [1, 3, 4], [3, 1, 4], []], 5)
+    drawn = [torch.randn(2000, generator=generator) for generator in generators(rows)]
+    assert torch.equal(drawn[0], drawn[2])
+    for other in (drawn[1], drawn[3]):  # the order counts, and no items are a seed too
+        assert abs(float(np.corrcoef(drawn[0], other)[0, 1])) < 0.1
+    assert float(torch.stack(drawn).std()) == pytest.approx(1, abs=0.05)
+
+
+def test_no_more_than_400_rows_are_scored_at_a_time(settings):
+    """However large the batches of pairs were that it was trained on."""
+    rows = Interactions.from_histories([[u % 7, 7] for u in range(1000)], 9)
+    rows = dataclasses.replace(rows, users=torch.arange(1000))
+    dataset = Dataset("many", REPOSITORY, rows, rows, rows)
+    model, sizes = build("LightGCN", dataset).eval(), []
+    scorer = model.scorer()
+
+    def score(batch: Interactions) -> torch.Tensor:
+        sizes.append(len(batch))
+        return scorer(batch)
+
+    model.scorer = lambda: score
+    list(model.recommend_batches(rows, None, 3, batch_size=8192))
+    evaluate_model(model, dataset, settings(variant="LightGCN"), 8192)
+    assert sum(sizes) == 2000
+    assert max(sizes) == ROWS == 400
+
+
+def test_a_user_without_vector_is_said(trained_once):
+    model, _ = trained_once("MF")
     with pytest.raises(InputError, match="a vector for each user of its training data"):
         model.recommend([[1, 2]])
 
 
 def test_what_does_not_fit_is_refused_with_its_size(tiny, monkeypatch):
     monkeypatch.setattr("baselines.recommender.available_memory_mb", lambda: 1024.0)
-    model = EASE(5, 100_000, settings_for("EASE"))
+    model = EASE(5, 100_000)
     with pytest.raises(InputError, match=r"100,000 × 100,000 matrix needs 186\.3 GB.* 1\.0 GB"):
         model.similarities(None)
 
 
 def test_nothing_to_rank_is_said(tmp_path):
     rows = Interactions.from_histories([[0, 1], []], 2)
-    model = LightGCN(2, 2, settings_for("LightGCN"))
+    model = LightGCN(2, 2)
     with pytest.raises(InputError, match="nothing to rank"):
         model.epoch_batches(rows, 5)
 
 
-def test_the_papers_ranges_are_flags_of_the_models():
+# Settings
+
+
+def test_the_papers_ranges_are_settings_of_the_models(settings):
     for name, model in MODELS.items():
-        known = vars(options.make_parser("", name).parse_args([]))
-        assert set(model.grid) <= set(known), name
+        assert set(model.grid) <= variant_of(name).settings.names(), name
+        for setting_, values in model.grid.items():
+            for value in values:
+                assert settings(f"--{setting_}", str(value), variant=name).dump()[setting_] == value
     assert MODELS["MultiVAE"].grid["anneal_steps"] == [0, 200, 500]
 
 
-def test_presets_set_flags_that_exist_to_values_of_the_ranges():
+def test_presets_set_what_exists_to_values_of_the_ranges(settings):
     for name, model in MODELS.items():
-        parser = options.make_parser("", name)
-        for dataset, preset in options.presets_of(name).items():
-            argv = ["--preset", dataset]
-            args = parse(options.make_parser("", name), argv, options.presets_of(name))
+        defaults = variant_of(name).settings()
+        for dataset, preset in variant_of(name).known_presets().items():
+            found = settings("--preset", dataset, variant=name)
             for flag, value in preset.items():
-                assert getattr(args, flag) == value
-                action = next(a for a in parser._actions if a.dest == flag)
-                assert action.choices is None or value in action.choices
+                assert getattr(found, flag) == value
                 if model.grid.get(flag):
-                    default = parser.get_default(flag)
+                    default = getattr(defaults, flag)
                     assert value in model.grid[flag] or value == default, (name, dataset, flag)
+
+
+def test_no_setting_is_both_the_models_and_its_trainings():
+    for name, variant in REGISTRY.items():
+        assert not variant.model.Settings.names() & variant.model.Training.names(), name
+
+
+def test_weight_decay_of_pairwise_models_is_a_term_of_the_loss(tiny, settings):
+    for name in ("MF", "LightGCN"):
+        model = build(name, tiny, weight_decay=0.5)
+        found = settings("--lr", ".01", variant=name).part(model.Training)
+        (optimizer,) = model.optimizers(found)
+        (group,) = optimizer.param_groups
+        assert (group["lr"], group["weight_decay"]) == (0.01, 0)
+        assert type(optimizer).__name__ == "Adam"
+        assert model.settings.weight_decay == 0.5
+
+
+RUNS = [
+    (path.name, record)
+    for path in sorted((REPOSITORY / "results" / "runs").glob("*.json"))
+    if (record := json.loads(path.read_text()))["variant"] in MODELS
+]
+
+
+def test_recorded_runs_have_todays_settings(settings):
+    assert {record["variant"] for _, record in RUNS} == set(MODELS)
+    for path, record in RUNS:
+        noise = ["--random_noise", str(record["settings"]["random_noise"])]
+        found = settings("--preset", record["preset"], *noise, variant=record["variant"]).dump()
+        del found["metrics"]  # which can be chosen since
+        old = {name: value for name, value in record["settings"].items() if name != "metrics"}
+        assert found == old, path
+
+
+def test_recorded_runs_have_todays_names():
+    """But those of before names held each model's own settings: CDAE's and CODIGEM's began with lr,
+    those of simple ones had none."""
+    compared = set()
+    for path, record in RUNS:
+        variant = variant_of(record["variant"])
+        words = record["checkpoint"].removeprefix(f"{record['dataset']}_{variant.name}_")
+        if words.startswith("lr") or (words.startswith("log") and variant.model.Settings.names()):
+            continue
+        values = variant.settings.of(record["settings"]).dump()
+        about = record["dataset"], values, record["seed"], "log", record["preset"]
+        assert variant.name_of_run(*about) + ".safetensors" == record["checkpoint"], path
+        compared.add(variant.name)
+    assert compared >= {"MF", "LightGCN", "MultiDAE", "MultiDAE++", "MultiVAE", "ACVAE"}
+    assert compared >= {"EASE", "SLIM", "Popularity"}
+
+
+def test_a_new_baseline_is_its_module_and_an_entry(tiny, tmp_path, monkeypatch):
+    class FavouriteSettings(Settings):
+        title = "Favourite"
+        item: Positive = setting(3, "the item that everybody gets")
+
+    class Favourite(ClosedForm):
+        variant = "Favourite"
+        Settings = FavouriteSettings
+        fitted = ("weights",)
+
+        def fit(self, train):
+            self.weights = torch.arange(self.n_items).eq(self.settings.item).float()
+
+        def scorer(self):
+            return lambda batch: self.weights.repeat(len(batch), 1)
+
+    monkeypatch.setitem(MODELS, "Favourite", Favourite)
+    monkeypatch.setitem(REGISTRY, "Favourite", None)  # so that it is gone afterwards
+    register(baselines.variant_for(Favourite))
+    run = train(Favourite.for_dataset(tiny, item=7), tiny, save_path=tmp_path)
+    assert run.checkpoint.name == "tiny_Favourite_item7_log_seed1.safetensors"
+    assert set(run.record["settings"]) - TrainingSettings.names() == {
+        "item", "drop_unknown", "random_noise",
+    }  # fmt: skip
+    items, _ = Favourite.load(run.checkpoint).recommend([[1]], k=1)
+    assert items.tolist() == [[7]]
+    assert REGISTRY["Favourite"].group == "simple"
 
 
 # The command line
@@ -489,15 +639,24 @@ def communities(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "Popularity"])
-def test_each_model_beats_popularity(name, communities, tmp_path):
-    def recall(model, *flags):
-        argv = ["--model", model, "--data_path", str(communities), "--preset", "none"]
-        return main([*argv, "--save_path", str(tmp_path), *flags])["test"]["recall@10"]
-
+@pytest.fixture(scope="module")
+def recall(communities, tmp_path_factory):
+    """Recall@10 on test of a model by the command line, each once."""
+    folder = tmp_path_factory.mktemp("saved")
+    base = ["--data_path", str(communities), "--preset", "none", "--save_path", str(folder)]
     gradient = ["--lr", "1e-2", "--epochs", "20", "--batch_size", "50"]
-    flags = [] if not MODELS[name].defaults else gradient
-    assert recall(name, *flags) > 2 * recall("Popularity") > 0
+
+    @functools.cache
+    def of(name: str) -> float:
+        flags = [] if issubclass(MODELS[name], ClosedForm) else gradient
+        return main(["--model", name, *base, *flags])["test"]["recall@10"]
+
+    return of
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "Popularity"])
+def test_each_model_beats_popularity(name, recall):
+    assert recall(name) > 2 * recall("Popularity") > 0
 
 
 def test_a_run_resumes_where_it_was(run, tiny_folder, tmp_path):
@@ -516,31 +675,43 @@ def test_a_run_resumes_where_it_was(run, tiny_folder, tmp_path):
     assert results[0]["valid"] == results[1]["valid"]
 
 
-def test_inference_repeats_training(run, tiny_folder, tmp_path):
-    for name in ("LightGCN", "ItemKNN"):
-        result = tmp_path / "a.json"
-        base = ["--data_path", tiny_folder, "--result_json", result]
+@pytest.mark.parametrize("name", ["LightGCN", "ItemKNN", "CODIGEM"])
+def test_inference_repeats_training(run, tiny_folder, tmp_path, name):
+    result = tmp_path / "a.json"
+    base = ["--data_path", tiny_folder, "--result_json", result]
+    done = run(
+        "baselines/main.py", "--model", name, *base, "--epochs", "5", "--save_path", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(result.read_text())
+    assert record["command"].startswith(f"python baselines/main.py --model {name} ")
+    done = run("baselines/inference.py", "--checkpoint", tmp_path / record["checkpoint"], *base)
+    assert done.returncode == 0, done.stderr
+    again = json.loads(result.read_text())
+    assert again["test"] == pytest.approx(record["test"])
+    assert again["variant"] == name
+
+
+@pytest.mark.parametrize("flags", [["--tst_w_val"], ["--history", "1,2"]])
+def test_models_of_user_vectors_refuse_other_rows(run, tiny_folder, trained_once, flags):
+    for name in ("MF", "LightGCN"):
+        _, checkpoint = trained_once(name)
         done = run(
-            "baselines/main.py", "--model", name, *base, "--epochs", "5", "--save_path", tmp_path
+            "baselines/inference.py", "--checkpoint", checkpoint, "--data_path", tiny_folder, *flags
         )
-        assert done.returncode == 0, done.stderr
-        record = json.loads(result.read_text())
-        done = run("baselines/inference.py", "--checkpoint", tmp_path / record["checkpoint"], *base)
-        assert done.returncode == 0, done.stderr
-        again = json.loads(result.read_text())
-        assert again["test"] == pytest.approx(record["test"])
-        assert again["variant"] == name
+        assert done.returncode == 2
+        assert f"{name} knows its users by vectors of their own" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model", "nonsense"], "invalid choice"),
-        ([], "the following arguments are required: --model"),
+        (["--model", "nonsense"], "model must be 'MF', 'LightGCN'"),
+        ([], "name a model with --model"),
         (["--model", "EASE", "--lr", "1"], "unrecognized arguments"),
         (["--model", "MultiDAE", "--dims", "[]"], "dims must hold"),
-        (["--model", "MF", "--emb_size", "0"], "expected int at least 1"),
-        (["--model", "MF", "--dropout", "1"], "below 1"),
+        (["--model", "MF", "--emb_size", "0"], "emb_size must be greater than or equal to 1"),
+        (["--model", "MF", "--dropout", "1"], "dropout must be less than 1"),
         (["--model", "MF", "--preset", "nowhere"], "there is no preset nowhere"),
     ],
 )
@@ -551,29 +722,57 @@ def test_mistakes_are_one_sentence(run, tiny_folder, tmp_path, flags, words):
 
 
 def test_help_lists_the_models_flags(run):
-    assert "--anneal_cap" in run("baselines/main.py", "--help").stdout
-    assert "--layers" in run("baselines/main.py", "--model", "LightGCN", "--help").stdout
+    for flags, there, elsewhere in (
+        ([], "--anneal_cap", "--layers"),
+        (["--model", "LightGCN"], "--layers", "--anneal_cap"),
+        (["--model", "EASE"], "--reg", "--lr"),
+    ):
+        done = run("baselines/main.py", *flags, "--help")
+        assert done.returncode == 0
+        assert there in done.stdout
+        assert f"{elsewhere} " not in done.stdout
+
+
+def test_item_embeddings_are_where_they_are_asked_for(run, tiny_folder, tmp_path):
+    base = ["baselines/main.py", "--model", "LightGCN", "--data_path", tiny_folder, "--epochs", "1"]
+    base += ["--emb_size", "4", "--save_path", tmp_path / "saved"]
+    found = {}
+    for which in ("propagated", "layer-0"):
+        file = tmp_path / "new" / f"{which}.npy"
+        done = run(*base, "--export_item_emb", file, "--item_emb", which)
+        assert done.returncode == 0, done.stderr
+        found[which] = np.load(file)
+    (checkpoint,) = (tmp_path / "saved").glob("*.safetensors")
+    best = LightGCN.load(checkpoint)
+    for which, array in found.items():
+        np.testing.assert_array_equal(array, best.item_embeddings(which))
+    assert not np.allclose(found["propagated"], found["layer-0"])
+    shutil.rmtree(tmp_path / "saved")
+    done = run(*base, "--export_item_emb", file)
+    assert done.returncode == 2
+    assert "is there already" in done.stderr
+    assert not (tmp_path / "saved").exists()  # it was said before the training
 
 
 def test_item_embeddings_for_l_diffrec(run, tiny_folder, tmp_path):
     """scripts/make_item_embeddings.sh writes what L-DiffRec reads."""
-    import os
-    import shutil
-    import subprocess
-
     shutil.copytree(tiny_folder, tmp_path / "tiny")
-    call = ["bash", "scripts/make_item_embeddings.sh", "tiny", "--epochs", "5", "--emb_size", "8"]
-    environment = {**os.environ, "DIFFREC_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    environment.setdefault("VIRTUAL_ENV", os.sys.prefix)
-    for expected in (0, 2):
-        done = subprocess.run(
-            [*call, "--save_path", tmp_path / "saved"], cwd=REPOSITORY, env=environment,
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == expected, done.stderr
-    assert "is there already" in done.stderr
+    flags = ["--epochs", "5", "--emb_size", "8", "--save_path", str(tmp_path / "saved")]
+    environment = {
+        **os.environ, "DIFFREC_DATASETS": str(tmp_path), "OMP_NUM_THREADS": "1",
+        "VIRTUAL_ENV": sys.prefix, "PATH": f"{sys.prefix}/bin{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    done = subprocess.run(
+        ["bash", "scripts/make_item_embeddings.sh", "tiny", *flags],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "tiny" / "item_emb.npy")
     assert found.shape == (load_dataset(data_path=tiny_folder).n_items, 8)
+    words = ["--model", "LightGCN", "--data_path", tmp_path / "tiny", "--export_item_emb", *flags]
+    done = run("baselines/main.py", *words)
+    assert done.returncode == 2
+    assert "is there already" in done.stderr
     done = run(
         "L-DiffRec/main.py", "--data_path", tmp_path / "tiny", "--n_cate", "2", "--epochs", "1",
         "--in_dims", "[8]", "--save_path", tmp_path / "saved",

@@ -1,6 +1,5 @@
 """ACVAE (Xie et al. 2021): an adversarial and contrastive VAE of item sequences (Table 7)."""
 
-import argparse
 from typing import ClassVar
 
 import torch
@@ -8,13 +7,44 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+from baselines.noise import generators
 from baselines.recommender import Baseline
-from DiffRec import Interactions, options
+from DiffRec import Interactions
+from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.settings import (
+    DecaySettings,
+    NotNegative,
+    Positive,
+    Rate,
+    Settings,
+    Share,
+    setting,
+)
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.layers import Dropout
-from DiffRec.recommender import make_optimizer
 
 LATENT, GRU_SIZE, CRITIC_SIZE, KERNEL = 64, 100, 128, 5
+
+
+class ACVAESettings(Settings):
+    """ACVAE."""
+
+    title = "ACVAE"
+    emb_size: Positive = setting(128, "d, the size of item embeddings")
+    max_length: Positive = setting(200, "L, how many of a user's latest items are read")
+    dropout: Share = setting(0.5, "rate of dropout in the encoder")
+    alpha: NotNegative = setting(0.05, "alpha, the weight of the KL term")
+    beta: NotNegative = setting(0.1, "beta, the weight of the contrastive term")
+
+
+class ACVAETraining(DecaySettings):
+    """One optimiser for the model and one for each critic."""
+
+    title = "ACVAE"
+    defaults: ClassVar = {"lr": 1e-3, "weight_decay": 0.01, "batch_size": 64, "epochs": 350}
+    lr_contrast: Rate = setting(3e-4, "learning rate of the encoder and the contrastive critic")
+    lr_ratio: Rate = setting(5e-4, "learning rate of the density ratio's critic")
+    wd_critics: NotNegative = setting(0.1, "weight decay of both critics")
 
 
 class NoisyEncoder(nn.Module):
@@ -31,13 +61,15 @@ class NoisyEncoder(nn.Module):
         self.last = nn.Linear(2 * GRU_SIZE, GRU_SIZE)
         self.to_latent = nn.Linear(GRU_SIZE, LATENT)
 
-    def forward(self, x: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
-        def noised(h: torch.Tensor) -> torch.Tensor:
-            epsilon = torch.randn(h.shape, generator=generator, device=h.device)
+    def forward(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        """noise: (2, B, L, GRU_SIZE), ε of the two places where it enters; by default drawn."""
+
+        def noised(h: torch.Tensor, place: int) -> torch.Tensor:
+            epsilon = torch.randn(h.shape, device=h.device) if noise is None else noise[place]
             return h + self.noise(epsilon).tanh()
 
         of_gru, _ = self.gru(self.dropout(x))
-        h = noised(F.softplus(self.first(noised(of_gru))))
+        h = noised(F.softplus(self.first(noised(of_gru, 0))), 1)
         h = F.softplus(self.causal(F.pad(h.transpose(1, 2), (KERNEL - 1, 0)))).transpose(1, 2)
         h = F.softplus(self.last(h)) + of_gru
         return self.to_latent(self.dropout(h))
@@ -93,68 +125,42 @@ class ACVAE(Baseline):
     that predict something reach the decoder, and the loss takes the targets' indices: the same
     sum, a few GB. It also has an output for the padding, which is never a target, and none here.
     The paper's parameter counts fit ``emb_size`` 64; the authors' default is 128. Noise stays on at
-    inference, as in their code, here by a fixed seed. Written from facts on their code.
+    inference, as in their code; here it belongs to a row (`baselines.noise`). Written from facts on
+    their code.
     """
 
     variant = "ACVAE"
-    defaults: ClassVar = {
-        "optimizer": "AdamW", "lr": 1e-3, "weight_decay": 0.01, "batch_size": 64, "epochs": 350,
-    }  # fmt: skip
+    Settings = ACVAESettings
+    Training = ACVAETraining
+    group = "paper"
     grid: ClassVar = {"lr": [1e-4, 1e-3], "emb_size": [64, 128]}
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--emb_size", type=options.POSITIVE, default=128, help="d")
-        group.add_argument("--max_length", type=options.POSITIVE, default=200, help="L, the latest")
-        group.add_argument("--dropout", type=options.rate_below_1, default=0.5, help="of encoder")
-        group.add_argument("--alpha", type=options.NOT_NEGATIVE, default=0.05, help="of the KL")
-        group.add_argument("--beta", type=options.NOT_NEGATIVE, default=0.1, help="of the contrast")
-        group.add_argument("--lr_contrast", type=options.RATE, default=3e-4)
-        group.add_argument("--lr_ratio", type=options.RATE, default=5e-4)
-        group.add_argument("--wd_critics", type=options.NOT_NEGATIVE, default=0.1)
-
-    def make(self, settings: dict) -> None:
-        size = settings["emb_size"]
+    def make(self, settings: ACVAESettings) -> None:
+        size = settings.emb_size
         self.embedding = nn.Embedding(self.n_items + 1, size, padding_idx=0)  # item i is row i + 1
-        self.encoder = NoisyEncoder(size, settings["dropout"])
+        self.encoder = NoisyEncoder(size, settings.dropout)
         self.decoder = nn.Sequential(nn.Linear(LATENT, size), nn.Tanh())
         self.output = nn.Linear(size, self.n_items)
         self.ratio = DensityRatio(size)
         self.contrast = Contrast(size)
 
-    def optimizers(self) -> list[torch.optim.Optimizer]:
-        settings = self.settings
+    def optimizers(self, training: ACVAETraining) -> list[torch.optim.Optimizer]:
         model = [*self.embedding.parameters(), *self.encoder.parameters(),
                  *self.decoder.parameters(), *self.output.parameters()]  # fmt: skip
         with_contrast = [*self.encoder.parameters(), *self.contrast.parameters()]
-        decay = settings["wd_critics"]
+        decay = training.wd_critics
         return [
-            make_optimizer(settings["optimizer"], model, settings["lr"], settings["weight_decay"]),
-            make_optimizer("SGD", with_contrast, settings["lr_contrast"], decay),
-            make_optimizer("SGD", self.ratio.parameters(), settings["lr_ratio"], decay),
+            make_optimizer(training.optimizer, model, training.lr, training.weight_decay),
+            make_optimizer("SGD", with_contrast, training.lr_contrast, decay),
+            make_optimizer("SGD", self.ratio.parameters(), training.lr_ratio, decay),
         ]
-
-    def padded(self, batch: Interactions, keep: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latest ``keep`` items of each row, (B, L), as rows of the embedding from the left
-        and 0 after them; and how many they are, (B,)."""
-        lengths = batch.lengths.to(batch.device)
-        rows = batch.row_index()
-        starts = batch.offsets[:-1].to(batch.device)
-        place = torch.arange(len(batch.items), device=batch.device) - starts[rows]
-        place = place - (lengths - keep).clamp(min=0)[rows]
-        kept = lengths.clamp(max=keep)
-        longest = max(int(batch.lengths.clamp(max=keep).max()), 1)
-        sequences = torch.zeros(len(batch), longest, dtype=torch.int64, device=batch.device)
-        inside = place >= 0
-        sequences[rows[inside], place[inside]] = batch.items[inside].long() + 1
-        return sequences, kept
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         settings = self.settings
-        sequences, lengths = self.padded(batch, settings["max_length"] + 1)
+        sequences, lengths = batch.padded(settings.max_length + 1)
         inputs = sequences[:, : max(sequences.shape[1] - 1, 1)]
         x = self.embedding(inputs)
-        z = self.encoder(x, None)
+        z = self.encoder(x)
         steps = torch.arange(inputs.shape[1], device=x.device)
         rows, places = (steps < (lengths - 1)[:, None]).nonzero(as_tuple=True)
         x_here, z_here = x[rows, places], z[rows, places]
@@ -175,15 +181,21 @@ class ACVAE(Baseline):
         telling = F.softplus(-self.ratio(fixed, drawn)) + F.softplus(self.ratio(fixed, prior))
         telling = telling.mean(dim=1).sum()
 
-        total = likelihood + settings["alpha"] * kl + settings["beta"] * contrast + telling
+        total = likelihood + settings.alpha * kl + settings.beta * contrast + telling
         return total / len(batch)
 
-    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
-        generator = torch.Generator(self.device).manual_seed(0)
+    def noise(self, batch: Interactions, width: int) -> torch.Tensor:
+        """ε of inference, (2, B, L, GRU_SIZE) for sequences of L = ``width``; 0 behind a row."""
+        noise = torch.zeros(2, len(batch), width, GRU_SIZE)
+        lengths = batch.lengths.clamp(max=width).tolist()
+        for row, (length, generator) in enumerate(zip(lengths, generators(batch), strict=True)):
+            noise[:, row, :length] = torch.randn(2, length, GRU_SIZE, generator=generator)
+        return noise.to(batch.device)
 
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         def encode(batch: Interactions) -> torch.Tensor:
-            sequences, lengths = self.padded(batch, self.settings["max_length"])
-            z = self.encoder(self.embedding(sequences), generator)
+            sequences, lengths = batch.padded(self.settings.max_length)
+            z = self.encoder(self.embedding(sequences), self.noise(batch, sequences.shape[1]))
             last = (lengths - 1).clamp(min=0)
             return self.decoder(z[torch.arange(len(batch), device=z.device), last])
 

@@ -1,15 +1,33 @@
 """Collaborative denoising autoencoder (Wu et al. 2016)."""
 
-import argparse
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from baselines.recommender import Autoencoder
-from DiffRec import Interactions, options
+from DiffRec import Interactions
+from DiffRec.engine.settings import DecaySettings, Positive, Settings, Share, setting
 from DiffRec.models.layers import ACTIVATIONS, Dropout
+
+
+class CDAESettings(Settings):
+    """CDAE."""
+
+    title = "CDAE"
+    hidden_size: Positive = setting(200, "size of the hidden layer and of the user vectors")
+    act_func: Literal[tuple(ACTIVATIONS)] = setting("relu", "h, the hidden layer's activation")
+    dropout: Share = setting(0.5, "rate of dropout on the interactions")
+    loss: Literal["bce", "mse"] = setting(
+        "bce", "binary cross-entropy or squared error of the predictions, over all items"
+    )
+
+
+class CDAETraining(DecaySettings):
+    """As its source's."""
+
+    defaults: ClassVar = {"lr": 1e-3}
 
 
 class CDAE(Autoencoder):
@@ -24,7 +42,9 @@ class CDAE(Autoencoder):
     """
 
     variant = "CDAE"
-    defaults: ClassVar = {"optimizer": "AdamW", "lr": 1e-3, "batch_size": 400}
+    Settings = CDAESettings
+    Training = CDAETraining
+    group = "paper"
     grid: ClassVar = {
         "lr": [1e-5, 1e-4, 1e-3, 1e-2],
         "weight_decay": [0.0, 1e-3, 1e-1],
@@ -32,15 +52,8 @@ class CDAE(Autoencoder):
         "act_func": ["sigmoid", "relu", "tanh"],
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--hidden_size", type=options.POSITIVE, default=200)
-        group.add_argument("--act_func", choices=list(ACTIVATIONS), default="relu", help="h")
-        group.add_argument("--dropout", type=options.rate_below_1, default=0.5, help="on x")
-        group.add_argument("--loss", choices=("bce", "mse"), default="bce")
-
-    def make(self, settings: dict) -> None:
-        size = settings["hidden_size"]
+    def make(self, settings: CDAESettings) -> None:
+        size = settings.hidden_size
         self.user_vectors = nn.Embedding(self.n_users, size)
         self.input = nn.Linear(self.n_items, size)
         self.output = nn.Linear(size, self.n_items)
@@ -48,8 +61,8 @@ class CDAE(Autoencoder):
             nn.init.xavier_normal_(layer.weight)
         for layer in (self.input, self.output):
             nn.init.zeros_(layer.bias)
-        self.activation = ACTIVATIONS[settings["act_func"]]()
-        self.dropout = Dropout(settings["dropout"])
+        self.activation = ACTIVATIONS[settings.act_func]()
+        self.dropout = Dropout(settings.dropout)
 
     def hidden_of(self, x: torch.Tensor, users: torch.Tensor | None) -> torch.Tensor:
         """z, (B, D), of x, (B, I), and the rows' users."""
@@ -67,6 +80,6 @@ class CDAE(Autoencoder):
         """The mean over users of the loss summed over items."""
         x = batch.dense()
         logits = self.output(self.hidden_of(x, batch.users))
-        if self.settings["loss"] == "mse":
+        if self.settings.loss == "mse":
             return F.mse_loss(logits.sigmoid(), x, reduction="sum") / len(x)
         return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)

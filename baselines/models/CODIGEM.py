@@ -1,14 +1,29 @@
 """CODIGEM (Walker et al. 2022): a diffusion model of which only the first autoencoder predicts."""
 
-import argparse
 from typing import ClassVar
 
 import torch
 from torch import nn
 
+from baselines.noise import generators
 from baselines.recommender import Autoencoder
-from DiffRec import Interactions, options
-from DiffRec.evaluate_utils import Scorer
+from DiffRec import Interactions
+from DiffRec.engine.settings import DecaySettings, Positive, Settings, Share, setting
+
+
+class CODIGEMSettings(Settings):
+    """CODIGEM."""
+
+    title = "CODIGEM"
+    beta: Share = setting(1e-4, "beta, the variance of the noise of a step")
+    hidden_size: Positive = setting(200, "size of each hidden layer")
+    test_noise: bool = setting(True, "noise the input at inference too, as released")
+
+
+class CODIGEMTraining(DecaySettings):
+    """As its source's."""
+
+    defaults: ClassVar = {"optimizer": "Adamax", "lr": 1e-3, "batch_size": 200}
 
 
 class CODIGEM(Autoencoder):
@@ -20,24 +35,21 @@ class CODIGEM(Autoencoder):
     share no parameters with AE, and z_0 has none: they never touch x̂, so T has no influence on
     the scores, and they are left out here. So are two habits without effect: a KL weight that is
     overwritten by 1, and an initialisation that never fires. What is kept is that the input is
-    noised at inference too, here by a fixed seed.
+    noised at inference too, here by noise that belongs to a row (`baselines.noise`).
+    Scores are the logits: tanh would not change a ranking, but round what is nearly 1 to ties.
     """
 
     variant = "CODIGEM"
-    defaults: ClassVar = {"optimizer": "Adamax", "lr": 1e-3, "batch_size": 200}
+    Settings = CODIGEMSettings
+    Training = CODIGEMTraining
+    group = "paper"
     grid: ClassVar = {
         "lr": [1e-5, 1e-4, 1e-3, 1e-2],
         "beta": [5e-5, 1e-4, 5e-4],  # and T in {2, 5, 10, 40, 50, 100}, see above
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--beta", type=options.rate_below_1, default=1e-4, help="noise per step")
-        group.add_argument("--hidden_size", type=options.POSITIVE, default=200)
-        options.add_flag(group, "--test_noise", True, "noise the input at inference, as released")
-
-    def make(self, settings: dict) -> None:
-        size = settings["hidden_size"]
+    def make(self, settings: CODIGEMSettings) -> None:
+        size = settings.hidden_size
         layers: list[nn.Module] = [nn.Linear(self.n_items, size), nn.PReLU()]
         for _ in range(4):
             layers += [nn.Linear(size, size), nn.PReLU()]
@@ -46,7 +58,7 @@ class CODIGEM(Autoencoder):
 
     def z0(self, x: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         """z_0, (B, I); without noise its mean."""
-        beta = self.settings["beta"]
+        beta = self.settings.beta
         z = (1 - beta) ** 0.5 * x
         return z if noise is None else z + beta**0.5 * noise
 
@@ -55,20 +67,13 @@ class CODIGEM(Autoencoder):
         x_hat = self.output(self.layers(self.z0(x, torch.randn_like(x)))).tanh()
         return 0.5 * (x - x_hat).square().sum(dim=1).mean()
 
+    def noise(self, batch: Interactions) -> torch.Tensor:
+        """ε of inference, (B, I)."""
+        noise = torch.empty(len(batch), self.n_items)
+        for row, generator in zip(noise, generators(batch), strict=True):
+            row.normal_(generator=generator)
+        return noise.to(batch.device)
+
     def hidden(self, batch: Interactions) -> torch.Tensor:
-        """Without noise, also for vectors that are exported."""
-        return self.layers(self.z0(batch.dense(), None))
-
-    def scorer(self) -> Scorer:
-        """The logits: tanh would not change a ranking, but round what is nearly 1 to ties."""
-        if not self.settings["test_noise"]:
-            return super().scorer()
-        device = self.device
-        generator = torch.Generator(device).manual_seed(0)
-
-        def score(batch: Interactions) -> torch.Tensor:
-            x = batch.dense()
-            noise = torch.randn(x.shape, generator=generator, device=device)
-            return self.output(self.layers(self.z0(x, noise)))
-
-        return score
+        noise = self.noise(batch) if self.settings.test_noise else None
+        return self.layers(self.z0(batch.dense(), noise))

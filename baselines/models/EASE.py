@@ -1,6 +1,5 @@
 """EASE^R (Steck 2019): a linear autoencoder with zero diagonal, in closed form."""
 
-import argparse
 from typing import ClassVar
 
 import numpy as np
@@ -8,7 +7,14 @@ import scipy.linalg
 import scipy.sparse
 
 from baselines.recommender import ItemItem, require_memory
-from DiffRec import options
+from DiffRec.engine.settings import Rate, Settings, setting
+
+
+class EASESettings(Settings):
+    """EASE."""
+
+    title = "EASE"
+    reg: Rate = setting(250.0, "lambda, the weight of the squared item-item weights")
 
 
 class EASE(ItemItem):
@@ -20,11 +26,8 @@ class EASE(ItemItem):
     """
 
     variant = "EASE"
+    Settings = EASESettings
     grid: ClassVar = {"reg": [50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0]}
-
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--reg", type=options.RATE, default=250.0, help="λ")
 
     def similarities(self, x: scipy.sparse.csr_matrix) -> np.ndarray:
         n = self.n_items
@@ -32,7 +35,7 @@ class EASE(ItemItem):
         require_memory(20 * n**2 / 2**20, f"EASE's inverse of a {n:,} × {n:,} matrix")
         x = x.astype(np.float64)
         gram = (x.T @ x).toarray()
-        gram[np.diag_indices(n)] += self.settings["reg"]
+        gram[np.diag_indices(n)] += self.settings.reg
         inverse = scipy.linalg.inv(gram, overwrite_a=True, check_finite=False, assume_a="pos")
         inverse /= -np.diag(inverse).copy()
         inverse[np.diag_indices(n)] = 0

@@ -1,6 +1,5 @@
 """GF-CF (Shen et al. 2021): collaborative filtering as a low-pass filter on the item graph."""
 
-import argparse
 from typing import ClassVar
 
 import numpy as np
@@ -9,9 +8,17 @@ import torch
 
 from baselines.graph import GRAPH, graph_of, normalised, product
 from baselines.recommender import ClosedForm
-from DiffRec import Interactions, options
-from DiffRec.errors import InputError
+from DiffRec import InputError, Interactions
+from DiffRec.engine.settings import NotNegative, Positive, Settings, setting
 from DiffRec.evaluate_utils import Scorer
+
+
+class GFCFSettings(Settings):
+    """GF-CF."""
+
+    title = "GF-CF"
+    gamma: NotNegative = setting(0.3, "gamma, the weight of the ideal low-pass filter")
+    rank: Positive = setting(256, "r, the number of singular vectors of that filter")
 
 
 class GFCF(ClosedForm):
@@ -23,16 +30,12 @@ class GFCF(ClosedForm):
     """
 
     variant = "GF-CF"
+    Settings = GFCFSettings
     fitted = (*GRAPH, "vectors", "root_degree")
     grid: ClassVar = {
         "gamma": [0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0],
         "rank": [32, 64, 128, 256, 512],
     }
-
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--gamma", type=options.NOT_NEGATIVE, default=0.3, help="γ")
-        group.add_argument("--rank", type=options.POSITIVE, default=256, help="r")
 
     def size(self) -> int:
         return self.vectors.numel()
@@ -40,7 +43,7 @@ class GFCF(ClosedForm):
     def fit(self, train: Interactions) -> None:
         x = train.matrix()
         scaled = normalised(x)
-        rank = min(self.settings["rank"], min(x.shape) - 1)
+        rank = min(self.settings.rank, min(x.shape) - 1)
         if rank < 1:
             raise InputError("GF-CF needs at least two users and two items.")
         start = np.random.default_rng(0).random(min(x.shape))
@@ -60,6 +63,6 @@ class GFCF(ClosedForm):
             x = batch.dense()
             linear = product(*item_rows, product(*user_rows, x.T.contiguous())).T
             ideal = ((x / self.root_degree) @ self.vectors @ self.vectors.T) * self.root_degree
-            return (linear + self.settings["gamma"] * ideal).contiguous()
+            return (linear + self.settings.gamma * ideal).contiguous()
 
         return score

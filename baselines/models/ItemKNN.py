@@ -1,13 +1,20 @@
 """Item-based nearest neighbours by shrunk cosine (Sarwar et al. 2001)."""
 
-import argparse
 from typing import ClassVar
 
 import numpy as np
 import scipy.sparse
 
 from baselines.recommender import ItemItem, nearest
-from DiffRec import options
+from DiffRec.engine.settings import NotNegative, Positive, Settings, setting
+
+
+class ItemKNNSettings(Settings):
+    """ItemKNN."""
+
+    title = "ItemKNN"
+    neighbors: Positive = setting(100, "k, the number of similar items that an item keeps")
+    shrink: NotNegative = setting(0.0, "added to the denominator of the cosine")
 
 
 class ItemKNN(ItemItem):
@@ -15,18 +22,14 @@ class ItemKNN(ItemItem):
     similar i, itself left out; score x S."""
 
     variant = "ItemKNN"
+    Settings = ItemKNNSettings
     grid: ClassVar = {
         "neighbors": [20, 50, 100, 200, 500, 1000],
         "shrink": [0.0, 10.0, 50.0, 100.0, 500.0, 1000.0],
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--neighbors", type=options.POSITIVE, default=100, help="k")
-        group.add_argument("--shrink", type=options.NOT_NEGATIVE, default=0.0)
-
     def similarities(self, x: scipy.sparse.csr_matrix) -> scipy.sparse.spmatrix:
-        shrink = self.settings["shrink"]
+        shrink = self.settings.shrink
         by_item = x.T.tocsr()
         norms = np.sqrt(np.asarray(by_item.multiply(by_item).sum(axis=1)).ravel())
 
@@ -37,4 +40,4 @@ class ItemKNN(ItemItem):
             products[np.arange(stop - start), np.arange(start, stop)] = 0
             return products
 
-        return nearest(self.n_items, block, self.settings["neighbors"]).T
+        return nearest(self.n_items, block, self.settings.neighbors).T

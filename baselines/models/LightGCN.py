@@ -1,13 +1,35 @@
 """LightGCN (He et al. 2020): embeddings smoothed over the graph of users and items."""
 
-import argparse
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 
 from baselines.graph import GRAPH, SparseProduct, graph_of, normalised
-from baselines.recommender import Pairwise
-from DiffRec import Dataset, options
+from baselines.recommender import Pairwise, PairwiseSettings
+from DiffRec import Dataset
+from DiffRec.engine.settings import Count, Folder, Settings, Share, setting
+
+
+class LightGCNSettings(PairwiseSettings):
+    """LightGCN."""
+
+    title = "LightGCN"
+    layers: Count = setting(3, "K, the number of layers of the graph")
+    dropout: Share = setting(0.0, "share of edges that are left out in a step of training")
+
+
+class EmbeddingOptions(Settings):
+    """L-DiffRec's input, which a LightGCN can make."""
+
+    title = "item embeddings"
+    export_item_emb: bool | Folder = setting(
+        False,
+        "write the best model's item embeddings to this file; 1, or no value, is item_emb.npy "
+        "beside the data",
+    )
+    item_emb: Literal["propagated", "layer-0"] = setting(
+        "propagated", "which embeddings are written: after or before propagation"
+    )
 
 
 class LightGCN(Pairwise):
@@ -23,6 +45,9 @@ class LightGCN(Pairwise):
     """
 
     variant = "LightGCN"
+    Settings = LightGCNSettings
+    Options = EmbeddingOptions
+    group = "paper"
     grid: ClassVar = {
         "lr": [1e-5, 1e-4, 1e-3, 1e-2],
         "weight_decay": [1e-6, 1e-5, 1e-4],
@@ -30,13 +55,7 @@ class LightGCN(Pairwise):
         "layers": [1, 2, 3],
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        Pairwise.add_options(group)
-        group.add_argument("--layers", type=options.COUNT, default=3, help="K")
-        group.add_argument("--dropout", type=options.rate_below_1, default=0.0, help="of edges")
-
-    def make(self, settings: dict) -> None:
+    def make(self, settings: LightGCNSettings) -> None:
         super().make(settings)
         for name in GRAPH:
             self.register_buffer(name, None)
@@ -51,7 +70,7 @@ class LightGCN(Pairwise):
 
     def dropped(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
         """The weights of R̂ and R̂ᵀ after dropout, and those of their transposes."""
-        rate = self.settings["dropout"]
+        rate = self.settings.dropout
         of_users, of_items = (
             weights * torch.rand_like(weights).ge_(rate).div_(1 - rate)
             for weights in (self.user_weights, self.item_weights)
@@ -69,10 +88,10 @@ class LightGCN(Pairwise):
         item_rows = self.item_columns, self.item_offsets
         of_users = self.user_weights, self.item_weights
         of_items = self.item_weights, self.user_weights
-        if self.training and self.settings["dropout"]:
+        if self.training and self.settings.dropout:
             of_users, of_items = self.dropped()
         found = [(users, items)]
-        for _ in range(self.settings["layers"]):
+        for _ in range(self.settings.layers):
             users, items = (
                 SparseProduct.apply(items, (*user_rows, of_users[0]), (*item_rows, of_users[1])),
                 SparseProduct.apply(users, (*item_rows, of_items[0]), (*user_rows, of_items[1])),

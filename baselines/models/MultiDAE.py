@@ -1,14 +1,15 @@
 """Denoising autoencoder with multinomial likelihood (Liang et al. 2018, Section 2.3)."""
 
-import argparse
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import AfterValidator
 from torch import nn
 
 from baselines.recommender import Autoencoder
-from DiffRec import Interactions, options
+from DiffRec import Interactions
+from DiffRec.engine.settings import DecaySettings, Settings, Share, Sizes, setting
 from DiffRec.models.layers import Dropout
 from DiffRec.models.VAE import mlp, multinomial_nll
 
@@ -20,12 +21,26 @@ AUTOENCODER_GRID = {
 }
 
 
-def add_autoencoder_options(group: argparse._ArgumentGroup) -> None:
-    group.add_argument(
-        "--dims", action=options.IntegerList, default=[200, 600],
-        help="hidden sizes from the bottleneck outwards: [200,600] is I-600-200-600-I",
-    )  # fmt: skip
-    group.add_argument("--dropout", type=options.rate_below_1, default=0.5, help="on the input")
+def not_empty(dims: tuple[int, ...]) -> tuple[int, ...]:
+    if not dims:
+        raise ValueError("must hold at least one layer size")
+    return dims
+
+
+class AutoencoderSettings(Settings):
+    """The network of MultiDAE and of MultiVAE."""
+
+    title = "network"
+    dims: Annotated[Sizes, AfterValidator(not_empty)] = setting(
+        (200, 600), "hidden sizes from the bottleneck outwards: [200,600] is I-600-200-600-I"
+    )
+    dropout: Share = setting(0.5, "rate of dropout on the interactions")
+
+
+class AutoencoderTraining(DecaySettings):
+    """As vae_cf's."""
+
+    defaults: ClassVar = {"lr": 1e-3, "batch_size": 500}
 
 
 class MultiDAE(Autoencoder):
@@ -37,18 +52,17 @@ class MultiDAE(Autoencoder):
     """
 
     variant = "MultiDAE"
-    defaults: ClassVar = {"optimizer": "AdamW", "lr": 1e-3, "batch_size": 500}
+    Settings = AutoencoderSettings
+    Training = AutoencoderTraining
+    group = "paper"
     grid: ClassVar = AUTOENCODER_GRID
-    add_options = staticmethod(add_autoencoder_options)
 
-    def make(self, settings: dict) -> None:
-        dims = settings["dims"]
-        if not dims:
-            raise ValueError("dims must hold at least one layer size.")
+    def make(self, settings: AutoencoderSettings) -> None:
+        dims = settings.dims
         sizes = [self.n_items, *dims[::-1], *dims[1:]]
         self.layers = nn.Sequential(*mlp(sizes, "tanh", activate_last=True))
         (self.output,) = mlp([dims[-1], self.n_items], "tanh", activate_last=False)
-        self.dropout = Dropout(settings["dropout"])
+        self.dropout = Dropout(settings.dropout)
 
     def hidden_of(self, x: torch.Tensor) -> torch.Tensor:
         """x: (B, I) → (B, D)."""

@@ -1,13 +1,18 @@
 """MultiDAE++, the paper's own baseline (Section 4.1.2): MultiDAE that removes DiffRec's noise."""
 
-import argparse
-from typing import ClassVar
-
 import torch
 
-from baselines.models.MultiDAE import AUTOENCODER_GRID, MultiDAE, add_autoencoder_options
-from DiffRec import options
+from baselines.models.MultiDAE import AutoencoderSettings, MultiDAE
+from DiffRec import DiffRec
+from DiffRec.engine.variant import variant_of
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
+from DiffRec.settings import NoiseSettings
+
+
+class MultiDAEppSettings(NoiseSettings, AutoencoderSettings):
+    """MultiDAE++."""
+
+    title = "MultiDAE++"
 
 
 class MultiDAEpp(MultiDAE):
@@ -20,16 +25,17 @@ class MultiDAEpp(MultiDAE):
     """
 
     variant = "MultiDAE++"
-    grid: ClassVar = AUTOENCODER_GRID
+    Settings = MultiDAEppSettings
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        add_autoencoder_options(group)
-        options.add_noise_options(group, beta_fixed=True)
+    @classmethod
+    def fixed_presets(cls) -> dict[str, dict]:
+        """DiffRec's published noise."""
+        published = variant_of(DiffRec.variant).known_presets()
+        return {dataset: NoiseSettings.own(preset) for dataset, preset in published.items()}
 
-    def make(self, settings: dict) -> None:
+    def make(self, settings: MultiDAEppSettings) -> None:
         super().make(settings)
-        self.diffusion = GaussianDiffusion(**{name: settings[name] for name in options.NOISE})
+        self.diffusion = GaussianDiffusion(**dict(settings.part(NoiseSettings)))
 
     def corrupt(self, x: torch.Tensor) -> torch.Tensor:
         t = torch.randint(self.diffusion.steps, (len(x),), device=x.device)

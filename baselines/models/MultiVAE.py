@@ -1,15 +1,25 @@
 """Variational autoencoder with multinomial likelihood (Liang et al. 2018)."""
 
-import argparse
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 
-from baselines.models.MultiDAE import AUTOENCODER_GRID, add_autoencoder_options
+from baselines.models.MultiDAE import AUTOENCODER_GRID, AutoencoderSettings, AutoencoderTraining
 from baselines.recommender import Autoencoder
-from DiffRec import Interactions, options
+from DiffRec import Interactions
+from DiffRec.engine.settings import Count, NotNegative, setting
 from DiffRec.models.VAE import VAE, annealed_kl_weight
+
+
+class MultiVAESettings(AutoencoderSettings):
+    """MultiVAE."""
+
+    title = "MultiVAE"
+    anneal_cap: NotNegative = setting(0.2, "the cap of beta, the weight of the KL term")
+    anneal_steps: Count = setting(
+        200_000, "batches over which beta would rise to 1; 0: it is at its cap"
+    )
 
 
 class MultiVAE(Autoencoder):
@@ -22,26 +32,17 @@ class MultiVAE(Autoencoder):
     """
 
     variant = "MultiVAE"
-    defaults: ClassVar = {"optimizer": "AdamW", "lr": 1e-3, "batch_size": 500}
+    Settings = MultiVAESettings
+    Training = AutoencoderTraining
+    group = "paper"
     grid: ClassVar = {
         **AUTOENCODER_GRID,
         "anneal_cap": [0.0, 0.3, 0.5, 0.7],
         "anneal_steps": [0, 200, 500],
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        add_autoencoder_options(group)
-        group.add_argument("--anneal_cap", type=options.NOT_NEGATIVE, default=0.2, help="of beta")
-        group.add_argument(
-            "--anneal_steps", type=options.COUNT, default=200_000,
-            help="batches over which beta would rise to 1; 0: it is at its cap",
-        )  # fmt: skip
-
-    def make(self, settings: dict) -> None:
-        if not settings["dims"]:
-            raise ValueError("dims must hold at least one layer size.")
-        self.vae = VAE(self.n_items, settings["dims"], "tanh", settings["dropout"])
+    def make(self, settings: MultiVAESettings) -> None:
+        self.vae = VAE(self.n_items, settings.dims, "tanh", settings.dropout)
         self.register_buffer("n_batches", torch.zeros((), dtype=torch.int64), persistent=False)
 
     @property
@@ -55,7 +56,7 @@ class MultiVAE(Autoencoder):
     def beta(self) -> torch.Tensor:
         """The KL term's weight, a scalar tensor."""
         settings = self.settings
-        return annealed_kl_weight(self.n_batches, settings["anneal_cap"], settings["anneal_steps"])
+        return annealed_kl_weight(self.n_batches, settings.anneal_cap, settings.anneal_steps)
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         loss = self.vae.loss(batch.dense(), self.beta())

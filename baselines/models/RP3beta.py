@@ -1,13 +1,22 @@
 """RP³β (Paudel et al. 2017): three-step random walks, popular items weighed down."""
 
-import argparse
 from typing import ClassVar
 
 import numpy as np
 import scipy.sparse
 
 from baselines.recommender import ItemItem, nearest
-from DiffRec import options
+from DiffRec.engine.settings import NotNegative, Positive, Settings, setting
+
+
+class RP3betaSettings(Settings):
+    """RP3beta."""
+
+    title = "RP3beta"
+    alpha: NotNegative = setting(1.0, "power of the walk's probabilities")
+    beta: NotNegative = setting(0.6, "power of an item's popularity, by which it is divided")
+    neighbors: Positive = setting(100, "k, the number of weights that an item keeps")
+    normalize: bool = setting(False, "scale each item's weights to sum to 1")
 
 
 class RP3beta(ItemItem):
@@ -19,6 +28,7 @@ class RP3beta(ItemItem):
     """
 
     variant = "RP3beta"
+    Settings = RP3betaSettings
     grid: ClassVar = {
         "alpha": [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0],
         "beta": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
@@ -26,15 +36,8 @@ class RP3beta(ItemItem):
         "normalize": [False, True],
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--alpha", type=options.NOT_NEGATIVE, default=1.0)
-        group.add_argument("--beta", type=options.NOT_NEGATIVE, default=0.6)
-        group.add_argument("--neighbors", type=options.POSITIVE, default=100, help="k")
-        options.add_flag(group, "--normalize", False, "scale each item's weights to sum to 1")
-
     def similarities(self, x: scipy.sparse.csr_matrix) -> scipy.sparse.spmatrix:
-        alpha, beta = self.settings["alpha"], self.settings["beta"]
+        alpha, beta = self.settings.alpha, self.settings.beta
         lengths = np.maximum(x.sum(axis=1).A1, 1)
         popularity = np.maximum(x.sum(axis=0).A1, 1)
         from_users = scipy.sparse.diags(lengths**-alpha) @ x
@@ -46,7 +49,7 @@ class RP3beta(ItemItem):
             walks[np.arange(stop - start), np.arange(start, stop)] = 0
             return walks
 
-        found = nearest(self.n_items, block, self.settings["neighbors"])
-        if self.settings["normalize"]:
+        found = nearest(self.n_items, block, self.settings.neighbors)
+        if self.settings.normalize:
             found = scipy.sparse.diags(1 / np.maximum(found.sum(axis=1).A1, 1e-12)) @ found
         return found

@@ -1,6 +1,5 @@
 """SLIM (Ning & Karypis 2011): sparse linear item weights, a regression for each item."""
 
-import argparse
 import warnings
 from typing import ClassVar
 
@@ -9,7 +8,16 @@ import scipy.sparse
 from tqdm import tqdm
 
 from baselines.recommender import ItemItem
-from DiffRec import options
+from DiffRec.engine.settings import Positive, Rate, Settings, Share, setting
+
+
+class SLIMSettings(Settings):
+    """SLIM."""
+
+    title = "SLIM"
+    alpha: Rate = setting(0.2, "strength of the penalty on the weights")
+    l1_ratio: Share = setting(0.02, "share of the L1 norm in the penalty")
+    max_iter: Positive = setting(100, "iterations for each item at most")
 
 
 class SLIM(ItemItem):
@@ -22,18 +30,11 @@ class SLIM(ItemItem):
     """
 
     variant = "SLIM"
+    Settings = SLIMSettings
     grid: ClassVar = {
         "alpha": [0.001, 0.003, 0.01, 0.03, 0.1, 0.2],
         "l1_ratio": [0.001, 0.003, 0.01, 0.02, 0.05, 0.1],
     }
-
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--alpha", type=options.RATE, default=0.2, help="strength")
-        group.add_argument(
-            "--l1_ratio", type=options.rate_below_1, default=0.02, help="share of L1"
-        )
-        group.add_argument("--max_iter", type=options.POSITIVE, default=100, help="per item")
 
     def similarities(self, x: scipy.sparse.csr_matrix) -> scipy.sparse.spmatrix:
         from sklearn.exceptions import ConvergenceWarning
@@ -41,8 +42,8 @@ class SLIM(ItemItem):
 
         settings = self.settings
         model = ElasticNet(
-            alpha=settings["alpha"], l1_ratio=settings["l1_ratio"], positive=True,
-            fit_intercept=False, copy_X=False, max_iter=settings["max_iter"], tol=1e-3,
+            alpha=settings.alpha, l1_ratio=settings.l1_ratio, positive=True,
+            fit_intercept=False, copy_X=False, max_iter=settings.max_iter, tol=1e-3,
         )  # fmt: skip
         x = x.astype(np.float64).tocsc()
         columns = []

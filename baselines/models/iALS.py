@@ -1,6 +1,5 @@
 """iALS (Hu et al. 2008): weighted matrix factorisation by alternating least squares."""
 
-import argparse
 import contextlib
 import warnings
 from typing import ClassVar
@@ -8,8 +7,19 @@ from typing import ClassVar
 import torch
 
 from baselines.recommender import ClosedForm
-from DiffRec import Interactions, options
+from DiffRec import Interactions
+from DiffRec.engine.settings import NotNegative, Positive, Rate, Settings, setting
 from DiffRec.evaluate_utils import Scorer
+
+
+class IALSSettings(Settings):
+    """iALS."""
+
+    title = "iALS"
+    factors: Positive = setting(64, "size of user and item vectors")
+    reg: NotNegative = setting(0.01, "lambda, the weight of the squared vectors")
+    alpha: Rate = setting(1.0, "weight of an interaction; any other pair has 1")
+    iterations: Positive = setting(15, "times that users and items are solved for")
 
 
 @contextlib.contextmanager
@@ -33,6 +43,7 @@ class IALS(ClosedForm):
     """
 
     variant = "iALS"
+    Settings = IALSSettings
     fitted = ("items",)
     grid: ClassVar = {
         "factors": [32, 64, 128, 256],
@@ -40,20 +51,13 @@ class IALS(ClosedForm):
         "reg": [0.01, 0.1, 1.0, 10.0, 50.0, 100.0],
     }
 
-    @staticmethod
-    def add_options(group: argparse._ArgumentGroup) -> None:
-        group.add_argument("--factors", type=options.POSITIVE, default=64, help="size of p and q")
-        group.add_argument("--reg", type=options.NOT_NEGATIVE, default=0.01, help="λ")
-        group.add_argument("--alpha", type=options.RATE, default=1.0, help="α")
-        group.add_argument("--iterations", type=options.POSITIVE, default=15)
-
     def solver(self):
         from implicit.cpu.als import AlternatingLeastSquares
 
         settings = self.settings
         return AlternatingLeastSquares(
-            factors=settings["factors"], regularization=settings["reg"], alpha=settings["alpha"],
-            iterations=settings["iterations"], num_threads=torch.get_num_threads(),
+            factors=settings.factors, regularization=settings.reg, alpha=settings.alpha,
+            iterations=settings.iterations, num_threads=torch.get_num_threads(),
             random_state=torch.initial_seed() % 2**31,
         )  # fmt: skip
 
