@@ -6,13 +6,13 @@ from pathlib import Path
 
 from baselines.models import MODELS
 from baselines.recommender import Baseline, ClosedForm
-from baselines.settings import BaselineOptions, ModelOptions
+from baselines.settings import BaselineInferenceOptions, BaselineOptions, ModelOptions
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import DataSettings, TrainingSettings, joined
 from DiffRec.engine.variant import Variant, read_presets, register, settings_of, variant_of
 
-__all__ = ["MODELS", "Baseline", "fixed_presets", "wanted"]
+__all__ = ["MODELS", "Baseline", "fixed_presets", "named", "variant_for", "wanted"]
 
 FOLDER = Path(__file__).resolve().parent
 PRESETS = FOLDER / "presets" / "baselines.toml"
@@ -45,6 +45,7 @@ def variant_for(model: type[Baseline]) -> Variant:
         model, FOLDER, functools.partial(presets_of, model.variant),
         flags=("--model", model.variant), run_name=run_name(model),
         options=joined(f"{model.__name__}Options", model.Options, BaselineOptions),
+        inference_options=BaselineInferenceOptions,
         group=model.group,
     )  # fmt: skip
 
@@ -52,12 +53,17 @@ def variant_for(model: type[Baseline]) -> Variant:
 register(*map(variant_for, MODELS.values()))
 
 
-def wanted(argv: Sequence[str]) -> Variant:
-    """The model that --model names, on which the other flags depend."""
+def named(argv: Sequence[str]) -> str | None:
+    """The model that --model names, if it is given."""
     parser = Parser(add_help=False)
     parser.add_settings(ModelOptions)
     told, _ = parser.parse_known_args(argv)
-    name = ModelOptions.of(vars(told)).model
+    return ModelOptions.of(vars(told)).model
+
+
+def wanted(argv: Sequence[str]) -> Variant:
+    """The model to train, on which the other flags depend."""
+    name = named(argv)
     if name is None and not {"-h", "--help"} & set(argv):
         raise InputError(f"name a model with --model: {', '.join(MODELS)}.")
     return variant_of(name or EXAMPLE)

@@ -3,7 +3,9 @@
 python baselines/inference.py --checkpoint FILE
 """
 
-from baselines import MODELS
+import sys
+
+from baselines import MODELS, named
 from DiffRec.engine.commands import command
 from DiffRec.engine.inference import infer
 from DiffRec.engine.variant import variant_of
@@ -11,7 +13,9 @@ from DiffRec.engine.variant import variant_of
 
 def main(argv: list[str] | None = None) -> dict | None:
     """See `DiffRec.engine.inference.infer`."""
-    return infer([variant_of(name) for name in MODELS], argv, __doc__)
+    argv = sys.argv[1:] if argv is None else argv
+    name = named(argv)
+    return infer([variant_of(name) for name in ([name] if name else MODELS)], argv, __doc__)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from baselines.models import MODELS
-from DiffRec.engine.settings import RunOptions, Settings, setting
+from DiffRec.engine.settings import InferenceOptions, RunOptions, Settings, setting
 
 
 class ModelOptions(Settings):
@@ -11,9 +11,13 @@ class ModelOptions(Settings):
 
     title = "model"
     model: Literal[tuple(MODELS)] | None = setting(
-        None, f"the model to train, which must be named: {', '.join(MODELS)}"
+        None, f"which model: {', '.join(MODELS)}; a checkpoint tells its own"
     )
 
 
 class BaselineOptions(ModelOptions, RunOptions):
     """Which baseline is trained, and where."""
+
+
+class BaselineInferenceOptions(ModelOptions, InferenceOptions):
+    """What a trained baseline is asked for."""
