@@ -132,6 +132,68 @@ def test_a_loss_that_explodes_is_said(train):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+# The moving average of the weights
+
+
+def test_the_average_is_what_is_evaluated_and_saved(tiny, settings, tmp_path):
+    """Recomputed update by update; the weights that are trained are those without it."""
+    decay, seen = 0.9, []
+
+    class Watched(training.Training):
+        def evaluate(self):
+            seen.append(checkpoints.weights_of(self.model))
+            return super().evaluate()
+
+    def start(kind, *flags):
+        torch.manual_seed(1)
+        chosen = settings(*SMALL[2:], "--epochs", "5", *flags)
+        return kind(DiffRec(tiny.n_items, chosen), tiny, chosen, 1, tmp_path / "a.safetensors")
+
+    plain = start(training.Training)
+    updates, step = [], plain.optimizers[0].step
+    plain.optimizers[0].step = lambda: [step(), updates.append(
+        {name: w.detach().clone() for name, w in plain.model.state_dict().items()}
+    )]  # fmt: skip
+    plain.run(training.Log(None))
+    expected = updates[0]  # the first update is the average's beginning
+    for n, weights in enumerate(updates[1:], 1):
+        d = min(decay, (1 + n) / (10 + n))
+        expected = {name: d * expected[name] + (1 - d) * w for name, w in weights.items()}
+
+    averaged = start(Watched, "--ema", str(decay))
+    averaged.run(training.Log(None))
+    torch.testing.assert_close(seen[-1], updates[-1])
+    _, saved = checkpoints.load(averaged.checkpoint)
+    torch.testing.assert_close(saved, expected)
+    again = evaluate(DiffRec.load(averaged.checkpoint), tiny)["valid"]
+    assert averaged.progress.valid == pytest.approx(again)
+    assert averaged.progress.valid != plain.progress.valid
+
+
+@pytest.mark.parametrize("script", ["DiffRec", "L-DiffRec", "baselines"])
+def test_a_run_with_an_average_is_resumed_exactly(run, tiny_folder, tmp_path, script):
+    flags = {
+        "DiffRec": SMALL,
+        "L-DiffRec": ["--preset", "none", "--in_dims", "[12]", "--n_cate", "1", "--lr1", ".01"],
+        "baselines": ["--model", "LightGCN", "--preset", "none", "--emb_size", "8"],
+    }[script]
+    results = {}
+    for name, parts in {"whole": [20], "parts": [10, 20]}.items():
+        for epochs in parts:
+            results[name] = tmp_path / f"{name}.json"
+            done = run(
+                f"{script}/main.py", "--data_path", tiny_folder, *flags, "--ema", ".95", "--resume",
+                "--epochs", epochs, "--save_path", tmp_path / name, "--result_json", results[name],
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+    assert "resumed after epoch 10" in done.stdout
+    assert result_of(results["whole"]) == result_of(results["parts"])
+    without = tmp_path / "without.json"
+    run(f"{script}/main.py", "--data_path", tiny_folder, *flags, "--epochs", "20", "--save_path",
+        tmp_path / "without", "--result_json", without)  # fmt: skip
+    assert result_of(without)["valid"] != result_of(results["whole"])["valid"]
+
+
 # Resume
 
 

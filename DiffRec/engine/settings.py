@@ -187,6 +187,11 @@ class TrainingSettings(EvaluationSettings):
         "float32", "of matrix products; tf32 and bf16 trade exactness for speed"
     )
     compile: bool = setting(False, "torch.compile the network")
+    ema: Share = setting(
+        0.0,
+        "decay of a moving average of the weights, which is evaluated and saved in their place, such "
+        "as 0.99; 0: the weights themselves",
+    )
 
     def check_selection(self) -> None:
         """InputError for settings with which no training could choose a model."""

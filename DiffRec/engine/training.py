@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from DiffRec.data_utils import Dataset
@@ -89,6 +90,21 @@ def raw_item_ids(dataset: Dataset) -> np.ndarray | None:
         return None
 
 
+def moving_average(model: Recommender, decay: float) -> AveragedModel:
+    """The exponential moving average w̄ of a model's weights w: after update n
+
+        w̄ ← d w̄ + (1 - d) w,   d = min(decay, (1 + n) / (10 + n)),
+
+    so that the first weights, which are random, are soon forgotten. Buffers are the model's own.
+    """
+
+    def average(averages: list, weights: list, n: torch.Tensor | int) -> None:
+        n = int(n)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return AveragedModel(model, multi_avg_fn=average)
+
+
 class Training:
     """One run of a model on a data set.
 
@@ -122,12 +138,20 @@ class Training:
         self.item_ids = raw_item_ids(dataset)
         with settings_from_user():
             self.optimizers = model.optimizers(self.settings)
+        self.average = None
+        if self.settings.ema and self.optimizers:
+            self.average = moving_average(model, self.settings.ema)
         self.progress = Progress()
         self.tensorboard = tensorboard
 
+    @property
+    def candidate(self) -> Recommender:
+        """The model that is evaluated and saved: the one that is trained, or its average."""
+        return self.model if self.average is None else self.average.module
+
     def evaluate(self) -> dict[str, dict[str, float]]:
         return evaluate_model(
-            self.model.eval(), self.dataset, self.settings, self.settings.batch_size
+            self.candidate.eval(), self.dataset, self.settings, self.settings.batch_size
         )
 
     # State -------------------------------------------------------------------------------------
@@ -152,6 +176,7 @@ class Training:
             "identity": self.identity(),
             "progress": dataclasses.asdict(self.progress),
             "weights": checkpoints.weights_of(self.model),
+            "average": None if self.average is None else checkpoints.weights_of(self.average),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "model_state": self.model.training_state(),
             "random": self._random_states(),
@@ -162,7 +187,7 @@ class Training:
         progress = self.progress
         found = {"best_epoch": progress.best_epoch, "valid": progress.valid, "test": progress.test}
         header = {**self.header, **found, "data": self.fingerprint}
-        checkpoints.save(self.checkpoint, self.model, header, self.item_ids)
+        checkpoints.save(self.checkpoint, self.candidate, header, self.item_ids)
 
     def read_state(self) -> dict:
         """The content of the state file; InputError if it is of another run."""
@@ -197,6 +222,8 @@ class Training:
         state = self.read_state()
         self.progress = progress = state["progress"]
         checkpoints.fill(self.model, state["weights"], self.state_path)
+        if self.average is not None:
+            checkpoints.fill(self.average, state["average"], self.state_path)
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         for name, tensor in self.model.training_state().items():
@@ -241,6 +268,8 @@ class Training:
             loss.backward()
             for optimizer in self.optimizers:
                 optimizer.step()
+            if self.average is not None:
+                self.average.update_parameters(model)
             total += loss.detach()
         return total.item() / n_batches
 
