@@ -70,20 +70,18 @@ def ranking_metrics(
     n_relevant: (B,). metrics: which of these. Returns (B, len(metrics), len(topN)) float64, zeros
     for users without relevant items.
     """
-    hits = hits.double()
-    ranks = torch.arange(1, max(*topN, hits.shape[1]) + 1, device=hits.device)
-    hits = torch.nn.functional.pad(hits, (0, len(ranks) - hits.shape[1]))
+    hits, width = hits.double(), hits.shape[1]
+    ranks = torch.arange(1, max(*topN, width) + 1, device=hits.device)
     discount = 1 / torch.log2(ranks.double() + 1)
     n = n_relevant.double().clamp(min=1)
 
-    n_hits = hits.cumsum(dim=1)
-    dcg = (hits * discount).cumsum(dim=1)
-    ideal = discount.cumsum(dim=0)
+    n_hits, ideal, ranks = hits.cumsum(dim=1), discount.cumsum(dim=0), ranks[:width]
+    dcg = (hits * discount[:width]).cumsum(dim=1)
     reciprocal_rank = (hits / ranks).cummax(dim=1).values  # the first hit's is the largest
     precisions = (hits * n_hits / ranks).cumsum(dim=1)
     columns = []
     for k in topN:
-        at_most_k, last = n.clamp(max=k), k - 1
+        at_most_k, last = n.clamp(max=k), min(k, width) - 1  # behind the list all ranks are misses
         of_cut = {
             "precision": n_hits[:, last] / k,
             "recall": n_hits[:, last] / (n if recall_denominator == "relevant" else at_most_k),
