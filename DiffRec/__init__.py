@@ -25,7 +25,10 @@ RUN_NAME = {
 }  # fmt: skip
 register(
     Variant(
-        DiffRec, FOLDER, FOLDER / "presets" / "DiffRec.toml",
-        run_name=RUN_NAME, read_released=read_released,
-    )  # fmt: skip
+        DiffRec,
+        FOLDER,
+        FOLDER / "presets" / "DiffRec.toml",
+        run_name=RUN_NAME,
+        read_released=read_released,
+    )
 )

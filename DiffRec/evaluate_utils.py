@@ -136,7 +136,7 @@ class Lists:
 
 
 def scorer_of(source: object, dataset: Dataset) -> Scorer:
-    """A function of rows whose scores may be written to, whatever they come from: see `evaluate`."""
+    """A function of rows whose scores may be written to, whatever gives them: see `evaluate`."""
     if hasattr(source, "scorer"):
         return source.scorer()  # a model makes new ones for each call
     if callable(source):

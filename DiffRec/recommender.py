@@ -1,4 +1,4 @@
-"""DiffRec itself: the denoising network, the diffusion and the step sampler, trained and ranked by."""
+"""DiffRec itself: the denoising network, the diffusion and the step sampler as one model."""
 
 import torch
 
@@ -40,7 +40,9 @@ class DiffRec(Recommender):
 
     def make_diffusion(self, settings: DiffRecSettings) -> None:
         """Set ``diffusion`` and ``sampler``, and how far and how noisily inference goes."""
-        self.diffusion = GaussianDiffusion(**{name: getattr(settings, name) for name in OF_DIFFUSION})
+        self.diffusion = GaussianDiffusion(
+            **{name: getattr(settings, name) for name in OF_DIFFUSION}
+        )
         steps = self.diffusion.steps
         self.sampler = (
             ImportanceSampler(steps, settings.history_num_per_term, settings.uniform_prob)

@@ -19,7 +19,12 @@ RUN_NAME = {
 }  # fmt: skip
 register(
     Variant(
-        LDiffRec, FOLDER, FOLDER / "presets" / "L-DiffRec.toml", run_name=RUN_NAME,
-        options=LatentOptions, read_released=read_released, released_files=2,
-    )  # fmt: skip
+        LDiffRec,
+        FOLDER,
+        FOLDER / "presets" / "L-DiffRec.toml",
+        run_name=RUN_NAME,
+        options=LatentOptions,
+        read_released=read_released,
+        released_files=2,
+    )
 )

@@ -9,9 +9,8 @@ from typing import Any, Self
 import torch
 
 from DiffRec import Dataset, DiffRec, Interactions
-from DiffRec.engine.errors import InputError
 from DiffRec.engine.optimizers import make_optimizer
-from DiffRec.engine.settings import Settings
+from DiffRec.engine.tensors import Expected, require
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.VAE import annealed_kl_weight, kl_to_standard_normal, multinomial_nll
 from L_DiffRec.data_utils import cluster_items
@@ -60,10 +59,12 @@ class LDiffRec(DiffRec):
 
     @classmethod
     def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
-        if "vae.clusters" not in weights:
-            raise InputError("a checkpoint of L-DiffRec must hold the clusters of its items.")
-        settings = cls.Settings.own(header["settings"])
-        return cls(header["data"]["items"], settings, weights["vae.clusters"])
+        n_items, settings = header["data"]["items"], cls.Settings.own(header["settings"])
+        clusters = {name: weights[name] for name in ("vae.clusters",) if name in weights}
+        largest = min(settings["n_cate"], n_items) - 1
+        of_items = Expected((n_items,), torch.int64, at_most=largest)
+        require("the file", clusters, {"vae.clusters": of_items})
+        return cls(n_items, settings, weights["vae.clusters"])
 
     def make_networks(self, settings: LDiffRecSettings) -> None:
         """Set ``vae`` and ``dnn``."""
@@ -89,12 +90,8 @@ class LDiffRec(DiffRec):
     def optimizers(self, training: JointTraining) -> list[torch.optim.Optimizer]:
         """One for the VAE, one for the denoising network."""
         return [
-            make_optimizer(
-                training.optimizer1, self.vae.parameters(), training.lr1, training.wd1
-            ),
-            make_optimizer(
-                training.optimizer2, self.dnn.parameters(), training.lr2, training.wd2
-            ),
+            make_optimizer(training.optimizer1, self.vae.parameters(), training.lr1, training.wd1),
+            make_optimizer(training.optimizer2, self.dnn.parameters(), training.lr2, training.wd2),
         ]
 
     def diffusion_weight(self) -> float:
@@ -107,9 +104,7 @@ class LDiffRec(DiffRec):
     def kl_weight(self) -> torch.Tensor:
         """γ of Eq. 15: annealed over batches from 0 up to a cap, or constant. A scalar tensor."""
         settings = self.settings
-        return annealed_kl_weight(
-            self.batches, settings.vae_anneal_cap, settings.vae_anneal_steps
-        )
+        return annealed_kl_weight(self.batches, settings.vae_anneal_cap, settings.vae_anneal_steps)
 
     def grouped(self, batch: Interactions) -> Interactions:
         """The batch with item ids replaced by their places in the grouped order."""

@@ -5,10 +5,22 @@ import scipy.sparse
 import torch
 import torch.nn.functional as F
 
+from DiffRec.engine.tensors import Expected
+
 # The rows of R̂ (users) and of R̂ᵀ (items), as `product` takes them.
 GRAPH = tuple(
     f"{side}_{what}" for side in ("user", "item") for what in ("columns", "offsets", "weights")
 )
+
+
+def expected_graph(n_users: int, n_items: int) -> dict[str, Expected]:
+    """What the tensors named in ``GRAPH`` must be in a file."""
+    found = {}
+    for side, rows, columns in (("user", n_users, n_items), ("item", n_items, n_users)):
+        found[f"{side}_columns"] = Expected(("n",), torch.int32, at_most=columns - 1)
+        found[f"{side}_offsets"] = Expected((rows,), torch.int32, at_most="n", ascending=True)
+        found[f"{side}_weights"] = Expected(("n",))
+    return found
 
 
 def normalised(x: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:

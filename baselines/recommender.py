@@ -24,6 +24,7 @@ from DiffRec.engine.settings import (
     TrainingSettings,
     setting,
 )
+from DiffRec.engine.tensors import Expected, of_tensor
 from DiffRec.evaluate_utils import Scorer
 
 
@@ -200,6 +201,10 @@ class ClosedForm(Baseline):
         for name in self.fitted:
             self.register_buffer(name, None)
 
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        """Of any shape; subclasses say it, so that no wrong file gets as far as a scorer."""
+        return {name: of_tensor(weights[name]) for name in self.fitted if name in weights}
+
     def optimizers(self, training: TrainingSettings) -> list[torch.optim.Optimizer]:
         return []
 
@@ -219,6 +224,15 @@ class ItemItem(ClosedForm):
     def similarities(self, x: scipy.sparse.csr_matrix) -> np.ndarray | scipy.sparse.spmatrix:
         """S, (I, I) float32, of the interactions x, (U, I)."""
         raise NotImplementedError
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        if "columns" not in weights:
+            return {"weights": Expected((self.n_items, self.n_items))}
+        return {
+            "weights": Expected(("n",)),
+            "columns": Expected(("n",), torch.int32, at_most=self.n_items - 1),
+            "offsets": Expected((self.n_items,), torch.int32, at_most="n", ascending=True),
+        }
 
     def fit(self, train: Interactions) -> None:
         found = self.similarities(train.matrix())

@@ -1,4 +1,4 @@
-"""Write docs/options.md, the table of every option, from the settings: python scripts/options_page.py"""
+"""Write docs/options.md, the table of every option: python scripts/options_page.py"""
 
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from DiffRec.engine.variant import REGISTRY
 PAGE = REPOSITORY / "docs" / "options.md"
 INTRODUCTION = """# Options
 
-Every option of every command, made from the settings themselves by `scripts/options_page.py`. A flag
-on the command line (`--steps 5`), a key of a preset (`steps = 5`) and a name in Python (`steps=5`) are
-the same thing and are checked alike. A flag beats the preset, and the preset beats the default.
+Every option of every command, made from the settings themselves by `scripts/options_page.py`. A
+flag on the command line (`--steps 5`), a key of a preset (`steps = 5`) and a name in Python
+(`steps=5`) are the same thing, checked alike. A flag beats the preset, and the preset beats the
+default.
 
-*Settings* decide the numbers of a run. They are kept in its result file and in its checkpoint, and a
-preset may set them. *Options* say where a run happens and what it reads and writes: no file can set
-them."""
+*Settings* decide the numbers of a run. They are kept in its result file and in its checkpoint, and
+a preset may set them. *Options* say where a run happens and what it reads and writes: no file can
+set them."""
 
 
 def table(kind: type[Settings], names: list[str]) -> str:
@@ -62,9 +63,8 @@ def page() -> str:
         "## Settings of each model",
     ]
     for variant in REGISTRY.values():
-        model, options = variant.model, variant.options
-        own = [name for name in variant.settings.model_fields
-               if name not in {*DataSettings.model_fields, *TrainingSettings.model_fields}]  # fmt: skip
+        options, everyones = variant.options, {*DataSettings.names(), *TrainingSettings.names()}
+        own = [name for name in variant.settings.model_fields if name not in everyones]
         text = table(variant.settings, own) if own else "None of its own."
         changed = [
             f"`--{name} {shown(field.default)}`"

@@ -76,7 +76,7 @@ def test_python_gives_what_the_command_line_gives(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "r.json").read_text())
-    for name in ("settings", "seed", "valid", "test", "history", "best_epoch", "checkpoint", "data"):
+    for name in "settings seed valid test history best_epoch checkpoint data".split():
         assert record[name] == found.record[name], name
     assert found.test == record["test"]
     # the model holds its best weights, and the file as well

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from DiffRec import DiffRec
-from DiffRec.models.DNN import DNN, timestep_embedding
 from DiffRec.engine.errors import InputError
+from DiffRec.models.DNN import DNN, timestep_embedding
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse
 from DiffRec.models.layers import ACTIVATIONS, Dropout, LinearEnds

@@ -1,6 +1,5 @@
 """Checkpoints in the release's format: read without trust, understood, and evaluated."""
 
-import functools
 import itertools
 import json
 import os
@@ -10,7 +9,6 @@ import types
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
 from torch import nn
 
 from DiffRec.engine import checkpoints, inference, released
@@ -194,6 +192,7 @@ def test_names_of_the_release():
 
 
 def test_a_name_that_says_nothing_falls_back_to_the_preset(release, tmp_path, capsys):
+    path = tmp_path / "ml-1m_noisy.pth"
     torch.save(make_network(release, 20, [6]), tmp_path / "ml-1m_noisy.pth")
     restored = inference.restore_released(
         tmp_path / "ml-1m_noisy.pth", None, None, [variant_of("DiffRec")]
@@ -206,7 +205,7 @@ def test_a_name_that_says_nothing_falls_back_to_the_preset(release, tmp_path, ca
     with pytest.raises(InputError, match=r"tells no settings and mine has no preset"):
         inference.restore_released(tmp_path / "mine.pth", None, "mine", [variant_of("DiffRec")])
     with pytest.raises(InputError, match=r"needs ml-1m_noisy_AE\.pth"):
-        inference.restore_released(tmp_path / "ml-1m_noisy.pth", None, None, [variant_of("L-DiffRec")])
+        inference.restore_released(path, None, None, [variant_of("L-DiffRec")])
 
 
 # Files that are not to be trusted
@@ -301,12 +300,12 @@ def test_modules_that_lack_what_the_releases_have(release, tmp_path):
 MEMORY = """
 import sys, pathlib
 import torch
-from DiffRec.engine import checkpoints, machine, released
+from DiffRec.engine import machine, released
 before = machine.peak_memory_mb(torch.device("cpu"))
 from DiffRec.models.DNN import DNN
 weights, settings, n_items = released.read_network(pathlib.Path(sys.argv[1]), "dims")
 model = torch.nn.ModuleDict({"dnn": DNN(n_items, settings["dims"])})
-checkpoints.fill(model, weights, sys.argv[1], assign=True)
+model.load_state_dict(weights, assign=True)
 assert sum(tensor.sum() for tensor in model.state_dict().values()).isfinite()  # reads it all
 print(machine.peak_memory_mb(torch.device("cpu")) - before)
 """

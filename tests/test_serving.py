@@ -1,6 +1,5 @@
 """Recommendations and vectors through the real command line."""
 
-import json
 import re
 
 import numpy as np
@@ -15,7 +14,6 @@ import L_DiffRec.main
 import T_DiffRec.main
 from DiffRec import DiffRec as Model
 from DiffRec import Interactions
-from DiffRec.data_utils import join
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.serving import write_recommendations, write_tables

@@ -23,6 +23,7 @@ from DiffRec.data_utils import Dataset
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_safetensors
 from DiffRec.engine.ids import IdMap
+from DiffRec.engine.settings import LARGEST
 from DiffRec.engine.variant import settings_of
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
         header = json.loads(metadata["diffrec"])
         known = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
         whole = all(isinstance(header[name], kind) for name, kind in known.items())
-        whole = whole and isinstance(header["data"]["items"], int)
+        sizes = header["data"]["items"], header["data"].get("users", 1)
+        whole = whole and all(type(size) is int and 0 < size <= LARGEST for size in sizes)
     except (ValueError, TypeError, LookupError, RecursionError):
         whole = False
     if not whole:
@@ -150,16 +152,10 @@ def require_items(path: str | Path, header: dict, dataset: Dataset) -> None:
         )
 
 
-def fill(
-    model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path, assign: bool = False
-) -> None:
-    """Put ``weights`` into ``model``; InputError if they do not fit it.
-
-    With ``assign`` the model takes the tensors themselves, which saves a copy of them; a model that
-    an optimiser holds already must have them copied.
-    """
+def fill(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:
+    """Copy ``weights`` into ``model``; InputError if they do not fit it."""
     try:
-        model.load_state_dict(weights, assign=assign)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise InputError(f"the weights in {path} do not fit the model: {first}") from error

@@ -112,4 +112,3 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     if options.result_json:
         write_json(options.result_json, record)
     return record
-

@@ -12,6 +12,7 @@ from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.settings import Settings, TrainingSettings
+from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, variant_of
 from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
 
@@ -93,9 +94,21 @@ class Recommender(nn.Module):
         """The model of a checkpoint that training wrote, ready to recommend."""
         header, weights = checkpoints.load(path)
         checkpoints.require_variant(path, header, cls.variant)
-        model = cls.from_checkpoint(checkpoints.completed(path, header, cls), weights)
-        checkpoints.fill(model, weights, path, assign=True)
-        return model.to(device).eval()
+        header = checkpoints.completed(path, header, cls)
+        return cls.restore(header, weights, path).to(device).eval()
+
+    @classmethod
+    def restore(cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path) -> Self:
+        """The model of a file's header and weights, which are checked; ``path`` is for messages."""
+        with no_larger_than(weights, path):
+            model = cls.from_checkpoint(header, weights)
+        require(path, weights, model.expected(weights))
+        model.load_state_dict(weights, assign=True)
+        return model
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        """What a file of this model must hold, by name; ``weights`` are what it has."""
+        return {name: of_tensor(tensor) for name, tensor in self.state_dict().items()}
 
     # Training ------------------------------------------------------------------------------------
 

@@ -47,9 +47,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def folder_written_whole(
-    folder: str | Path, names: Collection[str], what: str
-) -> Iterator[Path]:
+def folder_written_whole(folder: str | Path, names: Collection[str], what: str) -> Iterator[Path]:
     """A temporary folder beside ``folder`` that takes its place when the block ends well.
 
     A folder that is there is replaced if it holds nothing but files of these names, which are

@@ -44,9 +44,7 @@ class Restored:
     def model(self, settings: Settings) -> Recommender:
         """The model, with these settings in the place of the header's."""
         header = {**self.header, "settings": settings.dump()}
-        model = self.variant.model.from_checkpoint(header, self.weights)
-        checkpoints.fill(model, self.weights, self.path, assign=True)
-        return model.eval()
+        return self.variant.model.restore(header, self.weights, self.path).eval()
 
 
 def locate(folder: Path, dataset: str) -> Path:

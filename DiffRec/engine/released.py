@@ -68,7 +68,7 @@ ACTIVATION_NAMES = {"Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid", "Leaky
 
 
 def read(path: Path, expected: type[Record], what: str) -> Record:
-    """The pickled module in ``path`` as a record; InputError unless it is of the ``expected`` class.
+    """The pickled module in ``path`` as a record; InputError unless it is of that class.
 
     what: words for that, for messages.
     """

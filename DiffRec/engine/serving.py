@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.data_utils import Interactions
 from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole

@@ -189,8 +189,8 @@ class TrainingSettings(EvaluationSettings):
     compile: bool = setting(False, "torch.compile the network")
     ema: Share = setting(
         0.0,
-        "decay of a moving average of the weights, which is evaluated and saved in their place, such "
-        "as 0.99; 0: the weights themselves",
+        "decay of a moving average of the weights, such as 0.99, which is evaluated and saved in "
+        "their place; 0: the weights themselves",
     )
 
     def check_selection(self) -> None:

@@ -231,13 +231,14 @@ class Training:
         torch.set_rng_state(state["random"]["cpu"])
         if "cuda" in state["random"] and self.model.device.type == "cuda":
             torch.cuda.set_rng_state(state["random"]["cuda"], self.model.device)
-        if progress.epoch % self.settings.eval_every and progress.epoch < self.settings.epochs:
+        every = self.settings.eval_every
+        early = [row for row in progress.history if row["epoch"] % every]
+        if early and self.optimizers and progress.epoch < self.settings.epochs:
             # It ended before its first evaluation was due and was evaluated all the same. A run
             # that is longer from the start is not, and neither is this one.
-            if self.optimizers and [row["epoch"] for row in progress.history] == [progress.epoch]:
-                empty = Progress()
-                progress.history, progress.valid, progress.test = [], {}, {}
-                progress.best_epoch, progress.best_value = empty.best_epoch, empty.best_value
+            empty = Progress()
+            progress.history, progress.valid, progress.test = [], {}, {}
+            progress.best_epoch, progress.best_value = empty.best_epoch, empty.best_value
         if progress.best_epoch and progress.best_epoch == progress.epoch:
             # The state is written before the checkpoint: a run killed between the two has the
             # best weights here and an older file there.

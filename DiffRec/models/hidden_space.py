@@ -10,8 +10,8 @@ in which no vector has the length of the item catalogue. At t = 1, a_1 = 1 and c
 scores are x_0 = V h_1 + b. A user costs nnz·d + T·d² + I·d instead of 2·T·I·d operations.
 
 It holds when the network's ends are linear, the reverse step has the form of Eq. 10 and no noise is
-sampled on the way. `HiddenSpaceReverse.of` asks the network and the diffusion, and where either says
-nothing the plain chain runs.
+sampled on the way. `HiddenSpaceReverse.of` asks the network and the diffusion, and where either
+says nothing the plain chain runs.
 """
 
 from typing import Self

@@ -1,7 +1,8 @@
 """From ratings to train, validation and test: threshold, k-core, split in time, noise.
 
 Section 4.1.1 of the paper says 7:1:2 for train, validation and test; the released files, to which
-the paper's figures belong, are 7:1:2 for train, test and validation, in this order. Both are protocols here.
+the paper's figures belong, are 7:1:2 for train, test and validation, in this order. Both are
+protocols here.
 """
 
 import dataclasses

@@ -1,15 +1,17 @@
 """GF-CF (Shen et al. 2021): collaborative filtering as a low-pass filter on the item graph."""
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
 import scipy.sparse.linalg
 import torch
 
-from baselines.graph import GRAPH, graph_of, normalised, product
+from baselines.graph import GRAPH, expected_graph, graph_of, normalised, product
 from baselines.recommender import ClosedForm
 from DiffRec import InputError, Interactions
 from DiffRec.engine.settings import NotNegative, Positive, Settings, setting
+from DiffRec.engine.tensors import Expected
 from DiffRec.evaluate_utils import Scorer
 
 
@@ -39,6 +41,10 @@ class GFCF(ClosedForm):
 
     def size(self) -> int:
         return self.vectors.numel()
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        own = {"vectors": Expected((self.n_items, "r")), "root_degree": Expected((self.n_items,))}
+        return {**expected_graph(self.n_users, self.n_items), **own}
 
     def fit(self, train: Interactions) -> None:
         x = train.matrix()

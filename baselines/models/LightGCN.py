@@ -1,13 +1,15 @@
 """LightGCN (He et al. 2020): embeddings smoothed over the graph of users and items."""
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 
-from baselines.graph import GRAPH, SparseProduct, graph_of, normalised
+from baselines.graph import GRAPH, SparseProduct, expected_graph, graph_of, normalised
 from baselines.recommender import Pairwise, PairwiseSettings
 from DiffRec import Dataset
 from DiffRec.engine.settings import Count, Folder, Settings, Share, setting
+from DiffRec.engine.tensors import Expected
 
 
 class LightGCNSettings(PairwiseSettings):
@@ -60,6 +62,9 @@ class LightGCN(Pairwise):
         for name in GRAPH:
             self.register_buffer(name, None)
         self.to_items = None
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        return {**super().expected(weights), **expected_graph(self.n_users, self.n_items)}
 
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """Take the graph of the train interactions, unless a checkpoint brought one."""

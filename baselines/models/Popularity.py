@@ -1,9 +1,12 @@
 """The same list for everyone: items by how many users have them."""
 
+from collections.abc import Mapping
+
 import torch
 
 from baselines.recommender import ClosedForm
 from DiffRec import Interactions
+from DiffRec.engine.tensors import Expected
 from DiffRec.evaluate_utils import Scorer
 
 
@@ -12,6 +15,9 @@ class Popularity(ClosedForm):
 
     variant = "Popularity"
     fitted = ("counts",)
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        return {"counts": Expected((self.n_items,))}
 
     def fit(self, train: Interactions) -> None:
         self.counts = torch.bincount(train.items, minlength=self.n_items).float()

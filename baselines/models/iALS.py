@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ import torch
 from baselines.recommender import ClosedForm
 from DiffRec import Interactions
 from DiffRec.engine.settings import NotNegative, Positive, Rate, Settings, setting
+from DiffRec.engine.tensors import Expected
 from DiffRec.evaluate_utils import Scorer
 
 
@@ -38,8 +40,9 @@ class IALS(ClosedForm):
     interactions and 1 for all others, by the library ``implicit`` and with its defaults, but 64
     factors.
 
-    A user is always folded in from his row, p_u = (QᵀQ + Qᵀ(C_u - 1)Q + λ)⁻¹ Qᵀ C_u r_u, be he in
-    the training data or not. The library's α = 1 gives interactions no more weight than the rest.
+    A user is always folded in from the user's row, p_u = (QᵀQ + Qᵀ(C_u - 1)Q + λ)⁻¹ Qᵀ C_u r_u,
+    whether it is in the training data or not. The library's α = 1 gives interactions no more weight
+    than the rest.
     """
 
     variant = "iALS"
@@ -50,6 +53,9 @@ class IALS(ClosedForm):
         "alpha": [1.0, 2.0, 5.0, 10.0, 20.0],
         "reg": [0.01, 0.1, 1.0, 10.0, 50.0, 100.0],
     }
+
+    def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
+        return {"items": Expected((self.n_items, self.settings.factors))}
 
     def solver(self):
         from implicit.cpu.als import AlternatingLeastSquares
