@@ -14,10 +14,13 @@ import numpy as np
 import scipy.sparse
 import torch
 
+from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")
+# The largest id that a list may hold: memory is taken for every id below it.
+SPARSEST, ROOM = 100, 10**6
 log = logging.getLogger(__name__)
 
 
@@ -277,10 +280,7 @@ def read_pairs(path: Path) -> np.ndarray:
             f"{path} is missing: get the data set with `bash scripts/get_data.sh` or put the file "
             f"there."
         )
-    try:
-        pairs = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{path} is not a whole .npy array of integers ({error}).") from error
+    pairs = read_array(path, "integers")
     if pairs.dtype not in (np.int32, np.int64):
         raise InputError(f"{path} must hold int32 or int64 ids, but holds {pairs.dtype}.")
     if pairs.ndim != 2 or pairs.shape[1] != 2:
@@ -289,8 +289,12 @@ def read_pairs(path: Path) -> np.ndarray:
     if len(negative):
         row = negative[0]
         raise InputError(f"{path} row {row} holds a negative id: {tuple(pairs[row].tolist())}.")
-    if len(pairs) and pairs.max() >= np.iinfo(np.int32).max:
-        raise InputError(f"{path} holds ids beyond 32 bits: renumber users and items from 0.")
+    largest = int(pairs.max()) if len(pairs) else 0
+    if largest >= min(np.iinfo(np.int32).max, SPARSEST * len(pairs) + ROOM):
+        raise InputError(
+            f"{path} holds the id {largest}, far beyond its {len(pairs)} rows: users and items "
+            f"must be numbered from 0, as scripts/prepare_data.py does."
+        )
     return pairs
 
 

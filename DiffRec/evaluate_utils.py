@@ -160,9 +160,12 @@ def scorer_of(source: object, dataset: Dataset) -> Scorer:
     return score
 
 
-def as_floats(scores: torch.Tensor) -> torch.Tensor:
-    """Scores in which -inf can stand."""
-    return scores if scores.is_floating_point() else scores.float()
+def checked(scores: torch.Tensor) -> torch.Tensor:
+    """Scores in which -inf can stand; InputError for those that rank nothing."""
+    scores = scores if scores.is_floating_point() else scores.float()
+    if not (scores < torch.inf).all():
+        raise InputError("scores must be numbers or -inf, but some are infinite or no numbers.")
+    return scores
 
 
 @torch.inference_mode()
@@ -244,11 +247,11 @@ def _evaluate(
         train, valid, test = (
             part.slice(start, stop) for part in (dataset.train, dataset.valid, dataset.test)
         )
-        scores = mask_seen(as_floats(scorer(train)), train)
+        scores = mask_seen(checked(scorer(train)), train)
         for split, relevant in enumerate((valid, test)):
             if split == 1:
                 if test_input is not None:
-                    scores = as_floats(scorer(test_input.slice(start, stop)))
+                    scores = checked(scorer(test_input.slice(start, stop)))
                     mask_seen(scores, train)
                 mask_seen(scores, valid)
             items = top_k(scores, k)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import Dataset
+from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 
 FILE = "item_emb.npy"
@@ -32,11 +33,10 @@ def find_embeddings(dataset: Dataset, emb_path: Path | None) -> Path:
 
 def load_embeddings(path: Path, n_items: int) -> np.ndarray:
     """(I, width) float64, a row per item; InputError where the file holds something else."""
-    try:
-        embeddings = np.load(path, allow_pickle=False)
-        embeddings = embeddings.astype(np.float64)
-    except (ValueError, TypeError, EOFError, OSError) as error:
-        raise InputError(f"{path} is not a whole .npy array of numbers ({error}).") from error
+    embeddings = read_array(path, "numbers")
+    if embeddings.dtype.kind not in "fiu":
+        raise InputError(f"{path} is no array of numbers: it holds {embeddings.dtype}.")
+    embeddings = embeddings.astype(np.float64)
     if embeddings.ndim != 2 or len(embeddings) != n_items or not embeddings.shape[1]:
         raise InputError(
             f"{path} has shape {embeddings.shape}, but {n_items} items need {n_items} rows."

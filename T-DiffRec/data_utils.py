@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import Dataset, Interactions, join, read_pairs
+from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 
 SCHEDULES = ("linear", "exponential")
@@ -71,14 +72,9 @@ def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
     timestamps: a .npy array, (n,), of numbers, one for each row of train_list.npy; ties keep the
     list's order. Raises InputError for another shape or values that are not finite.
     """
-    if not timestamps.is_file():
-        raise InputError(f"there is no file of timestamps {timestamps}.")
     pairs = read_pairs(dataset.path / "train_list.npy")
-    try:
-        times = np.load(timestamps, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"{timestamps} is not a whole .npy array of times ({error}).") from error
-    if times.shape != (len(pairs),) or not np.issubdtype(times.dtype, np.number):
+    times = read_array(timestamps, "times")
+    if times.shape != (len(pairs),) or times.dtype.kind not in "fiu":
         raise InputError(
             f"{timestamps} must hold one number for each of the {len(pairs)} rows of train_list, "
             f"but has shape {times.shape} and type {times.dtype}."

@@ -8,32 +8,46 @@ given the same published settings, the same threads and, turn by turn, the same 
 is measured in two processes of their own.
 """
 
+import dataclasses
 import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
+from typing import Literal
 
 import plain
 import torch
 
-from DiffRec import experiment, options, report
-from DiffRec.data_utils import REPOSITORY
-from DiffRec.options import POSITIVE
-from DiffRec.recommender import DiffRec
-from DiffRec.training import Training
+from DiffRec import DiffRec
+from DiffRec.data_utils import Dataset
+from DiffRec.engine.commands import command, load, parse
+from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
+from DiffRec.engine.settings import Positive, RunOptions, Settings, setting
+from DiffRec.engine.training import Training
+from DiffRec.engine.variant import variant_of
 
 EPOCHS_PER_CYCLE = 5
+
+
+class BenchmarkOptions(RunOptions):
+    """What is measured, and how often."""
+
+    title = "benchmark"
+    cycles: Positive = setting(2, "measured, after a short one")
+    threads: Positive = setting(1, "for both forms")
+    memory_of: Literal["fast", "plain"] | None = setting(None, "internal: measure one form")
 
 
 class Fast:
     """The project's own training loop and evaluation."""
 
-    def __init__(self, dataset, args):
-        self.model = DiffRec(dataset.n_items, options.settings_of(args))
-        self.training = Training(
-            self.model, dataset, options.settings_of(args), args.save_path, {}, {}
-        )
+    def __init__(self, dataset: Dataset, settings: Settings, folder: Path):
+        self.model = DiffRec(dataset.n_items, settings).to(dataset.train.device)
+        checkpoint = folder / "benchmark.safetensors"  # which no measurement writes
+        self.training = Training(self.model, dataset, settings, 1, checkpoint)
 
     def epoch(self):
         self.training.train_epoch()
@@ -45,11 +59,11 @@ class Fast:
 class Plain:
     """The same work in the plain forms."""
 
-    def __init__(self, dataset, args):
-        self.dataset, self.batch_size = dataset, args.batch_size
-        self.matrix = plain.dense_matrix(dataset.train)
-        self.model = DiffRec(dataset.n_items, options.settings_of(args))
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), args.lr, weight_decay=0.0)
+    def __init__(self, dataset: Dataset, settings: Settings, folder: Path):
+        self.dataset, self.batch_size = dataset, settings.batch_size
+        self.matrix = plain.dense_matrix(dataset.train).to(dataset.train.device)
+        self.model = DiffRec(dataset.n_items, settings).to(dataset.train.device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), settings.lr, weight_decay=0.0)
 
     def epoch(self):
         plain.training_epoch(self.model, self.optimizer, self.matrix, self.batch_size)
@@ -98,32 +112,34 @@ def measure_reverse(form: Fast, dataset, batch_size: int) -> float:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = options.make_parser(__doc__, REPOSITORY)
-    parser.add_argument("--cycles", type=POSITIVE, default=2, help="measured, after a short one")
-    parser.add_argument("--threads", type=POSITIVE, default=1)
-    parser.add_argument("--memory_of", choices=list(FORMS), help="internal: measure one form")
-    args = options.parse(parser, argv, REPOSITORY / "DiffRec" / "presets" / "DiffRec.toml")
-    torch.set_num_threads(args.threads)
-    dataset, device = experiment.prepare(args)
+    argv = list(sys.argv[1:] if argv is None else argv)
+    variant = dataclasses.replace(variant_of(DiffRec.variant), options=BenchmarkOptions)
+    settings, options = parse(variant, argv, __doc__)
+    torch.set_num_threads(options.threads)
+    device = choose_device(options.cuda, options.gpu)
+    dataset = load(variant, settings, options).to(device)
+    torch.manual_seed(options.seed)
 
-    if args.memory_of:
-        form = FORMS[args.memory_of](dataset, args)
-        form.epoch()
-        form.evaluate()
-        print(json.dumps(report.peak_memory_mb(device)))
-        return
+    with tempfile.TemporaryDirectory() as folder:
+        if options.memory_of:
+            form = FORMS[options.memory_of](dataset, settings, Path(folder))
+            form.epoch()
+            form.evaluate()
+            print(json.dumps(peak_memory_mb(device)))
+            return
 
-    forms = {name: form(dataset, args) for name, form in FORMS.items()}
-    times = measure_times(forms, args.cycles)
+        forms = {name: form(dataset, settings, Path(folder)) for name, form in FORMS.items()}
+        times = measure_times(forms, options.cycles)
+        ratio = measure_reverse(forms["fast"], dataset, settings.batch_size)
     memory = {}
     for name in FORMS:
-        command = [sys.executable, __file__, *(argv or sys.argv[1:]), "--memory_of", name]
-        finished = subprocess.run(command, capture_output=True, text=True, check=True)
+        words = [sys.executable, __file__, *argv, "--memory_of", name]
+        finished = subprocess.run(words, capture_output=True, text=True, check=True)
         memory[name] = json.loads(finished.stdout.splitlines()[-1])
 
     print(
-        f"{dataset.name}, {report.machine(device)['device']}, {args.threads} threads, T = "
-        f"{args.steps}, medians of {args.cycles} cycles\n"
+        f"{dataset.name}, {machine(device)['device']}, {options.threads} threads, T = "
+        f"{settings.steps}, medians of {options.cycles} cycles\n"
     )
     print("| | plain | fast | ratio |\n| --- | ---: | ---: | ---: |")
     for what, label in (
@@ -135,9 +151,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"| {label} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
     slow, fast = memory["plain"], memory["fast"]
     print(f"| peak memory of the process (MB) | {slow:.0f} | {fast:.0f} | {slow / fast:.1f} |")
-    ratio = measure_reverse(forms["fast"], dataset, args.batch_size)
     print(f"\nreverse chain alone, one batch: {ratio:.1f} times faster in hidden space")
 
 
 if __name__ == "__main__":
-    experiment.command(main)
+    command(main)

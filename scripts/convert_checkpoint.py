@@ -3,35 +3,39 @@
 python scripts/convert_checkpoint.py IN.pth OUT.safetensors [--variant T-DiffRec] [flags]
 
 The data set is loaded too: its fingerprint and the model's metrics on it go into the header.
-Further flags, such as --data_path, go to the variant's inference.py, which does the work.
+Further flags, such as --data_path, are those of the variant's inference.py, which does the same.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
-from DiffRec.data_utils import REPOSITORY
-from DiffRec.experiment import command
-from DiffRec.options import Parser
+import reproduction  # noqa: F401  (registers the models)
 
-FOLDERS = {"DiffRec": "DiffRec", "L-DiffRec": "L-DiffRec", "T-DiffRec": "T-DiffRec"}
-FOLDERS["LT-DiffRec"] = "T-DiffRec"
+from DiffRec.engine.commands import command
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.inference import infer
+from DiffRec.engine.variant import REGISTRY, Variant
+
+
+def likely(source: Path, variants: dict[str, Variant]) -> Variant:
+    """The first of the variants whose release has as many files as lie here."""
+    autoencoder = source.with_name(f"{source.stem}_AE{source.suffix}")
+    files = 2 if autoencoder.is_file() else 1
+    return next(variant for variant in variants.values() if variant.released_files == files)
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
+    released = {name: variant for name, variant in REGISTRY.items() if variant.read_released}
+    parser = Parser(__doc__)
     parser.add_argument("source", type=Path, help="the released .pth file")
     parser.add_argument("target", type=Path, help="the .safetensors file to write")
     parser.add_argument(
-        "--variant", choices=list(FOLDERS),
+        "--variant", choices=list(released), default=None,
         help="what it is; L-DiffRec if an autoencoder lies beside it, else DiffRec",
     )  # fmt: skip
     args, flags = parser.parse_known_args(argv)
-    autoencoder = args.source.with_name(f"{args.source.stem}_AE{args.source.suffix}")
-    variant = args.variant or ("L-DiffRec" if autoencoder.is_file() else "DiffRec")
-    inference = REPOSITORY / FOLDERS[variant] / "inference.py"
-    files = ["--checkpoint", args.source, "--convert", args.target]
-    sys.exit(subprocess.run([sys.executable, inference, *files, *flags], check=False).returncode)
+    variant = released[args.variant] if args.variant else likely(args.source, released)
+    files = ["--checkpoint", str(args.source), "--convert", str(args.target)]
+    infer([variant], [*variant.flags, *files, *flags])
 
 
 if __name__ == "__main__":

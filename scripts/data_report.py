@@ -2,18 +2,26 @@
 
 from pathlib import Path
 
+from pictures import require_format
+
 from DiffRec import load_dataset
-from DiffRec.experiment import command
-from DiffRec.options import Parser
+from DiffRec.engine.commands import command
+from DiffRec.engine.flags import Parser
 from DiffRec.preparation import inspection
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, help="of the picture; <folder>.png here by default")
-    parser.add_argument("--check", action="store_true", help="is a released data set whole?")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="of the picture; <folder>.png here by default"
+    )
+    parser.add_argument(
+        "--check", action="store_true", default=False, help="is a released data set whole?"
+    )
     args = parser.parse_args(argv)
+    if args.out:
+        require_format(args.out)
     dataset = load_dataset(data_path=args.folder)
     for name, value in inspection.describe(dataset).items():
         print(

@@ -12,11 +12,14 @@ Natural noise: --noise 0.1; other protocols: --protocol paper|global, --ratio 8:
 import argparse
 from pathlib import Path
 
-from DiffRec import report
-from DiffRec.data_utils import REPOSITORY
-from DiffRec.errors import InputError
-from DiffRec.experiment import command
-from DiffRec.options import COUNT, NOT_NEGATIVE, POSITIVE, Parser
+from arguments import checked
+
+from DiffRec.engine.commands import command
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.machine import REPOSITORY
+from DiffRec.engine.paper import paper_sizes
+from DiffRec.engine.settings import NotNegative, Positive, Seed
 from DiffRec.preparation import download, readers, synthetic, writer
 from DiffRec.preparation.protocol import PROTOCOLS, prepare
 
@@ -63,7 +66,7 @@ def prepare_synthetic(folder: Path | None = None, seed: int = 1, **how) -> Path:
 
 def prepare_twin(like: str, folder: Path | None = None, seed: int = 1) -> Path:
     """datasets/<name>-twin: made-up data with the sizes that Table 1 gives for a data set."""
-    sizes = report.paper_sizes()
+    sizes = paper_sizes()
     name = like if like in sizes else f"{like}_clean"
     if name not in sizes:
         raise InputError(f"there is no {like} in Table 1: choose one of {', '.join(sizes)}.")
@@ -104,34 +107,56 @@ def how_of(args: argparse.Namespace) -> dict:
     }  # fmt: skip
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("source", nargs="?", help="ml-1m, ml-100k, or a file of ratings")
+def make_parser() -> Parser:
+    parser = Parser(__doc__)
     parser.add_argument(
-        "--synthetic", nargs="?", const="small", metavar="like:NAME", help="make data up instead"
+        "source", nargs="?", default=None, help="ml-1m, ml-100k, or a file of ratings"
     )
-    parser.add_argument("--raw", type=Path, help="the archive of ml-1m or ml-100k, if you have it")
-    parser.add_argument("--out", type=Path, help="folder to write; in datasets/ by default")
-    parser.add_argument("--format", choices=list(readers.FORMATS), help="of a file of your own")
-    parser.add_argument("--columns", help="its user, item, rating and time columns: a,b,c,d")
     parser.add_argument(
-        "--min_rating", type=NOT_NEGATIVE, default=4.0, help="interactions start here"
+        "--synthetic", nargs="?", const="small", default=None, metavar="like:NAME",
+        help="make data up instead",
+    )  # fmt: skip
+    parser.add_argument(
+        "--raw", type=Path, default=None, help="the archive of ml-1m or ml-100k, if you have it"
     )
-    parser.add_argument("--core", type=POSITIVE, default=10, help="least of each user and item")
+    parser.add_argument(
+        "--out", type=Path, default=None, help="folder to write; in datasets/ by default"
+    )
+    parser.add_argument(
+        "--format", choices=list(readers.FORMATS), default=None, help="of a file of your own"
+    )
+    parser.add_argument(
+        "--columns", default=None, help="its user, item, rating and time columns: a,b,c,d"
+    )
+    parser.add_argument(
+        "--min_rating", type=checked(NotNegative), default=4.0, help="interactions start here"
+    )
+    parser.add_argument(
+        "--core", type=checked(Positive), default=10, help="least of each user and item"
+    )
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="released",
-        help="7:2:1 as the released files, 7:1:2 as the paper, or two cuts in time for all",
+        help="7:1:2 of each user's time as the released files, into train, test and validation in "
+        "this order; as the paper says, into train, validation and test; or two cuts in time for "
+        "all users",
     )  # fmt: skip
-    parser.add_argument("--ratio", help="train:validation:test, not with the released protocol")
     parser.add_argument(
-        "--noise", type=NOT_NEGATIVE, default=0.0,
+        "--ratio", default=None, help="train:validation:test, not with the released protocol"
+    )
+    parser.add_argument(
+        "--noise", type=checked(NotNegative), default=0.0,
         help="natural noise in train and validation, as a share of the interactions",
     )  # fmt: skip
     parser.add_argument(
-        "--random_noise", type=NOT_NEGATIVE, default=0.0,
+        "--random_noise", type=checked(NotNegative), default=0.0,
         help="random false interactions, as a share of each user's in train and validation",
     )  # fmt: skip
-    parser.add_argument("--seed", type=COUNT, default=1, help="of noise and synthetic data")
+    parser.add_argument("--seed", type=checked(Seed), default=1, help="of noise and synthetic data")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = make_parser()
     args = parser.parse_args(argv)
     how = how_of(args)
     source, made_up = args.source, args.synthetic

@@ -1,17 +1,16 @@
 """Data, training and recommendations in one go; scripts/quickstart.sh sets up and calls this."""
 
-import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 from prepare_data import DATASETS, prepare_movielens, prepare_synthetic
 
-from DiffRec import DiffRec, load_dataset
-from DiffRec.data_utils import REPOSITORY, Dataset, join
-from DiffRec.errors import InputError
-from DiffRec.experiment import command
+from DiffRec import DiffRec, InputError, load_dataset
+from DiffRec.data_utils import Dataset
+from DiffRec.engine.commands import command, train_by
+from DiffRec.engine.machine import REPOSITORY
+from DiffRec.engine.variant import variant_of
 
 SAVED = REPOSITORY / "DiffRec" / "saved_models" / "quickstart"
 
@@ -40,7 +39,7 @@ def get_data() -> Path:
 def show_recommendations(dataset: Dataset, checkpoint: Path, users: list[int]) -> None:
     """The top 10 of each user given train and validation; a star marks an item of the test set."""
     model = DiffRec.load(checkpoint)
-    history = join(dataset.train, dataset.valid)
+    history = dataset.seen()
     rows = [history.slice(user, user + 1) for user in users]
     print("\ntop-10 recommendations (item ids; * is in the user's test set)")
     for user, row in zip(users, rows, strict=True):
@@ -50,15 +49,12 @@ def show_recommendations(dataset: Dataset, checkpoint: Path, users: list[int]) -
         print(f"user {user} ({len(row.items)} interactions): {'  '.join(marked)}")
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
     folder = get_data()
-    result = SAVED / "result.json"
-    train = [sys.executable, REPOSITORY / "DiffRec" / "main.py", "--data_path", folder]
-    keep = ["--save_path", SAVED, "--result_json", result, "--preset", "ml-1m_clean"]
-    finished = subprocess.run([*train, *keep, *sys.argv[1:]], check=False)
-    if finished.returncode:
-        sys.exit(finished.returncode)
-    record = json.loads(result.read_text())
+    keep = ["--save_path", str(SAVED), "--result_json", str(SAVED / "result.json")]
+    start = ["--data_path", str(folder), "--preset", "ml-1m_clean", *keep]
+    record = train_by(variant_of(DiffRec.variant), [*start, *argv], __doc__)
     show_recommendations(load_dataset(data_path=folder), SAVED / record["checkpoint"], [0, 1, 2])
 
 

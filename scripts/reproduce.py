@@ -11,56 +11,58 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from arguments import checked, flags_in, listed
 from reproduction import figures, tables
 from reproduction.runs import (
     HOW_TO_GET,
-    OURS,
     RESULTS,
     Run,
     datasets_on_disk,
     finished_of,
     is_here,
+    of_group,
     perform,
     present,
     seeds_on_disk,
 )
 
-from DiffRec import report
-from DiffRec.errors import InputError
-from DiffRec.experiment import command
-from DiffRec.files import written_whole
-from DiffRec.options import POSITIVE, Parser
+from DiffRec.engine.commands import command
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_csv, write_text
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.settings import Folder, Positive
 
 EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)
-FIVE_SEEDS = (*OURS, "MultiVAE", "EASE")  # by default; three for the rest
+FIVE_SEEDS = (*of_group("ours"), "MultiVAE", "EASE")  # by default; three for the rest
 
 
 def make_parser() -> Parser:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("what", choices=[*EVERYTHING, "all"], nargs="+")
     parser.add_argument(
-        "--datasets", type=listed,
+        "--datasets", type=listed, default=None,
         help="only these: ml-1m,yelp; or full names (default: the paper's)",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset", help="of a figure (default: amazon-book_clean, or ml-1m_clean)"
+        "--dataset", default=None, help="of a figure (default: amazon-book_clean, or ml-1m_clean)"
     )
-    parser.add_argument("--methods", type=listed, help="only these: DiffRec,MultiVAE")
-    parser.add_argument("--seeds", type=POSITIVE, help="how many (default: 5 or 3, 3 in figures)")
-    parser.add_argument("--gpu", help="which GPU")
-    parser.add_argument("--jobs", type=POSITIVE, default=1, help="runs at a time")
-    parser.add_argument("--dry_run", action="store_true", help="print the commands to run")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for everything")
-    parser.add_argument("--run_flags", default="", help="further flags of every run, in one word")
+    parser.add_argument("--methods", type=listed, default=None, help="only these: DiffRec,MultiVAE")
+    parser.add_argument(
+        "--seeds", type=checked(Positive), default=None,
+        help="how many (default: 5 or 3, 3 in figures)",
+    )  # fmt: skip
+    parser.add_argument("--gpu", default=None, help="which GPU")
+    parser.add_argument("--jobs", type=checked(Positive), default=1, help="runs at a time")
+    parser.add_argument(
+        "--dry_run", action="store_true", default=False, help="print the commands to run"
+    )
+    parser.add_argument(
+        "--results", type=checked(Folder), default=RESULTS, help="folder for everything"
+    )
+    parser.add_argument(
+        "--run_flags", type=flags_in, default="", help="further flags of every run, in one word"
+    )
     return parser
-
-
-def listed(text: str) -> tuple[str, ...]:
-    """The names in a,b,c."""
-    found = tuple(word.strip() for word in text.split(",") if word.strip())
-    if not found:
-        raise argparse.ArgumentTypeError("expected names with commas between them")
-    return found
 
 
 def full_name(dataset: str, kind: str) -> str:
@@ -87,11 +89,6 @@ def methods_of(what: str) -> set[str]:
     return {method for panel in panels for method in panel.methods}
 
 
-def write_text(path: Path, text: str) -> None:
-    with written_whole(path) as temporary:
-        temporary.write_text(text + "\n")
-
-
 def row_of(run: Run, record: dict) -> dict:
     """A run as a row of a CSV."""
     metrics = {
@@ -109,13 +106,22 @@ def row_of(run: Run, record: dict) -> dict:
     }  # fmt: skip
 
 
+def flags_that_count(what: str, args: argparse.Namespace) -> list[str]:
+    """The given flags that change what is made of ``what``, and not only where or how fast."""
+    names = ["datasets", "methods", "seeds", "run_flags"]
+    if what in figures.FIGURES and args.dataset:
+        names[0] = "dataset"
+    told = []
+    for name in names:
+        value = getattr(args, name)
+        if value:
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            told += [f"--{name}", text]
+    return told
+
+
 def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) -> str:
     """How it was made: the command, the date, and the commits and machines of the runs."""
-    told = [
-        f"--{name} {shlex.quote(str(value))}"
-        for name in ("dataset", "seeds", "run_flags")
-        if (value := getattr(args, name)) and (name != "dataset" or what in figures.FIGURES)
-    ]
     commits = sorted({str(r["machine"]["commit"]) for r in records.values()})
     machines = sorted(
         {
@@ -124,9 +130,10 @@ def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) ->
             for r in records.values()
         }
     )
-    date, made_by = datetime.datetime.now(datetime.UTC).date(), [f"bash scripts/{what}.sh", *told]
+    date = datetime.datetime.now(datetime.UTC).date()
+    made_by = shlex.join(["bash", f"scripts/{what}.sh", *flags_that_count(what, args)])
     return (
-        f"Made by `{' '.join(made_by)}` on {date} from {len(records)} runs "
+        f"Made by `{made_by}` on {date} from {len(records)} runs "
         f"([{what}.csv]({what}.csv)); commits {', '.join(commits)}; {'; '.join(machines)}."
     )
 
@@ -138,7 +145,7 @@ def make_table_1(args: argparse.Namespace) -> None:
     here = [name for name in dict.fromkeys(wanted) if present(name)]
     if here and not args.dry_run:
         rows, text = tables.sizes(here)
-        report.write_csv(args.results / "table1.csv", rows)
+        write_csv(args.results / "table1.csv", rows)
         write_text(args.results / "table1.md", text)
         print(text)
 
@@ -163,7 +170,7 @@ def make(
     records = {run: records[run] for run in all_runs if run in records}
     if records:
         text = f"{page(records)}\n\n{provenance(what, records, args)}"
-        report.write_csv(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
+        write_csv(args.results / f"{what}.csv", [row_of(*pair) for pair in records.items()])
         write_text(args.results / f"{what}.md", text)
         print(text)
     return failed == 0
@@ -258,6 +265,7 @@ def gather(folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
+    present.cache_clear()  # what is missing is said once for each command
     args = make_parser().parse_args(argv)
     wanted = EVERYTHING if "all" in args.what else args.what
     known = {method for what in wanted for method in methods_of(what)}

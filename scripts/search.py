@@ -12,21 +12,23 @@ last lines are a section for baselines/presets/baselines.toml.
 import argparse
 import csv
 import json
+import logging
 import shlex
 import tempfile
 from pathlib import Path
 
-from reproduction.runs import call_main, data_of
+from arguments import checked
+from reproduction.runs import RESULTS, data_of
 
-from baselines.models import MODELS
-from baselines.options import fixed_presets, make_parser
-from DiffRec import report
-from DiffRec.data_utils import REPOSITORY
-from DiffRec.errors import InputError
-from DiffRec.experiment import command
-from DiffRec.options import Parser, parse
+from DiffRec.engine.commands import command, command_line, parse, train_by
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_csv
+from DiffRec.engine.flags import Parser, flags_of
+from DiffRec.engine.settings import Folder
+from DiffRec.engine.variant import REGISTRY, Variant, variant_of
 
 SELECT_BY = "recall@20"
+COLUMNS = ("settings", "valid", "best_epoch", "epochs", "seconds", "commit", "data", "command")
 
 
 def assignment(text: str) -> tuple[str, object]:
@@ -54,8 +56,7 @@ class Trials:
     def __init__(self, path: Path, data: str):
         self.path, self.data, self.rows = path, data, []
         if path.is_file():
-            with path.open() as file:
-                self.rows = list(csv.DictReader(file))
+            self.rows = read_trials(path)
 
     def find(self, settings: str) -> float | None:
         key = (settings, self.data)
@@ -64,73 +65,89 @@ class Trials:
 
     def add(self, row: dict) -> None:
         self.rows.append({name: str(value) for name, value in row.items()})
-        report.write_csv(self.path, self.rows)
+        write_csv(self.path, self.rows)
 
 
-def run_trial(model: str, dataset: str, settings: dict, more: list[str], trials: Trials) -> float:
+def read_trials(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV of trials; InputError if it is damaged."""
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+        whole = tuple(reader.fieldnames or ()) == COLUMNS
+        if not whole or any(None in row or None in row.values() for row in rows):
+            raise ValueError(f"not all lines have the columns {', '.join(COLUMNS)}")
+        for row in rows:
+            float(row["valid"])
+    except (ValueError, csv.Error) as error:
+        raise InputError(f"{path} is not a whole table of trials ({error}): remove it.") from error
+    return rows
+
+
+def run_trial(
+    variant: Variant, dataset: str, settings: dict, more: list[str], trials: Trials
+) -> float:
     """Validation Recall@20 of one run, from the CSV if it is there."""
-    words = [f"{name}={value}" for name, value in settings.items()]
-    key = " ".join(words + more)
+    key = " ".join([*(f"{name}={value}" for name, value in settings.items()), *more])
     known = trials.find(key)
     if known is not None:
         return known
-    flags = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    words = ["baselines/main.py", "--model", model, "--dataset", dataset, "--preset", "none"]
-    words += [*flags, *more]
+    words = [*variant.flags, "--dataset", dataset, "--preset", "none", *flags_of(settings), *more]
+    told = command_line(variant, "main.py", words)
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
-        where = ["--save_path", folder, "--result_json", str(result)]
-        complaint = call_main([*words, *where])
-        if complaint:
-            raise InputError(f"{shlex.join(words)}: {complaint}")
-        record = json.loads(result.read_text())
+        try:
+            record = train_by(variant, [*words, "--save_path", folder])
+        except InputError as error:
+            raise InputError(f"{told}: {error}") from error
     value = record["valid"][SELECT_BY]
     seconds = sum(record["seconds"].values())
-    trials.add(
-        {
-            "settings": key, "valid": f"{value:.6f}", "best_epoch": record["best_epoch"],
-            "epochs": record["epochs"], "seconds": f"{seconds:.1f}",
-            "commit": record["machine"]["commit"], "data": trials.data,
-            "command": shlex.join(["python", *words]),
-        }
+    found = (
+        key, f"{value:.6f}", record["best_epoch"], record["epochs"], f"{seconds:.1f}",
+        record["machine"]["commit"], trials.data, told,
     )  # fmt: skip
+    trials.add(dict(zip(COLUMNS, found, strict=True)))
     print(f"{value:.4f}  {key}  (epoch {record['best_epoch']}, {seconds:.0f} s)", flush=True)
     return value
 
 
 def search(
-    model: str, dataset: str, start: dict, grid: dict, more: list[str], trials: Trials
+    variant: Variant, dataset: str, start: dict, grid: dict, more: list[str], trials: Trials
 ) -> tuple[dict, float, int]:
     """The best settings found, their value, and how many were tried."""
-    defaults = vars(make_parser("", model).parse_args([]))
-    best = {name: start.get(name, defaults[name]) for name in {**MODELS[model].grid, **start}}
-    value, n = run_trial(model, dataset, best, more, trials), 1
+    defaults = variant.settings().dump()
+    best = {name: start.get(name, defaults[name]) for name in {**variant.model.grid, **start}}
+    value, n = run_trial(variant, dataset, best, more, trials), 1
     for name, values in grid.items():
         for candidate in values:
             settings = {**best, name: candidate}
             if settings == best:
                 continue
-            found, n = run_trial(model, dataset, settings, more, trials), n + 1
+            found, n = run_trial(variant, dataset, settings, more, trials), n + 1
             if found > value:
                 value, best = found, settings
     return best, value, n
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--model", choices=list(MODELS), required=True)
+    offered = [variant.name for variant in REGISTRY.values() if hasattr(variant.model, "grid")]
+    parser = Parser(__doc__)
+    parser.add_argument("--model", choices=offered, required=True)
     parser.add_argument("--dataset", default="ml-1m_clean")
     parser.add_argument("--start", type=assignment, nargs="+", default=[], help="NAME=VALUE …")
-    parser.add_argument("--grid", type=choices, nargs="+", help="NAME=[VALUES] …, not all")
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "results" / "search")
+    parser.add_argument(
+        "--grid", type=choices, nargs="+", default=None, help="NAME=[VALUES] …, not all"
+    )
+    parser.add_argument("--out", type=checked(Folder), default=RESULTS / "search")
     args, more = parser.parse_known_args(argv)
-    grid = dict(args.grid) if args.grid else MODELS[args.model].grid
-    fixed = fixed_presets(args.model).get(args.dataset, {})
-    of_main = make_parser("", args.model)
-    data = data_of(parse(of_main, ["--dataset", args.dataset, "--preset", "none", *more], {}))
+    variant = variant_of(args.model)
+    grid = dict(args.grid) if args.grid else variant.model.grid
+    fixed = variant.model.fixed_presets().get(args.dataset, {})
+    asked = parse(variant, [*variant.flags, "--dataset", args.dataset, "--preset", "none", *more])
+    data = data_of(variant, *asked)
     trials = Trials(args.out / f"{args.model}_{args.dataset}.csv", data["sha256"])
+    logging.getLogger("DiffRec").setLevel(logging.WARNING)  # a line for each trial is enough
     start = {**fixed, **dict(args.start)}
-    best, value, n = search(args.model, args.dataset, start, grid, more, trials)
+    best, value, n = search(variant, args.dataset, start, grid, more, trials)
     print(f"\n# Recall@20 on validation {value:.4f}, the best of {n} trials.")
     if more:
         print(f"# All had {shlex.join(more)}: add these settings.")

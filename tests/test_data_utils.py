@@ -88,7 +88,8 @@ def test_the_fingerprint_tells_data_apart(save_lists):
         ({"train": PAIRS, "valid": [(0, 9)]}, r"items below 3"),
         ({"train": [*PAIRS, (0, 2)]}, r"row 5 repeats the pair \(0, 2\)"),
         ({"train": PAIRS, "dtype": np.float64}, "int32 or int64"),
-        ({"train": [(0, 2**40)]}, "32 bits"),
+        ({"train": [(0, 2**40)]}, "far beyond its 1 rows"),
+        ({"train": [(2147483646, 0)]}, "id 2147483646, far beyond"),
     ],
 )
 def test_bad_lists_are_refused_in_one_sentence(save_lists, lists, words):

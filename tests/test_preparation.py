@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from DiffRec import load_dataset
-from DiffRec.errors import InputError
+from DiffRec.engine.errors import InputError
 from DiffRec.preparation import download, inspection, protocol, readers, synthetic, writer
 
 
@@ -494,6 +494,9 @@ def test_data_report(run, tmp_path):
     assert re.search(r"^interactions +900$", done.stdout, re.MULTILINE)
     assert "nothing to compare it with" in done.stdout
     assert out.read_bytes().startswith(b"\x89PNG")
+    done = run("scripts/data_report.py", tmp_path / "twin", "--out", tmp_path / "x.foo")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "x.foo ends in no format of pictures" in done.stderr
 
 
 def test_a_truncated_released_data_set_is_noticed(run, tmp_path):
@@ -563,6 +566,14 @@ def test_prepare_script(run, tmp_path):
     ):  # fmt: skip
         done = run(*wrong)
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_the_help_says_which_protocol_is_which(run):
+    done = run("scripts/prepare_data.py", "--help")
+    assert done.returncode == 0
+    told = " ".join(done.stdout.split())
+    assert "7:1:2 of each user's time as the released files, into train, test and valid" in told
+    assert "7:2:1" not in told
 
 
 def test_real_movielens_1m_becomes_the_released_split(raw_ratings, real_datasets):

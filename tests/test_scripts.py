@@ -1,13 +1,16 @@
 """The scripts a user runs, and that what runs is this checkout."""
 
+import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import tomllib
 
 import pytest
+import search
 from conftest import REPOSITORY
 
 import baselines
@@ -38,11 +41,12 @@ def test_every_package_folder_is_listed():
 def test_main_runs_from_its_own_folder(run, tiny_folder, tmp_path):
     flags = ["--data_path", tiny_folder, "--preset", "none", "--dims", "[8]", "--epochs", "1"]
     for script, cwd in (("main.py", "DiffRec"), ("DiffRec/main.py", ".")):
-        done = run(script, *flags, "--save_path", tmp_path, cwd=REPOSITORY / cwd)
+        where = REPOSITORY / cwd
+        done = run(script, *flags, "--save_path", tmp_path, cwd=where, process=True)
         assert done.returncode == 0, done.stderr
 
 
-def test_run_sh_takes_the_releases_arguments(run, tiny_folder, tmp_path):
+def test_run_sh_takes_the_releases_arguments(tiny_folder, tmp_path):
     """sh run.sh DATASET LR WD BS DIMS EMB MEAN STEPS SCALE MIN MAX T' REWEIGHT LOG ROUND GPU"""
     arguments = "tiny 1e-3 0 40 [8] 10 x0 2 0.1 0.001 0.01 0 1 log 1 0".split()
     done = subprocess.run(
@@ -65,7 +69,7 @@ def test_quickstart_offline(run, tmp_path):
     )
     done = run(
         "-c", elsewhere, "--epochs", "5", "--steps", "2",
-        env={"DIFFREC_DATASETS": str(tmp_path), "https_proxy": "http://127.0.0.1:9"},
+        env={"DIFFREC_DATASETS": str(tmp_path), "https_proxy": "http://127.0.0.1:9"}, process=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "SYNTHETIC" in done.stdout
@@ -140,3 +144,82 @@ def test_options_that_trade_or_vary_run(run, tiny_folder, tmp_path):
     for flags in ("--precision bf16 --optimizer1 Adagrad --optimizer2 SGD", "--out_dims [30]"):
         done = run("L-DiffRec/main.py", *latent, *flags.split())
         assert done.returncode == 0, done.stderr
+
+
+def test_item_embeddings_are_refused_for_the_path_of_a_data_set(run, tiny_folder, tmp_path):
+    """make_item_embeddings.sh takes a name; a path would put the file into another's folder."""
+    last = (REPOSITORY / "scripts" / "make_item_embeddings.sh").read_text().splitlines()[-1]
+    (_, python, script, *flags) = shlex.split(last)
+    assert python == "python"
+    flags = [str(tiny_folder) if word == "$dataset" else word for word in flags[:-1]]
+    done = run(script, *flags, "--save_path", tmp_path / "saved")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "a data set is named" in done.stderr
+    assert not (tmp_path / "saved").exists()
+    assert not (tiny_folder / "item_emb.npy").exists()
+
+
+# Search
+
+
+@pytest.fixture
+def found_settings(run, tiny_folder, tmp_path, monkeypatch):
+    """Search EASE's settings on the tiny data; the process, and its table."""
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tiny_folder.parent))
+    flags = ["--model", "EASE", "--dataset", "tiny", "--out", tmp_path, "--grid"]
+    return lambda *more: run("scripts/search.py", *flags, *more), tmp_path / "EASE_tiny.csv"
+
+
+def test_search_keeps_the_best_on_validation_and_repeats_nothing(found_settings, monkeypatch):
+    call, table = found_settings
+    done = call("reg=[10.0,1e6]")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader(table.open()))
+    values = {float(row["settings"].removeprefix("reg=")): float(row["valid"]) for row in rows}
+    assert set(values) == {250.0, 10.0, 1e6}
+    best = max(values, key=values.get)
+    assert f'["EASE".tiny]\nreg = {best}\n' in done.stdout
+    assert "the best of 3 trials" in done.stdout
+    assert rows[1]["command"] == (
+        "python baselines/main.py --model EASE --dataset tiny --preset none --reg 10.0"
+    )
+    assert not [name for row in rows for name in row if "test" in name]
+    monkeypatch.setattr(search, "train_by", None)  # which no trial may ask for now
+    again = call("reg=[10.0,1e6]")
+    assert again.stdout == "\n" + done.stdout.split("\n\n")[1]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("valid", "value", 1),
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace(",0.5,", ",high,"),
+        lambda text: text.replace("reg=", '"reg=', 1),
+        lambda text: "\xff\0",
+    ],
+)
+def test_a_damaged_table_of_trials_is_one_sentence(found_settings, damage):
+    call, table = found_settings
+    values = ["reg=250.0", "0.5", "1", "1", "1.0", "c", "0", "python"]
+    whole = f"{','.join(search.COLUMNS)}\n{','.join(values)}\n"
+    table.write_text(damage(whole), encoding="latin-1")
+    done = call("reg=[]")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not a whole table of trials" in done.stderr
+
+
+@pytest.mark.parametrize("grid", ["reg=2", "reg=[x]", "reg", "lr=[0.1]", "reg=[-1]"])
+def test_a_wrong_grid_is_one_sentence(found_settings, grid):
+    call, _ = found_settings
+    done = call(grid)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_conversion_offers_what_the_release_has(run, tmp_path):
+    done = run("scripts/convert_checkpoint.py", "a.pth", "b.safetensors", "--variant", "EASE")
+    assert done.returncode == 2
+    assert "choose from DiffRec, L-DiffRec, T-DiffRec, LT-DiffRec" in done.stderr.replace("'", "")
+    done = run("scripts/convert_checkpoint.py", tmp_path / "a.pth", tmp_path / "b.safetensors")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "a.pth" in done.stderr

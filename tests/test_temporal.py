@@ -93,7 +93,7 @@ def test_timestamps_beat_the_lists_order(save_lists, tmp_path):
         np.save(tmp_path / "times.npy", wrong)
         with pytest.raises(InputError, match=words):
             order_by_time(load_dataset(data_path=folder), tmp_path / "times.npy")
-    with pytest.raises(InputError, match="no file of timestamps"):
+    with pytest.raises(InputError, match="there is no file"):
         order_by_time(load_dataset(data_path=folder), tmp_path / "none.npy")
 
 

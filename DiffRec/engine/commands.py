@@ -4,6 +4,7 @@ import logging
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from tqdm import tqdm
 
 from DiffRec.data_utils import REPOSITORY, Dataset, default_dataset, load_dataset
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import write_json
+from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import RunOptions, Settings
@@ -29,28 +30,40 @@ class ToTerminal(logging.Handler):
 
 def command(main: Callable[[], object]) -> None:
     """Run a main; a user's mistake becomes one sentence on stderr and exit code 2. The signal by
-    which systems end a process stops it as Ctrl-C does."""
+    which systems end a process stops it as Ctrl-C does. --debug, which every command takes, shows
+    the traceback behind the sentence."""
+    debug = "--debug" in sys.argv
+    sys.argv = [word for word in sys.argv if word != "--debug"]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     logger = logging.getLogger("DiffRec")
     logger.handlers, logger.propagate = [ToTerminal()], False
     logger.setLevel(logging.INFO)
     try:
         main()
-    except InputError as error:
-        sentence = str(error)
-    except OSError as error:
-        sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
-    except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and "allocate" not in str(error):
-            raise
-        sentence = "there is not enough memory for a model and batches of this size."
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         sys.exit(130)
-    else:
-        return
-    print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    except Exception as error:
+        sentence = sentence_of(error)
+        if debug:
+            traceback.print_exception(error)
+        if sentence is None:
+            raise
+        print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+        sys.exit(2)
+
+
+def sentence_of(error: Exception) -> str | None:
+    """What a user is told of an error; None for one that is no user's."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate" in str(error)
+    ):
+        return "there is not enough memory for a model and batches of this size."
+    return None
 
 
 def make_parser(variant: Variant, description: str, options: type[RunOptions]) -> Parser:
@@ -97,6 +110,7 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     """Parse, build, train and report; returns the record that --result_json writes."""
     argv = list(sys.argv[1:] if argv is None else argv)
     settings, options = parse(variant, argv, description)
+    require_writable(options.result_json)
     device = choose_device(options.cuda, options.gpu)
     dataset = load(variant, settings, options).to(device)
     model_class = variant.model

@@ -2,8 +2,11 @@
 
 import contextlib
 import csv
+import glob
 import json
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -14,6 +17,45 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from DiffRec.engine.errors import InputError
+
+
+def temporary_prefix(path: Path) -> str:
+    """What temporary files beside ``path`` begin with: they tell who writes them."""
+    host = re.sub(r"[^\w-]", "", platform.node())[:30]
+    return f".{path.name[:100]}.{host}-"
+
+
+def remove_stale(path: Path) -> None:
+    """Remove the temporary files that dead processes of this machine left beside ``path``."""
+    prefix = temporary_prefix(path)
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):
+        pid = left.name.removeprefix(prefix).split(".")[0]
+        if not pid.isdigit() or int(pid) == os.getpid():
+            continue
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+        except OSError:  # it lives, and is somebody else's
+            continue
+
+
+def require_writable(path: str | Path | None) -> None:
+    """InputError, before any work, if a file can not be written there."""
+    if path is None:
+        return
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise InputError(f"{path} could not be written ({error.strerror}).") from error
 
 
 @contextlib.contextmanager
@@ -28,7 +70,9 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+        remove_stale(path)
+        prefix = f"{temporary_prefix(path)}{os.getpid()}."
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
         temporary = Path(name)
         os.close(handle)
         yield temporary
@@ -66,11 +110,13 @@ def folder_written_whole(folder: str | Path, names: Collection[str], what: str) 
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        remove_stale(folder)
+        prefix = f"{temporary_prefix(folder)}{os.getpid()}."
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
         yield temporary
         temporary.chmod(0o755)
         if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{prefix}old."))
             folder.rename(old / "data")  # the new one is in place before the old one is deleted
             temporary.rename(folder)
             shutil.rmtree(old)

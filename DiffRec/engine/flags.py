@@ -23,6 +23,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(
             description=description,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog="--debug shows the traceback behind an error.",
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,
             **more,

@@ -44,13 +44,17 @@ class IdMap:
         try:
             table = pd.read_csv(path, dtype={f"raw_{name}": str}, keep_default_na=False)
         except (ValueError, OSError) as error:
-            raise InputError(f"{path} is not a table ({error}).") from error
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path} is not a table ({reason}).") from error
         if not {name, f"raw_{name}"} <= set(table.columns):
             raise InputError(f"{path} must have the columns raw_{name} and {name}.")
         table = table.sort_values(name)
         if table[name].tolist() != list(range(size)):
             raise InputError(f"{path} does not number {size} {name}s from 0 to {size - 1}.")
-        return cls(name, size, as_numbers(table[f"raw_{name}"].to_numpy(str)))
+        raw = table[f"raw_{name}"]
+        if raw.duplicated().any():
+            raise InputError(f"{path} gives the raw id {raw[raw.duplicated()].iloc[0]} twice.")
+        return cls(name, size, as_numbers(raw.to_numpy(str)))
 
     def names(self) -> np.ndarray:
         """(n,) what to call each: the raw ids, or the numbers."""

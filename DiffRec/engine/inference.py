@@ -14,7 +14,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import write_json
+from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
@@ -158,6 +158,8 @@ def infer(
     variant, header = restored.variant, restored.header
     if options.recommend:
         check_format(options.recommend)
+    for path in (options.recommend, options.convert, options.result_json):
+        require_writable(path)
     if options.history is not None:
         recommend_for_history(restored.model(settings), restored.path, options)
         return None

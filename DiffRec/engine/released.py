@@ -9,6 +9,7 @@ nothing in it is executed. The diffusion's settings are not in the files; their 
 import contextlib
 import dataclasses
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,6 +68,19 @@ ALLOWED = [
 ACTIVATION_NAMES = {"Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid", "LeakyReLU": "leaky_relu"}
 
 
+def require_unpacked(path: Path) -> None:
+    """InputError for an archive that would grow when it is read: torch.save packs nothing."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise InputError(f"{path} is not a whole checkpoint of the release ({error}).") from error
+    if size > path.stat().st_size:
+        raise InputError(f"{path} is packed, as no checkpoint of the release is: it was not read.")
+
+
 def read(path: Path, expected: type[Record], what: str) -> Record:
     """The pickled module in ``path`` as a record; InputError unless it is of that class.
 
@@ -74,6 +88,7 @@ def read(path: Path, expected: type[Record], what: str) -> Record:
     """
     if not path.is_file():
         raise InputError(f"there is no checkpoint {path}.")
+    require_unpacked(path)
     try:
         with torch.serialization.safe_globals(ALLOWED):
             module = torch.load(path, map_location="cpu", weights_only=True, mmap=True)

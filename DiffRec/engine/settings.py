@@ -46,6 +46,7 @@ Rate = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 ShareOrAll = Annotated[float, Field(ge=0, le=1)]
+Word = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^/\\\x00-\x1f]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Sizes = Annotated[tuple[Positive, ...], BeforeValidator(integers)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -120,6 +121,7 @@ SAID = {
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "tuple_type": "must be a list",
+    "string_pattern_mismatch": "must be a word that a file's name can hold",
 }
 
 
@@ -256,7 +258,7 @@ class RunOptions(MachineOptions, DataOptions):
     save_path: Folder | None = setting(
         None, "folder for checkpoints; by default saved_models beside main.py"
     )
-    log_name: str = setting("log", "ends the names of the run's files")
+    log_name: Word = setting("log", "ends the names of the run's files")
     round: int = setting(1, "a label of yours; it changes nothing")
     result_json: Folder | None = setting(None, "write settings and metrics to this file")
     resume: bool = setting(False, "go on with this run where it was stopped")

@@ -58,6 +58,10 @@ class Ratings:
         )  # fmt: skip
 
 
+# Beyond these float32 keeps no rating, and float64 no time, to the unit.
+LARGEST_RATING, LARGEST_TIME = 2**24, 2**53
+
+
 class Numbering:
     """Numbers raw ids in order of first appearance, a chunk at a time."""
 
@@ -162,6 +166,14 @@ def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iter
             rating=pd.to_numeric(table["rating"], errors="coerce"),
             timestamp=to_seconds(table["timestamp"]),
         ).replace([np.inf, -np.inf], np.nan)
+        for column, limit in (("rating", LARGEST_RATING), ("timestamp", LARGEST_TIME)):
+            large = (table[column].abs() > limit).to_numpy()
+            if large.any():
+                at = int(np.flatnonzero(large)[0])
+                raise InputError(
+                    f"{path} line {line + at} has the {column} {table[column].iloc[at]}, which is "
+                    f"too large to be kept exactly."
+                )
         missing = table[list(COLUMNS)].isna()
         missing |= table[["user", "item"]].eq("").reindex(columns=COLUMNS, fill_value=False)
         if missing.to_numpy().any():
@@ -212,7 +224,7 @@ def read_delimited(
                 io.BytesIO(text), sep=sep, header=None, names=names, dtype=words,
                 keep_default_na=False, na_values=numbers, low_memory=False, 
             )  # fmt: skip
-        except (pd.errors.ParserError, UnicodeDecodeError, ValueError) as error:
+        except (pd.errors.ParserError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path} is not separated by {separator!r} ({first_line(error)})."
             ) from error
@@ -243,8 +255,8 @@ def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
         wanted = [name for name in columns.values() if name in file.schema_arrow.names]
         for batch in file.iter_batches(CHUNK, columns=wanted):
             yield pick(batch.to_pandas(), columns, path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is not a whole Parquet file ({error}).") from error
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{path} is not a whole Parquet file ({first_line(error)}).") from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,16 +6,14 @@ import statistics
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from baselines.models import MODELS
-from baselines.options import presets_of
-from DiffRec import options
-from DiffRec.data_utils import REPOSITORY
-from DiffRec.files import written_whole
+import pictures
+
+from DiffRec.engine.variant import variant_of
 from reproduction.runs import Run, mean_and_std
 
 SHOWN = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")  # told apart by everyone
-MARKERS = "osD^v"
+UNCLEAR = "as the paper sees it, but within the spread of the seeds"
+FASTER = "_fast"  # ends the names of presets with which a figure's many runs take less time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +51,8 @@ class Figure:
 
 def published_steps(dataset: str) -> int:
     """T of DiffRec's preset."""
-    presets = options.read_presets(REPOSITORY / "DiffRec" / "presets" / "DiffRec.toml")
-    return presets.get(dataset, {}).get("steps", 100)
+    variant = variant_of("DiffRec")
+    return variant.settings.of(variant.known_presets().get(dataset, {})).steps
 
 
 def varied(flag: str, values: tuple[str, ...], labels: tuple[str, ...] | None = None) -> tuple:
@@ -249,8 +247,9 @@ FIGURES = {
 def run_at(method: str, dataset: str, seed: int, flags: tuple) -> Run:
     """A run of a point, by the method's faster preset where it has one; flags that only repeat the
     preset are left out, so that the run is shared."""
-    if method in MODELS and f"{dataset}_fast" in presets_of(method):
-        flags = (("preset", f"{dataset}_fast"), *flags)
+    faster = dataset + FASTER
+    if faster in variant_of(method).known_presets():
+        flags = (("preset", faster), *flags)
     run, plain = Run(method, dataset, seed, flags), Run(method, dataset, seed)
     return plain if run.settings([]) == plain.settings([]) else run
 
@@ -273,13 +272,7 @@ def runs_of(figure: Figure, dataset: str, seeds: Iterable[int]) -> dict:
 
 def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path, name: str) -> None:
     """PNG and SVG. found: (panel, method, label) → records."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    matplotlib.rcParams.update({"svg.hashsalt": name, "font.size": 10, "axes.spines.top": False,
-                                "axes.spines.right": False})  # fmt: skip
-    from matplotlib import pyplot
-
+    pyplot = pictures.drawing(name)
     panels = figure.panels(dataset)
     axes_in_all = [(n, what) for n, panel in enumerate(panels) for what in panel.shown]
     picture, axes = pyplot.subplots(
@@ -294,7 +287,7 @@ def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path,
             axis.errorbar(
                 points, [statistics.mean(s) for s in series],
                 [statistics.stdev(s) if len(s) > 1 else 0 for s in series],
-                color=COLOURS[k], marker=MARKERS[k], capsize=3, label=method,
+                color=pictures.COLOURS[k], marker=pictures.MARKERS[k], capsize=3, label=method,
                 linestyle="none" if len(panel.points) == 2 else "-",
             )  # fmt: skip
         axis.set(xlabel=panel.x_label, ylabel=label)
@@ -307,17 +300,19 @@ def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path,
         )
     picture.suptitle(f"{figure.title}\n{subtitle}", fontsize=11)
     for ending in ("png", "svg"):
-        with written_whole(folder / f"{name}.{ending}") as temporary:
-            metadata = {"Date": None} if ending == "svg" else {}
-            picture.savefig(temporary, format=ending, dpi=150, metadata=metadata)
+        pictures.save(picture, folder / f"{name}.{ending}")
     pyplot.close(picture)
 
 
 def said(verdicts: dict[str, Verdict]) -> str:
-    return "; ".join(
-        f"{label} **{'yes' if seen else 'no'}**{'' if clear else ', within the spread'} ({numbers})"
-        for label, (seen, clear, numbers) in verdicts.items()
-    )
+    """What is seen counts as a yes only if it is more than the spread of the seeds."""
+    words = []
+    for label, (seen, clear, numbers) in verdicts.items():
+        answer = "**no**"
+        if seen:
+            answer = "**yes**" if clear else f"**not clear**: {UNCLEAR}"
+        words.append(f"{label} {answer} ({numbers})")
+    return "; ".join(words)
 
 
 def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) -> str:
@@ -329,17 +324,18 @@ def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) ->
         for key, _ in panels[n].shown
     }
     lines = [f"## {figure.title}", f"![{figure.title}]({name}.png)", f"On {subtitle}."]
-    faster = {m for (_, m, _), records in found.items() if records[0]["preset"].endswith("_fast")}
+    faster = {m for (_, m, _), records in found.items() if records[0]["preset"].endswith(FASTER)}
     if faster:
-        lines.append(f"{', '.join(sorted(faster))} ran with a faster preset, {dataset}_fast.")
+        lines.append(f"{', '.join(sorted(faster))} ran with a faster preset, {dataset}{FASTER}.")
     try:
         claims = figure.claims(values, panels)
     except KeyError:
         lines.append("Some of its runs are missing, so that the paper's findings are not tested.")
     else:
         lines.append(
-            "What the paper finds on Amazon-book, and whether it is seen here; what Welch's test "
-            "of the seeds does not confirm (p < 0.05) is called within the spread:\n\n"
+            "What the paper finds on Amazon-book, and whether it is seen here. A difference that "
+            "Welch's test of the seeds does not confirm (p < 0.05) is within their spread, and "
+            "so not clear:\n\n"
             + "\n".join(f"- {claim}: {said(verdicts)}" for claim, verdicts in claims)
         )
     return "\n\n".join([*lines, figure.note] if figure.note else lines)

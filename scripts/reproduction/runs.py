@@ -14,27 +14,31 @@ import statistics
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from baselines import options as of_baselines
-from baselines.models import MODELS
-from DiffRec import experiment, options
-from DiffRec.data_utils import REPOSITORY, find_dataset
-from DiffRec.errors import InputError
-from L_DiffRec import options as of_l_diffrec
-from T_DiffRec import options as of_t_diffrec
+from DiffRec.data_utils import Dataset, find_dataset, load_dataset
+from DiffRec.engine import checkpoints
+from DiffRec.engine.commands import parse
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.machine import REPOSITORY
+from DiffRec.engine.settings import RunOptions, Settings
+from DiffRec.engine.variant import REGISTRY, Variant, variant_of
 
 RESULTS = REPOSITORY / "results"
-OURS = ("DiffRec", "L-DiffRec", "T-DiffRec", "LT-DiffRec")
-SIMPLE = ("EASE", "SLIM", "ItemKNN", "RP3beta", "GF-CF", "iALS", "Popularity")
 HOW_TO_GET = {
     "ml-1m_clean": "bash scripts/get_data.sh ml-1m, or the authors' archive",
     "ml-1m_noisy": "the authors' archive, or bash scripts/get_data.sh ml-1m --noise 0.1",
     **{f"{name}_{kind}": f"the authors' archive, or bash scripts/get_data.sh {name}"
        for name in ("yelp", "amazon-book") for kind in ("clean", "noisy")},
 }  # fmt: skip
+
+
+def of_group(group: str) -> tuple[str, ...]:
+    """The names of the registered methods of a group, such as the simple ones."""
+    return tuple(variant.name for variant in REGISTRY.values() if variant.group == group)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +51,13 @@ class Run:
     flags: tuple[tuple[str, str], ...] = ()
 
     @property
+    def variant(self) -> Variant:
+        return variant_of(self.method)
+
+    @property
     def words(self) -> list[str]:
         """The command line after ``python``, up to where its files go."""
-        if self.method in MODELS:
-            words = ["baselines/main.py", "--model", self.method]
-        elif self.method == "LT-DiffRec":
-            words = ["T-DiffRec/main.py", "--latent"]
-        else:
-            words = [f"{self.method}/main.py"]
+        words = [from_root(self.variant.folder / "main.py"), *self.variant.flags]
         words += ["--dataset", self.dataset, "--seed", str(self.seed)]
         for name, value in self.flags:
             words += [f"--{name}", value]
@@ -70,29 +73,17 @@ class Run:
     def name(self) -> str:
         return f"{self.stem}_seed{self.seed}"
 
-    def arguments(self, more: list[str]) -> argparse.Namespace:
+    def parsed(self, more: Sequence[str]) -> tuple[Settings, RunOptions]:
         """What its main would make of its command line and ``more``."""
-        argv = [*self.words[1:], *more]
-        if self.method in MODELS:
-            parser = of_baselines.make_parser("", self.method)
-            presets = of_baselines.presets_of(self.method)
-        else:
-            latent = self.method.startswith("LT")
-            folder = REPOSITORY / self.method.replace("LT", "T")
-            presets = options.read_presets(folder / "presets" / f"{self.method}.toml")
-            if self.method.endswith("T-DiffRec"):
-                parser = of_t_diffrec.make_parser("", folder, latent)
-            else:
-                module = options if self.method == "DiffRec" else of_l_diffrec
-                parser = module.make_parser("", folder)
-        return options.parse(parser, argv, presets)
+        return parse(self.variant, [*self.words[1:], *more])
 
-    def settings(self, more: list[str]) -> dict:
-        return options.settings_of(self.arguments(more))
+    def settings(self, more: Sequence[str]) -> dict:
+        """As its record would have them."""
+        return self.parsed(more)[0].dump()
 
-    def data(self, more: list[str]) -> dict:
+    def data(self, more: Sequence[str]) -> dict:
         """The fingerprint of what it trains on."""
-        return data_of(self.arguments(more))
+        return data_of(self.variant, *self.parsed(more))
 
 
 def mean_and_std(values: list[float]) -> str:
@@ -102,26 +93,39 @@ def mean_and_std(values: list[float]) -> str:
 
 
 @functools.cache
-def fingerprint(data_path: Path, drop_unknown: bool, random_noise: float, seed: int) -> dict:
-    """Of the data that these flags of a main ask for."""
-    return experiment.load(argparse.Namespace(dataset=None, **locals())).fingerprint()
+def read_once(
+    data_path: Path, drop_unknown: bool, random_noise: float, seed: int
+) -> tuple[Dataset, dict]:
+    """A data set and its fingerprint; tables ask for the same ones again and again."""
+    dataset = load_dataset(None, data_path, drop_unknown, random_noise, seed)
+    return dataset, dataset.fingerprint()
 
 
-def data_of(args: argparse.Namespace) -> dict:
-    """The fingerprint of the data that the arguments of a main ask for."""
-    _, folder = find_dataset(args.dataset, args.data_path)
-    noise = (args.random_noise, args.seed) if args.random_noise else (0, 0)
-    return fingerprint(folder, args.drop_unknown, *noise)
+def data_of(variant: Variant, settings: Settings, options: RunOptions) -> dict:
+    """The fingerprint of the data that a main with these settings and options trains on."""
+    _, folder = find_dataset(options.dataset, options.data_path)
+    noise = (settings.random_noise, options.seed) if settings.random_noise else (0.0, 0)
+    dataset, fingerprint = read_once(folder, settings.drop_unknown, *noise)
+    prepared = variant.prepare(dataset, options)
+    return fingerprint if prepared is dataset else prepared.fingerprint()
 
 
-def finished(run: Run, folder: Path, more: list[str]) -> dict | None:
+def carried_forward(variant: Variant, record: dict) -> dict:
+    """The settings of a record under today's names, with today's defaults for those that are newer
+    than it is: a setting whose default changes nothing leaves every record reusable."""
+    settings = checkpoints.migrated(record["settings"], record.get("format", 1))
+    return variant.settings.of(settings).dump()
+
+
+def finished(run: Run, folder: Path, more: Sequence[str]) -> dict | None:
     """The record of a run that is done, with these settings and on these lists; else None. Where
     the lists are not here, the record is believed. The item embeddings of L- and LT-DiffRec are
     not compared."""
     path = folder / f"{run.name}.json"
     try:
         record = json.loads(path.read_text())
-        same = (record["seed"], record["settings"]) == (run.seed, run.settings(more))
+        same = record["seed"] == run.seed
+        same = same and carried_forward(run.variant, record) == run.settings(more)
         same = same and (not is_here(run.dataset) or record["data"] == run.data(more))
     except (OSError, ValueError, KeyError, TypeError):  # none, or not a whole record
         return None
@@ -193,7 +197,7 @@ def call_main(
     return (stderr.strip() or "stopped").splitlines()[-1] if process.returncode else None
 
 
-def work_folder(run: Run, args: argparse.Namespace, more: list[str]) -> Path:
+def work_folder(run: Run, args: argparse.Namespace, more: Sequence[str]) -> Path:
     """Where a run keeps its state, from which it goes on after a stop: a folder of its own for
     each settings and data."""
     key = json.dumps([run.settings(more), run.data(more)], sort_keys=True)
@@ -223,7 +227,10 @@ def perform(runs: list[Run], what: str, args: argparse.Namespace) -> dict[Run, d
     def do(run: Run) -> tuple[Run, dict | str]:
         if stopping.is_set():
             return run, "stopped"
-        work = work_folder(run, args, more)
+        try:
+            work = work_folder(run, args, more)
+        except InputError as error:
+            return run, f"error: {error}"
         result = folder / f"{run.name}.json"
         words = [*run.words, *more, "--resume", "--save_path", from_root(work)]
         if args.gpu is not None:

@@ -4,8 +4,9 @@ import dataclasses
 import math
 import statistics
 
-from DiffRec import load_dataset, report
-from reproduction.runs import SIMPLE, Run, mean_and_std
+from DiffRec import load_dataset
+from DiffRec.engine.paper import paper_figures, paper_resources, paper_sizes
+from reproduction.runs import Run, mean_and_std, of_group
 
 METRICS = {"R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20"}
 
@@ -29,7 +30,7 @@ class Table:
     resources: bool = False
 
     def rows(self) -> tuple[str, ...]:
-        return self.methods + (SIMPLE if self.simple else ())
+        return self.methods + (of_group("simple") if self.simple else ())
 
 
 TABLES = {
@@ -114,20 +115,21 @@ def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
         for short, values in columns.items()
     }
 
+    simple = of_group("simple")
     lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
     shown = [method for method in table.rows() if method in records]
-    first_simple = next((method for method in shown if method in SIMPLE), None)
+    first_simple = next((method for method in shown if method in simple), None)
     for method in shown:
         if method == first_simple:
             lines.append("| *simple, not in the paper* |" + " |" * (len(header) - 1))
-        paper = report.paper_figures(method, dataset)
+        paper = paper_figures(method, dataset)
         cells = [method, str(len(records[method]))]
         for short, name in METRICS.items():
             mean = statistics.mean(columns[short][method])
             text = mean_and_std(columns[short][method])
             if tests[short].get(method, (None, 1))[1] < 0.05:
                 text += "\\*"
-            if method in SIMPLE:
+            if method in simple:
                 text += " †" if ranked[short] and mean > ranked[short][0] else ""
             elif mean == ranked[short][0]:
                 text = f"**{text}**"
@@ -138,7 +140,7 @@ def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
             else:
                 cells += ["", text, ""]
         if table.resources:
-            published = report.paper_resources(method, dataset) or ("", "")
+            published = paper_resources(method, dataset) or ("", "")
             first = records[method][0]
             memory = statistics.median(r["peak_memory_mb"] for r in records[method])
             cells += [str(published[0]), f"{first['parameters'] / 1e6:.1f}"]
@@ -158,8 +160,8 @@ def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
 LEGEND = (
     "Test metrics, mean ± standard deviation over seeds, and the difference to the paper in %. "
     "Best of the paper's methods in bold, second underlined; \\*: a proposed method is better than "
-    "the best of the others with p < 0.05, in a one-sided one-sample t-test as the paper's. That "
-    "test takes the mean of the other for exact; Welch's counts the spread of its seeds too."
+    "the best of the others with p < 0.05, in a one-sided one-sample t-test as the paper's. It "
+    "treats the other's mean as known exactly; Welch's test counts the spread of its seeds too."
 )
 SIMPLE_LEGEND = (
     " †: a simple method is better than all of the paper's. What has no spread does not depend on "
@@ -191,7 +193,7 @@ def sizes(datasets: list[str]) -> tuple[list[dict], str]:
     """Table 1: rows for the CSV, and the Markdown, for the data sets that are here."""
     rows = []
     lines = ["| data set | | users | items | interactions |", "| --- | --- | ---: | ---: | ---: |"]
-    published = report.paper_sizes()
+    published = paper_sizes()
     for name in datasets:
         dataset = load_dataset(name)
         total = sum(len(part.items) for part in (dataset.train, dataset.valid, dataset.test))

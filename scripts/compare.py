@@ -1,0 +1,175 @@
+"""Whether models differ by more than chance, user by user:
+
+python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20 ndcg@20]
+
+Each is evaluated on the data of the first, as the first was; every later one is compared with the
+first by paired tests over the users, and p is corrected for all comparisons of the table.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from arguments import checked, short_names
+from reproduction.tables import p_value
+
+from DiffRec import Dataset, compare, evaluate, load_dataset
+from DiffRec.engine import checkpoints
+from DiffRec.engine.commands import command
+from DiffRec.engine.contract import any_model
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_csv
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.machine import choose_device
+from DiffRec.engine.settings import EvaluationSettings, Folder
+from DiffRec.engine.variant import REGISTRY, variant_of
+from DiffRec.evaluate_utils import METRICS, OF_LISTS
+
+OF_USERS = tuple(metric for metric in METRICS if metric not in OF_LISTS)
+
+
+def metric_at(text: str) -> tuple[str, int]:
+    """recall@20 → its name and cut-off."""
+    name, _, cut = text.partition("@")
+    if name not in OF_USERS or not cut.isdecimal() or int(cut) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected one of {', '.join(OF_USERS)} at a cut-off, as recall@20, got {text!r}"
+        )
+    return name, int(cut)
+
+
+def make_parser() -> Parser:
+    parser = Parser(__doc__)
+    parser.add_argument("runs", type=checked(Folder), nargs="+", metavar="RUN", help="checkpoints")
+    parser.add_argument("--dataset", default=None, help="by default that of the first")
+    parser.add_argument(
+        "--data_path", type=checked(Folder), default=None, help="its folder, or that of several"
+    )
+    parser.add_argument(
+        "--metrics", type=metric_at, nargs="+", default=[("recall", 20), ("ndcg", 20)],
+        help="what is compared (default: recall@20 ndcg@20)",
+    )  # fmt: skip
+    parser.add_argument("--split", choices=("valid", "test"), default="test")
+    parser.add_argument("--gpu", default="0", help="which GPU, where there is one")
+    parser.add_argument(
+        "--out", type=checked(Folder), default=None, help="write the table to this CSV"
+    )
+    return parser
+
+
+def headers_of(paths: Sequence[Path]) -> list[dict]:
+    """The headers of checkpoints, with all of today's settings."""
+    headers = []
+    for path in paths:
+        header, _ = checkpoints.load(path)
+        checkpoints.require_variant(path, header, *REGISTRY)
+        headers.append(checkpoints.completed(path, header, variant_of(header["variant"]).model))
+    return headers
+
+
+def data_for(headers: Sequence[dict], args: argparse.Namespace) -> Dataset:
+    """The data that the first was trained on, unless others are named; InputError if one of the
+    checkpoints does not know its items."""
+    first = headers[0]
+    named = args.dataset or (None if args.data_path else first["dataset"])
+    how = first["settings"]
+    dataset = load_dataset(
+        named, args.data_path, how["drop_unknown"], how["random_noise"], first["seed"]
+    )
+    for path, header in zip(args.runs, headers, strict=True):
+        checkpoints.require_items(path, header, dataset)
+        if header["data"] != dataset.fingerprint():
+            print(f"note: {dataset.name} is not the data that {path.name} was trained on.")
+    return dataset
+
+
+def measure(args: argparse.Namespace, header: dict, dataset: Dataset) -> list[dict]:
+    """Of each checkpoint the metrics of each user, (U,) by name."""
+    settings = header["settings"]
+    how = {
+        name: settings[name] for name in EvaluationSettings.names() - {"metrics", "topN"}
+    }  # fmt: skip
+    wanted = {"metrics": tuple(dict.fromkeys(name for name, _ in args.metrics)),
+              "topN": tuple(dict.fromkeys(k for _, k in args.metrics))}  # fmt: skip
+    device = choose_device(None, args.gpu)
+    found = []
+    for path in args.runs:
+        model = any_model(path, device)
+        if how["tst_w_val"]:
+            model.require_rows(f"tst_w_val, as {args.runs[0].name} was tested, would do nothing")
+        values = evaluate(model, dataset, **how, **wanted, per_user=True)[args.split]
+        found.append({f"{name}@{k}": values[f"{name}@{k}"] for name, k in args.metrics})
+    return found
+
+
+def table_of(names: Sequence[str], found: Sequence[dict]) -> list[dict]:
+    """A row for each metric and run: its mean, and for all but the first the tests against the
+    first; p is corrected over all rows."""
+    from scipy.stats import false_discovery_control  # here, since it takes most of a second
+
+    compared = [compare(values, found[0]) for values in found[1:]]
+    rows, tested = [], []
+    for metric, values in found[0].items():
+        rows.append({"metric": metric, "run": names[0], "mean": float(np.nanmean(values))})
+        for name, tests in zip(names[1:], compared, strict=True):
+            of_metric = {**tests[metric], "metric": metric, "run": name, "mean": tests[metric]["a"]}
+            rows.append(of_metric)
+            tested.append(of_metric)
+    if tested:
+        corrected = false_discovery_control([row["p"] for row in tested])
+        for row, p in zip(tested, corrected, strict=True):
+            row["adjusted"] = float(p)
+    columns = ("metric", "run", "mean", "difference", "low", "high", "effect", "p", "wilcoxon",
+               "adjusted")  # fmt: skip
+    return [{column: row.get(column, "") for column in columns} for row in rows]
+
+
+def shown(rows: Sequence[dict]) -> str:
+    """The table as aligned text."""
+    lines = [("metric", "run", "mean", "difference", "95 % interval", "effect", "p", "Wilcoxon",
+              "corrected")]  # fmt: skip
+    for row in rows:
+        cells = [row["metric"], row["run"], f"{row['mean']:.4f}"]
+        if row["p"] == "":
+            cells += [""] * 6
+        else:
+            interval = f"[{row['low']:+.4f}, {row['high']:+.4f}]"
+            cells += [f"{row['difference']:+.4f}", interval, f"{row['effect']:+.2f}"]
+            cells += [p_value(row[name]) for name in ("p", "wilcoxon", "adjusted")]
+        lines.append(tuple(cells))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = [
+        "  ".join(
+            cell.ljust(width) if n < 2 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([text[0], "-" * max(map(len, text)), *text[1:]])
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = make_parser().parse_args(argv)
+    if len(args.runs) < 2:
+        raise InputError("name two checkpoints or more: the first is what others are compared to.")
+    headers = headers_of(args.runs)
+    dataset = data_for(headers, args)
+    names = [header["variant"] for header in headers]
+    if len(set(names)) < len(names):
+        names = short_names(args.runs)
+    rows = table_of(names, measure(args, headers[0], dataset))
+    print(
+        f"{dataset.name}, {args.split}, {dataset.n_users:,} users; differences to {names[0]}, with "
+        f"two-sided paired tests;\neffect: mean over standard deviation of the users' differences; "
+        f"corrected: p of the t-test\nfor the {len(rows) - len(args.metrics)} comparisons "
+        f"(Benjamini-Hochberg)\n"
+    )
+    print(shown(rows))
+    if args.out:
+        write_csv(args.out, rows)
+        print(f"\n{args.out} is written.")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,214 @@
+"""compare.py and curves.py: models against each other, and how their trainings went."""
+
+import csv
+import json
+import re
+
+import compare
+import curves
+import numpy as np
+import pytest
+from arguments import short_names
+from scipy import stats
+
+from DiffRec import DiffRec, evaluate, train
+from DiffRec.engine.contract import any_model
+from DiffRec.engine.variant import variant_of
+from DiffRec.preparation import synthetic, writer
+
+
+@pytest.fixture(scope="module")
+def trained(tiny, tmp_path_factory):
+    """Result and checkpoint of two runs of DiffRec, and of one of EASE, by name."""
+    folder = tmp_path_factory.mktemp("runs")
+    found = {}
+    for name, seed in (("DiffRec", 1), ("DiffRec", 2), ("EASE", 1)):
+        chosen = {"dims": (8,), "steps": 2} if name == "DiffRec" else {"reg": 20.0}
+        more = {"epochs": 10, "lr": 0.01} if name == "DiffRec" else {}
+        model = variant_of(name).model.for_dataset(tiny, seed=seed, **chosen)
+        run = train(model, tiny, seed=seed, save_path=folder, **more)
+        result = folder / f"{name}_tiny_seed{seed}.json"
+        result.write_text(json.dumps(run.record))
+        found[name, seed] = result, run.checkpoint
+    return found
+
+
+def rows_of(text: str) -> list[list[str]]:
+    """The table's cells: they are two blanks apart."""
+    lines = text.splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("---"))
+    return [re.split(r" {2,}", line) for line in lines[start + 1 :] if line]
+
+
+def test_models_are_compared_user_by_user(run, trained, tiny, tiny_folder, tmp_path):
+    files = [trained["DiffRec", 1][1], trained["EASE", 1][1], trained["DiffRec", 2][1]]
+    done = run(
+        "scripts/compare.py", *files, "--data_path", tiny_folder, "--out", tmp_path / "t.csv"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny, test, 120 users" in done.stdout
+    assert "for the 4 comparisons" in done.stdout
+    assert "note:" not in done.stdout
+    rows = list(csv.DictReader((tmp_path / "t.csv").open()))
+    assert [row["metric"] for row in rows] == ["recall@20"] * 3 + ["ndcg@20"] * 3
+    per_user = [
+        evaluate(any_model(file), tiny, topN=[20], per_user=True)["test"] for file in files
+    ]  # fmt: skip
+    tested = [row for row in rows if row["p"]]
+    for row, k in zip(tested, (1, 2, 1, 2), strict=True):
+        ours, first = per_user[k][row["metric"]], per_user[0][row["metric"]]
+        test = stats.ttest_rel(ours, first)
+        assert float(row["mean"]) == pytest.approx(ours.mean())
+        assert float(row["difference"]) == pytest.approx(ours.mean() - first.mean())
+        interval = test.confidence_interval(0.95)
+        assert (float(row["low"]), float(row["high"])) == pytest.approx(tuple(interval))
+        assert float(row["p"]) == pytest.approx(test.pvalue)
+        assert float(row["wilcoxon"]) == pytest.approx(stats.wilcoxon(ours, first).pvalue)
+        d = ours - first
+        assert float(row["effect"]) == pytest.approx(d.mean() / d.std(ddof=1))
+    corrected = stats.false_discovery_control([float(row["p"]) for row in tested])
+    assert [float(row["adjusted"]) for row in tested] == pytest.approx(list(corrected))
+    shown = rows_of(done.stdout)[: len(rows)]
+    assert [cells[0] for cells in shown] == [row["metric"] for row in rows]
+    for cells, row in zip(shown, rows, strict=True):
+        assert cells[2] == f"{float(row['mean']):.4f}"
+        if row["p"]:
+            assert cells[3] == f"{float(row['difference']):+.4f}"
+            assert cells[4] == f"[{float(row['low']):+.4f}, {float(row['high']):+.4f}]"
+
+
+def test_the_data_are_those_of_the_first_checkpoint(run, trained, tiny_folder, monkeypatch):
+    """Its header names them; models of different kinds go by their names."""
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tiny_folder.parent))
+    files = [trained[name, 1][1] for name in ("DiffRec", "EASE")]
+    done = run("scripts/compare.py", *files, "--metrics", "hit@5", "map@10", "--split", "valid")
+    assert done.returncode == 0, done.stderr
+    assert "tiny, valid, 120 users; differences to DiffRec" in done.stdout
+    shown = rows_of(done.stdout)
+    assert [cells[:2] for cells in shown] == [
+        [metric, name] for metric in ("hit@5", "map@10") for name in ("DiffRec", "EASE")
+    ]
+
+
+def test_a_model_equal_to_the_first_differs_by_nothing(run, trained, tiny_folder):
+    _, file = trained["EASE", 1]
+    done = run("scripts/compare.py", file, file, "--data_path", tiny_folder)
+    assert done.returncode == 0, done.stderr
+    assert rows_of(done.stdout)[1][3:] == ["+0.0000", "[+0.0000, +0.0000]", "+0.00", *["1.000"] * 3]
+
+
+def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
+    """tst_w_val, recall_denominator and metric_users are in its header."""
+    files = [str(trained[name, 1][1]) for name in ("DiffRec", "EASE")]
+    args = compare.make_parser().parse_args([*files, "--metrics", "recall@5"])
+    header = compare.headers_of(args.runs)[0]
+    header["settings"] |= {"recall_denominator": "min_k", "metric_users": "with_items"}
+    found = compare.measure(args, header, tiny)
+    how = {"recall_denominator": "min_k", "metric_users": "with_items", "topN": [5]}
+    right = evaluate(DiffRec.load(files[0]), tiny, **how, per_user=True)["test"]["recall@5"]
+    np.testing.assert_array_equal(found[0]["recall@5"], right)
+    row = compare.table_of(["a", "b"], found)[0]
+    assert row["mean"] == pytest.approx(np.nanmean(right))
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--metrics", "coverage@20"], "at a cut-off, as recall@20, got 'coverage@20'"),
+        (["--metrics", "recall"], "got 'recall'"),
+        (["--metrics", "recall@0"], "got 'recall@0'"),
+        (["--data_path", "nowhere"], "no data set"),
+        (["nothing.safetensors"], "there is no checkpoint"),
+    ],
+)
+def test_mistakes_in_comparing_are_one_sentence(run, trained, tiny_folder, flags, sentence):
+    files = [trained[name, 1][1] for name in ("DiffRec", "EASE")]
+    where = [] if "--data_path" in flags else ["--data_path", tiny_folder]
+    done = run("scripts/compare.py", *files, *flags, *where)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert sentence in done.stderr
+
+
+def test_comparing_needs_two_and_the_same_items(run, trained, tmp_path):
+    writer.write(tmp_path / "twin", synthetic.make_twin(60, 50, 900))
+    files = [trained[name, 1][1] for name in ("DiffRec", "EASE")]
+    done = run("scripts/compare.py", *files, "--data_path", tmp_path / "twin")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert re.search(r"was trained on \d+ items, but twin has 50", done.stderr)
+    done = run("scripts/compare.py", files[0])
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+# Curves
+
+
+def test_curves_are_those_of_the_history(trained):
+    result, checkpoint = trained["DiffRec", 1]
+    record = json.loads(result.read_text())
+    by_json, by_csv = curves.read_curve(result), curves.read_curve(checkpoint.with_suffix(".csv"))
+    assert by_json.rows == by_csv.rows == record["history"]
+    epochs, losses = by_json.series("loss")
+    assert epochs == [5, 10]
+    assert losses == [row["loss"] for row in record["history"]]
+    assert by_json.best("recall@20") == (record["best_epoch"], record["valid"]["recall@20"])
+    highest = max(record["history"], key=lambda row: row["ndcg@10"])
+    assert by_csv.best("ndcg@10") == (highest["epoch"], highest["ndcg@10"])
+
+
+def test_the_picture_has_a_line_for_each_run_and_what_they_are_below(run, trained, tmp_path):
+    results = [result for result, _ in trained.values()]
+    out = tmp_path / "pictures" / "curves.svg"
+    done = run("scripts/curves.py", *results, "--out", out, "--metric", "ndcg@10")
+    assert done.returncode == 0, done.stderr
+    assert out.read_text().startswith("<?xml")
+    for ending, start in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        done = run("scripts/curves.py", results[0], "--out", out.with_suffix(f".{ending}"))
+        assert done.returncode == 0, done.stderr
+        assert out.with_suffix(f".{ending}").read_bytes().startswith(start)
+
+
+def test_runs_that_have_no_loss_are_drawn_too(run, trained, tmp_path):
+    done = run("scripts/curves.py", trained["EASE", 1][0], "--out", tmp_path / "ease")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "ease").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("old.json", '{"variant": "EASE", "best_epoch": 1}', "has no history of its training"),
+        ("empty.csv", "epoch,loss,recall@20\n", "has no history of its training"),
+        ("half.json", '{"history": [{"epoch": 1, "recall', "is damaged"),
+        ("list.json", "[]", "is damaged"),
+        ("words.csv", "epoch,recall@20\n5,high\n", "is damaged"),
+        ("short.csv", "epoch,recall@20\n5\n", "is damaged"),
+        ("other.csv", "a,b\n1,2\n", "is damaged"),
+        ("other.csv", "epoch,loss,recall@10\n5,1,.1\n", "has no recall@20: choose from recall@10"),
+        ("run.txt", "", "neither the .json of a result nor the .csv of a curve"),
+        ("none.json", None, "there is no file"),
+    ],
+)
+def test_files_without_a_curve_are_refused(run, tmp_path, name, content, sentence):
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    done = run("scripts/curves.py", tmp_path / name, "--out", tmp_path / "x.png")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert sentence in done.stderr
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_a_picture_of_no_known_format_is_refused_first(run, tmp_path):
+    done = run("scripts/curves.py", tmp_path / "none.json", "--out", tmp_path / "x.foo")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "ends in no format of pictures" in done.stderr
+
+
+def test_names_are_shortened_to_what_differs(tmp_path):
+    def short(*names):
+        return short_names([tmp_path / name for name in names])
+
+    assert short("DiffRec_ml_seed1.json", "EASE_ml_seed1.json") == ["DiffRec", "EASE"]
+    assert short("a_lr0.1_x.csv", "a_lr0.01_x.csv") == ["lr0.1", "lr0.01"]
+    assert short("a_b.csv") == ["a_b"]
+    assert short("a.csv", "a_b.csv") == ["a", "a_b"]  # nothing would be left of the first
+    assert short("one/run.csv", "two/run.csv") == ["one", "two"]
