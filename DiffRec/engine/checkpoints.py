@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,11 +23,7 @@ from DiffRec.data_utils import Dataset
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_safetensors
 from DiffRec.engine.ids import IdMap
-from DiffRec.engine.settings import LARGEST
-from DiffRec.engine.variant import settings_of
-
-if TYPE_CHECKING:
-    from DiffRec.engine.contract import Recommender
+from DiffRec.engine.settings import LARGEST, Settings
 
 FORMAT = 2
 HEADER = (
@@ -57,11 +53,11 @@ def migrated(settings: Mapping[str, Any], format: int) -> dict[str, Any]:
     return found
 
 
-def completed(path: str | Path, header: dict, model: "type[Recommender]") -> dict:
-    """The header with all of today's settings, checked: migrated, and defaults for new ones."""
+def completed(path: str | Path, header: dict, kind: type[Settings]) -> dict:
+    """The header with all of today's settings, which are ``kind``: migrated, checked, and with
+    defaults for new ones."""
     try:
-        values = migrated(header["settings"], header["format"])
-        settings = settings_of(model).of(values)
+        settings = kind.of(migrated(header["settings"], header["format"]))
     except InputError as error:
         raise InputError(f"{path} has settings that do not fit: {error}") from error
     return {**header, "settings": settings.dump()}

@@ -13,7 +13,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.settings import Settings, TrainingSettings
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
-from DiffRec.engine.variant import REGISTRY, variant_of
+from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
 
 ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
@@ -94,7 +94,7 @@ class Recommender(nn.Module):
         """The model of a checkpoint that training wrote, ready to recommend."""
         header, weights = checkpoints.load(path)
         checkpoints.require_variant(path, header, cls.variant)
-        header = checkpoints.completed(path, header, cls)
+        header = checkpoints.completed(path, header, settings_of(cls))
         return cls.restore(header, weights, path).to(device).eval()
 
     @classmethod

@@ -110,7 +110,7 @@ def restore_own(path: Path, variants: Sequence[Variant]) -> Restored:
     by_name = {variant.name: variant for variant in variants}
     checkpoints.require_variant(path, header, *by_name)
     variant = by_name[header["variant"]]
-    return Restored(path, variant, checkpoints.completed(path, header, variant.model), weights)
+    return Restored(path, variant, checkpoints.completed(path, header, variant.settings), weights)
 
 
 def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
