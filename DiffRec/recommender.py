@@ -1,12 +1,14 @@
 """DiffRec itself: the denoising network, the diffusion and the step sampler as one model."""
 
+from typing import ClassVar
+
 import torch
 
 from DiffRec.data_utils import Interactions
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.optimizers import make_optimizer
-from DiffRec.engine.settings import DecaySettings
+from DiffRec.engine.settings import Between, DecaySettings, Ranges
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
@@ -33,6 +35,19 @@ class DiffRec(Recommender):
     variant = "DiffRec"
     Settings = DiffRecSettings
     Training = DecaySettings
+    ranges: ClassVar[Ranges] = {
+        "lr": Between(1e-4, 2e-3, log=True),
+        "weight_decay": [0.0, 0.01, 0.1],
+        "batch_size": [100, 200, 400],
+        "dims": ["[200,600]", "[300]", "[600]", "[1000]"],
+        "dropout": Between(0.3, 0.7),
+        "steps": [2, 5, 10, 20, 40],
+        "noise_scale": Between(1e-3, 1.0, log=True),
+        "noise_min": [1e-4, 1e-3, 5e-3],
+        "noise_max": [0.01, 0.02],
+        "eval_every": [2, 3, 5],
+        "ema": [0.0, 0.99],
+    }
 
     def make(self, settings: DiffRecSettings) -> None:
         self.make_diffusion(settings)

@@ -4,12 +4,13 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 
 from DiffRec import Dataset, DiffRec, Interactions
 from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.settings import Between, Ranges
 from DiffRec.engine.tensors import Expected, require
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.VAE import annealed_kl_weight, kl_to_standard_normal, multinomial_nll
@@ -33,6 +34,25 @@ class LDiffRec(DiffRec):
     Settings = LDiffRecSettings
     Training = JointTraining
     sources = ("emb_path",)
+    ranges: ClassVar[Ranges] = {
+        "lr1": Between(3e-4, 5e-3, log=True),
+        "lr2": Between(1e-4, 2e-3, log=True),
+        "batch_size": [100, 200, 400],
+        "n_cate": [1, 2, 3],
+        "in_dims": ["[200]", "[300]", "[600]"],
+        "mlp_dims": ["[300]", "[600]", "[1000]"],
+        "activate_latent": [False, True],
+        "vae_dropout": Between(0.1, 0.7),
+        "vae_anneal_cap": Between(0.01, 0.5, log=True),
+        "decode_in_training": ["denoised", "encoded"],
+        "reconstruction_target": ["dropped", "clean"],
+        "lamda": Between(0.01, 1.0, log=True),
+        "dropout": Between(0.0, 0.6),
+        "steps": [2, 5, 10, 20, 40],
+        "noise_scale": Between(1e-3, 1.0, log=True),
+        "patience": [20, 60],
+        "ema": [0.0, 0.99],
+    }
 
     def __init__(
         self,

@@ -1,6 +1,9 @@
 """T-DiffRec and LT-DiffRec: DiffRec and L-DiffRec on time-weighted interactions (Section 3.6)."""
 
+from typing import ClassVar
+
 from DiffRec import Dataset, DiffRec, Interactions
+from DiffRec.engine.settings import Between, Ranges
 from L_DiffRec import LDiffRec
 from T_DiffRec.data_utils import TemporalDataset, check_weights, time_weights, weigh
 from T_DiffRec.settings import LTDiffRecSettings, TDiffRecSettings, TimeSettings
@@ -32,6 +35,7 @@ class TDiffRec(TimeAware, DiffRec):
 
     variant = "T-DiffRec"
     Settings = TDiffRecSettings
+    ranges: ClassVar[Ranges] = {"w_min": Between(0.01, 0.5, log=True), **DiffRec.ranges}
 
 
 class LTDiffRec(TimeAware, LDiffRec):
@@ -39,3 +43,4 @@ class LTDiffRec(TimeAware, LDiffRec):
 
     variant = "LT-DiffRec"
     Settings = LTDiffRecSettings
+    ranges: ClassVar[Ranges] = {"w_min": Between(0.01, 0.5, log=True), **LDiffRec.ranges}

@@ -46,6 +46,8 @@ def variant_for(model: type[Baseline]) -> Variant:
         flags=("--model", model.variant), run_name=run_name(model),
         options=joined(f"{model.__name__}Options", model.Options, BaselineOptions),
         inference_options=BaselineInferenceOptions,
+        presets_file=PRESETS,
+        section=(model.variant,),
         group=model.group,
     )  # fmt: skip
 

@@ -38,13 +38,12 @@ class Baseline(Recommender):
     Attributes:
         Options: what its main.py can be told besides the flags that all of them have.
         group: "paper" for the methods that the paper compares with, "simple" for others.
-        grid: the values that a search tries for each setting; the paper's where it gives them
+        ranges: what a search tries for each setting; the paper's values where it gives them
             (Section 4.1.3).
     """
 
     Options: ClassVar[type[Settings]] = Settings
     group: ClassVar[str] = "simple"
-    grid: ClassVar[dict[str, list]] = {}
 
     def __init__(
         self,

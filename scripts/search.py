@@ -1,75 +1,129 @@
-"""Choose a baseline's settings on validation: one after the other, each from the paper's range.
+"""Search settings of any model on validation, by Optuna:
 
-python scripts/search.py --model MultiVAE --dataset ml-1m_clean [--grid 'lr=[1e-4,1e-3]'] [flags]
+python scripts/search.py --model DiffRec --dataset ml-1m_clean --trials 30 --jobs 2 [flags]
 
-From the model's defaults, or the values of --start, every value of the first setting is tried, the
-best is kept, then every value of the second, and so on. A trial is one run of baselines/main.py
-(seed 1, no preset; further flags are handed on); results/search/MODEL_DATASET.csv keeps its
-validation metrics, never those of test, and what is there, of the same data, is not run again. The
-last lines are a section for baselines/presets/baselines.toml.
+The first trial has the data set's preset. The next are drawn by the tree-structured Parzen
+estimator from the model's ranges, or from those of a file (--ranges, in the words of RecBole's
+range files). A trial that is worse than the median of the others at one epoch is stopped early.
+Further flags of the model's main.py hold in all trials. results/search/tpe/MODEL_DATASET.csv keeps
+every trial with its metric on validation, never that on test; a search that is stopped, or called
+again with more trials, goes on from there. The best few are then run with further seeds, and the
+settings with the best mean on validation become a preset, DATASET_tuned, beside the model's others.
 """
 
-import argparse
+import ast
 import csv
+import itertools
 import json
 import logging
-import shlex
+import math
+import multiprocessing
+import os
+import re
+import statistics
 import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import optuna
 from arguments import checked
-from reproduction.runs import RESULTS, data_of
+from reproduction.runs import RESULTS, read_once
+from tqdm import tqdm
 
-from DiffRec.engine.commands import command, command_line, parse, train_by
+from DiffRec.data_utils import find_dataset
+from DiffRec.engine.commands import command, command_line, parse
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import write_csv
+from DiffRec.engine.files import write_csv, write_text
 from DiffRec.engine.flags import Parser, flags_of
-from DiffRec.engine.settings import Folder
+from DiffRec.engine.machine import code_version
+from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
+from DiffRec.engine.training import train
 from DiffRec.engine.variant import REGISTRY, Variant, variant_of
 
-SELECT_BY = "recall@20"
-COLUMNS = ("settings", "valid", "best_epoch", "epochs", "seconds", "commit", "data", "command")
+COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
+           "commit", "command")  # fmt: skip
+DONE, PRUNED, FAILED = "done", "pruned", "failed"
+# Spellings in the range file that RecBole's page of this model prints.
+MISSPELT = {"noice_scale": "noise_scale", "noice_min": "noise_min", "noice_max": "noise_max"}
 
 
-def assignment(text: str) -> tuple[str, object]:
-    """NAME=VALUE, the value being JSON."""
-    name, _, value = text.partition("=")
+# Ranges
+
+
+def read_ranges(path: Path, kind: type[Settings]) -> dict[str, Sequence[Any] | Between]:
+    """Ranges of a file, a line each: a name, then ``choice [..]``, ``uniform low,high``,
+    ``loguniform low,high`` (of the natural logarithm) or ``quniform low,high,step``.
+
+    Names may be any spelling of a setting; of what is no setting of the model's, InputError.
+    """
+    spelt = dict(MISSPELT)
+    for name, field in kind.model_fields.items():
+        spelt |= dict.fromkeys((name, *field.json_schema_extra["spellings"]), name)
+    found = {}
     try:
-        return name, json.loads(value)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            f"expected NAME=VALUE with a JSON value, got {text!r}"
-        ) from error
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is no file of ranges ({error}).") from error
+    for number, line in enumerate(lines, 1):
+        words = line.split("#")[0].split(None, 2)
+        if not words:
+            continue
+        where = f"{path} line {number}"
+        if len(words) < 3 or words[1] not in ("choice", "uniform", "loguniform", "quniform"):
+            raise InputError(f"{where} is not of the form NAME choice|uniform|loguniform VALUES.")
+        name, how, values = words
+        try:
+            given = ast.literal_eval(values if how == "choice" else f"[{values}]")
+            if how == "choice":
+                found[spelt.get(name, name)] = list(given)
+            elif how == "quniform":
+                low, high, step = map(float, given)
+                count = math.floor((high - low) / step) + 1
+                found[spelt.get(name, name)] = [low + step * n for n in range(count)]
+            else:
+                low, high = map(float, given)
+                log = how == "loguniform"
+                bounds = (math.exp(low), math.exp(high)) if log else (low, high)
+                found[spelt.get(name, name)] = Between(*bounds, log=log)
+        except (ValueError, TypeError, SyntaxError, ZeroDivisionError, OverflowError) as error:
+            raise InputError(f"{where} has no values that can be read: {values}.") from error
+    kind.of(dict.fromkeys(set(found) - kind.names()))  # names what is no setting
+    return found
 
 
-def choices(text: str) -> tuple[str, list]:
-    """NAME=[VALUES], the list being JSON."""
-    name, values = assignment(text)
-    if not isinstance(values, list):
-        raise argparse.ArgumentTypeError(f"expected NAME=[VALUES], got {text!r}")
-    return name, values
+def spoken(value: Any) -> Any:
+    """A value in a form that Optuna keeps: lists as the words of a flag."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else value
 
 
-class Trials:
-    """The finished trials of a model on a data set, in a CSV. data: the hash of its lists."""
+def distributions(ranges: Ranges) -> dict[str, optuna.distributions.BaseDistribution]:
+    return {
+        name: optuna.distributions.FloatDistribution(some.low, some.high, log=some.log)
+        if isinstance(some, Between)
+        else optuna.distributions.CategoricalDistribution([spoken(value) for value in some])
+        for name, some in ranges.items()
+    }
 
-    def __init__(self, path: Path, data: str):
-        self.path, self.data, self.rows = path, data, []
-        if path.is_file():
-            self.rows = read_trials(path)
 
-    def find(self, settings: str) -> float | None:
-        key = (settings, self.data)
-        found = [float(row["valid"]) for row in self.rows if (row["settings"], row["data"]) == key]
-        return found[0] if found else None
+def combinations(ranges: Ranges, trials: int) -> list[dict[str, Any]]:
+    """Every combination of what is chosen from, if there are at most ``trials``; else none."""
+    if any(isinstance(some, Between) for some in ranges.values()):
+        return []
+    if math.prod(map(len, ranges.values())) > trials:
+        return []
+    values = itertools.product(*([spoken(value) for value in some] for some in ranges.values()))
+    return [dict(zip(ranges, some, strict=True)) for some in values]
 
-    def add(self, row: dict) -> None:
-        self.rows.append({name: str(value) for name, value in row.items()})
-        write_csv(self.path, self.rows)
+
+# Trials
 
 
 def read_trials(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV of trials; InputError if it is damaged."""
+    if not path.is_file():
+        return []
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -78,83 +132,307 @@ def read_trials(path: Path) -> list[dict[str, str]]:
         if not whole or any(None in row or None in row.values() for row in rows):
             raise ValueError(f"not all lines have the columns {', '.join(COLUMNS)}")
         for row in rows:
-            float(row["valid"])
+            float(row["valid"] or 0), float(row["seconds"])
+            if not isinstance(json.loads(row["settings"]), dict):
+                raise ValueError("settings must be an object")
     except (ValueError, csv.Error) as error:
         raise InputError(f"{path} is not a whole table of trials ({error}): remove it.") from error
     return rows
 
 
-def run_trial(
-    variant: Variant, dataset: str, settings: dict, more: list[str], trials: Trials
-) -> float:
-    """Validation Recall@20 of one run, from the CSV if it is there."""
-    key = " ".join([*(f"{name}={value}" for name, value in settings.items()), *more])
-    known = trials.find(key)
-    if known is not None:
-        return known
-    words = [*variant.flags, "--dataset", dataset, "--preset", "none", *flags_of(settings), *more]
-    told = command_line(variant, "main.py", words)
-    with tempfile.TemporaryDirectory() as folder:
+class Table:
+    """The trials of a model on a data set, in a CSV that several processes append to."""
+
+    def __init__(self, path: Path, data: str):
+        self.path, self.data = path, data
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.lock = optuna.storages.journal.JournalFileOpenLock(str(path))
+
+    def rows(self) -> list[dict[str, str]]:
+        """Those of this data."""
+        return [row for row in read_trials(self.path) if row["data"] == self.data]
+
+    def add(self, **row: Any) -> None:
+        self.lock.acquire()
         try:
-            record = train_by(variant, [*words, "--save_path", folder])
-        except InputError as error:
-            raise InputError(f"{told}: {error}") from error
-    value = record["valid"][SELECT_BY]
-    seconds = sum(record["seconds"].values())
-    found = (
-        key, f"{value:.6f}", record["best_epoch"], record["epochs"], f"{seconds:.1f}",
-        record["machine"]["commit"], trials.data, told,
+            rows = read_trials(self.path)
+            number = str(len(rows))
+            rows.append({name: str(row.get(name, "")) for name in COLUMNS} | {"trial": number})
+            write_csv(self.path, rows)
+        finally:
+            self.lock.release()
+
+
+class Search:
+    """What all trials share; each process has its own.
+
+    Args:
+        flags: of every trial, as the words of a command line.
+        ranges: what is searched.
+    """
+
+    def __init__(
+        self, variant: Variant, dataset: str, flags: list[str], ranges: Ranges, table: Path,
+    ):  # fmt: skip
+        self.variant, self.dataset, self.flags, self.ranges = variant, dataset, flags, ranges
+        base = [*variant.flags, "--dataset", dataset, *flags]
+        self.settings, self.options = parse(variant, base)
+        _, folder = find_dataset(dataset, self.options.data_path)
+        noise = self.settings.random_noise
+        plain, _ = read_once(
+            folder, self.settings.drop_unknown, noise, self.options.seed if noise else 0
+        )
+        self.data = variant.prepare(plain, self.options)
+        self.table = Table(table, self.data.fingerprint()["sha256"])
+        self.commit = code_version()
+
+    def start(self) -> dict[str, Any]:
+        """The preset's values of what is searched, if they lie in the ranges."""
+        found = {}
+        for name, some in self.ranges.items():
+            value = self.settings.dump()[name]
+            inside = (
+                some.low <= value <= some.high
+                if isinstance(some, Between)
+                else spoken(value) in [spoken(choice) for choice in some]
+            )
+            if inside:
+                found[name] = spoken(value)
+        return found
+
+    def run(self, values: Mapping[str, Any], seed: int, trial: optuna.Trial | None = None) -> float:
+        """One training, which stands in the table afterwards; its best validation metric."""
+        model, kind = self.variant.model, self.variant.settings
+        settings = kind.of(self.settings.dump(), values)
+        words = [
+            *self.variant.flags, "--dataset", self.dataset, *self.flags, "--seed", str(seed),
+            *flags_of(values),
+        ]  # fmt: skip
+        row = {
+            "seed": seed, "settings": json.dumps(dict(values)), "data": self.table.data,
+            "commit": self.commit, "command": command_line(self.variant, "main.py", words),
+        }  # fmt: skip
+        metric, best, rows = settings.select_by, -math.inf, []
+
+        def watch(found: dict[str, float]) -> None:
+            nonlocal best
+            rows.append(found)
+            best = max(best, found[metric])
+            if trial is not None:
+                trial.report(best, found["epoch"])
+                if trial.should_prune():
+                    raise optuna.TrialPruned
+
+        started, state, run = time.process_time(), FAILED, None
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                of_model = settings.part(model.Settings).dump()
+                sources = {name: getattr(self.options, name) for name in model.sources}
+                built = model.for_dataset(self.data, seed=seed, **of_model, **sources)
+                run = train(
+                    built, self.data, seed=seed, save_path=folder, on_evaluation=watch,
+                    device=None if self.options.cuda is not False else "cpu",
+                    **settings.part(model.Training).dump(),
+                )  # fmt: skip
+            state = DONE
+        except optuna.TrialPruned:
+            state = PRUNED
+            raise
+        except InputError as error:  # settings that do not go together, or a loss that explodes
+            row["command"] += f"  # {error}"
+            raise optuna.TrialPruned(str(error)) from error
+        finally:
+            told = {"best_epoch": run.best_epoch, "epochs": run.record["epochs"]} if run else {
+                "epochs": rows[-1]["epoch"] if rows else 0
+            }  # fmt: skip
+            value = run.valid[metric] if run else best
+            self.table.add(
+                **row, **told, state=state, seconds=f"{time.process_time() - started:.1f}",
+                valid=f"{value:.6f}" if math.isfinite(value) else "",
+            )  # fmt: skip
+        return run.valid[metric]
+
+
+# Processes
+
+
+def study_of(journal: Path, seed: int) -> optuna.Study:
+    """The study that processes share, by way of a file."""
+    backend = optuna.storages.journal.JournalFileBackend(str(journal))
+    return optuna.create_study(
+        storage=optuna.storages.JournalStorage(backend), study_name="search", direction="maximize",
+        sampler=optuna.samplers.TPESampler(
+            seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8
+        ),
+        load_if_exists=True,
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=8),
     )  # fmt: skip
-    trials.add(dict(zip(COLUMNS, found, strict=True)))
-    print(f"{value:.4f}  {key}  (epoch {record['best_epoch']}, {seconds:.0f} s)", flush=True)
-    return value
 
 
-def search(
-    variant: Variant, dataset: str, start: dict, grid: dict, more: list[str], trials: Trials
-) -> tuple[dict, float, int]:
-    """The best settings found, their value, and how many were tried."""
-    defaults = variant.settings().dump()
-    best = {name: start.get(name, defaults[name]) for name in {**variant.model.grid, **start}}
-    value, n = run_trial(variant, dataset, best, more, trials), 1
-    for name, values in grid.items():
-        for candidate in values:
-            settings = {**best, name: candidate}
-            if settings == best:
-                continue
-            found, n = run_trial(variant, dataset, settings, more, trials), n + 1
-            if found > value:
-                value, best = found, settings
-    return best, value, n
+def fill_study(study: optuna.Study, search: Search, trials: int) -> None:
+    """Put the table's trials into a new study, and what shall be tried first: all combinations, if
+    they are few, or else the preset's settings."""
+    known, rows = distributions(search.ranges), search.table.rows()
+    for row in rows:
+        values = json.loads(row["settings"])
+        inside = set(values) == set(known) and all(
+            known[name]._contains(known[name].to_internal_repr(value))
+            for name, value in values.items()
+        )
+        if inside and row["valid"] and row["state"] != FAILED:
+            study.add_trial(
+                optuna.trial.create_trial(params=values, distributions=known,
+                                          value=float(row["valid"]))
+            )  # fmt: skip
+    tried = [json.loads(row["settings"]) for row in rows]
+    every = combinations(search.ranges, trials)
+    for values in every or ([] if rows else [search.start()]):
+        if values not in tried:
+            study.enqueue_trial(values)
+
+
+def spent(search: Search) -> tuple[int, float]:
+    """Trials in the table that were drawn (seed 1, say), and CPU minutes of all."""
+    rows = search.table.rows()
+    return len(rows), sum(float(row["seconds"]) for row in rows) / 60
+
+
+def work(
+    number: int, name: str, dataset: str, flags: list[str], ranges: Ranges, table: Path,
+    journal: Path, trials: int, minutes: float,
+) -> None:  # fmt: skip
+    """One of the processes: trials until there are enough or their time is over."""
+    quiet()
+    search = Search(variant_of(name), dataset, flags, ranges, table)
+    study = study_of(journal, seed=number + 1)
+    trials = len(combinations(ranges, trials)) or trials
+    known = distributions(ranges)
+    seed = search.options.seed
+    while True:
+        count, taken = spent(search)
+        if count >= trials or (minutes and taken >= minutes):
+            return
+        trial = study.ask(known)
+        try:
+            study.tell(trial, search.run(trial.params, seed, trial))
+        except optuna.TrialPruned:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+
+
+def quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    logging.getLogger("DiffRec").setLevel(logging.WARNING)  # a line for each trial is enough
+
+
+def means(search: Search) -> list[tuple[float, dict[str, Any], int]]:
+    """Mean validation metric over seeds, settings, and number of seeds, of all finished trials,
+    best first."""
+    values: dict[str, list[float]] = {}
+    for row in search.table.rows():
+        if row["state"] == DONE:
+            values.setdefault(row["settings"], []).append(float(row["valid"]))
+    found = [(statistics.mean(some), json.loads(key), len(some)) for key, some in values.items()]
+    return sorted(found, key=lambda row: -row[0])
+
+
+def confirm(search: Search, candidates: int, seeds: int) -> tuple[float, dict[str, Any], int]:
+    """Run the best few with further seeds; the best by the mean of equally many seeds."""
+    first = search.options.seed
+    chosen = means(search)[:candidates]
+    if not chosen:
+        raise InputError("no trial came to its end: there is nothing to choose.")
+    done = {(row["settings"], int(row["seed"])) for row in search.table.rows()}
+    for _, values, _ in tqdm(chosen, "further seeds", disable=None):
+        for seed in range(first, first + seeds):
+            if (json.dumps(values), seed) not in done:
+                try:
+                    search.run(values, seed)
+                except optuna.TrialPruned:  # with this seed the loss explodes
+                    continue
+    wanted = [json.dumps(values) for _, values, _ in chosen]
+    return max(
+        (row for row in means(search) if json.dumps(row[1]) in wanted and row[2] >= seeds),
+        key=lambda row: row[0],
+        default=chosen[0],
+    )
+
+
+# The preset
+
+
+def toml(value: Any) -> str:
+    """A setting's value as TOML writes it."""
+    return json.dumps(value) if not isinstance(value, float) else repr(value)
+
+
+def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Path) -> str:
+    """Put the settings into a file of presets, as DATASET_tuned; returns the section."""
+    variant = search.variant
+    header = "".join(f'"{part}".' for part in variant.section) + f"{search.dataset}_tuned"
+    tuned = variant.settings.of(search.settings.dump(), values).dump()
+    plain = variant.settings().dump()
+    lines = [f"{name} = {toml(value)}" for name, value in tuned.items() if value != plain[name]]
+    text = f"# {about}\n[{header}]\n" + "\n".join(lines)
+    before = path.read_text() if path.is_file() else ""
+    old = re.compile(rf"(# [^\n]*\n)*\[{re.escape(header)}\]\n([^\[\n][^\n]*\n?)*\n*")
+    write_text(path, f"{old.sub('', before).rstrip()}\n\n{text}")
+    return text
 
 
 def main(argv: list[str] | None = None) -> None:
-    offered = [variant.name for variant in REGISTRY.values() if hasattr(variant.model, "grid")]
+    offered = [variant.name for variant in REGISTRY.values() if variant.model.ranges]
     parser = Parser(__doc__)
     parser.add_argument("--model", choices=offered, required=True)
     parser.add_argument("--dataset", default="ml-1m_clean")
-    parser.add_argument("--start", type=assignment, nargs="+", default=[], help="NAME=VALUE …")
     parser.add_argument(
-        "--grid", type=choices, nargs="+", default=None, help="NAME=[VALUES] …, not all"
+        "--trials", type=checked(Positive), default=30, help="in all, those of before included"
     )
-    parser.add_argument("--out", type=checked(Folder), default=RESULTS / "search")
-    args, more = parser.parse_known_args(argv)
+    parser.add_argument(
+        "--minutes", type=checked(NotNegative), default=0.0, help="CPU minutes at most; 0: no limit"
+    )
+    parser.add_argument("--jobs", type=checked(Positive), default=1, help="trials at a time")
+    parser.add_argument("--ranges", type=checked(Folder), default=None, help="a file of ranges")
+    parser.add_argument(
+        "--candidates", type=checked(Positive), default=3, help="the best so many get more seeds"
+    )
+    parser.add_argument("--seeds", type=checked(Positive), default=3, help="how many each")
+    parser.add_argument("--out", type=checked(Folder), default=RESULTS / "search" / "tpe")
+    parser.add_argument(
+        "--presets", type=checked(Folder), default=None,
+        help="the file that gets the preset; by default the model's own",
+    )  # fmt: skip
+    args, flags = parser.parse_known_args(argv)
     variant = variant_of(args.model)
-    grid = dict(args.grid) if args.grid else variant.model.grid
-    fixed = variant.model.fixed_presets().get(args.dataset, {})
-    asked = parse(variant, [*variant.flags, "--dataset", args.dataset, "--preset", "none", *more])
-    data = data_of(variant, *asked)
-    trials = Trials(args.out / f"{args.model}_{args.dataset}.csv", data["sha256"])
-    logging.getLogger("DiffRec").setLevel(logging.WARNING)  # a line for each trial is enough
-    start = {**fixed, **dict(args.start)}
-    best, value, n = search(variant, args.dataset, start, grid, more, trials)
-    print(f"\n# Recall@20 on validation {value:.4f}, the best of {n} trials.")
-    if more:
-        print(f"# All had {shlex.join(more)}: add these settings.")
-    print(f'["{args.model}".{args.dataset}]')
-    for name, setting in best.items():
-        if name not in fixed:
-            print(f"{name} = {json.dumps(setting)}")
+    ranges = read_ranges(args.ranges, variant.settings) if args.ranges else variant.model.ranges
+    table = args.out / f"{args.model}_{args.dataset}.csv"
+    quiet()
+    search = Search(variant, args.dataset, flags, ranges, table)
+    before, _ = spent(search)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Path(folder) / "journal"
+        fill_study(study_of(journal, 0), search, args.trials)
+        rest = (args.model, args.dataset, flags, ranges, table, journal, args.trials, args.minutes)
+        if args.jobs == 1:
+            work(0, *rest)
+        else:
+            os.environ.setdefault("OMP_NUM_THREADS", "1")
+            context = multiprocessing.get_context("spawn")
+            processes = [context.Process(target=work, args=(n, *rest)) for n in range(args.jobs)]
+            for process in processes:
+                process.start()
+            for process in processes:
+                process.join()
+            if any(process.exitcode for process in processes):
+                raise InputError("a process of the search failed: see above.")
+    value, values, seeds = confirm(search, args.candidates, args.seeds)
+    count, minutes = spent(search)
+    about = (
+        f"Found by scripts/search.py in {count} trials and {minutes:.0f} CPU minutes: "
+        f"{search.settings.select_by} {value:.4f} on validation, mean of {seeds} seeds."
+    )
+    print(f"{count - before} new trials, {count} in all: {table}")
+    presets = args.presets or variant.presets_file or variant.presets
+    print(write_preset(search, values, about, presets))
 
 
 if __name__ == "__main__":

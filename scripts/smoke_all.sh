@@ -14,7 +14,9 @@ short="--epochs 1 --topN 10 20"
 for kind in clean noisy; do
     bash scripts/make_item_embeddings.sh "ml-1m_$kind" $short --emb_size 8 --save_path "$here/saved"
 done
-python scripts/search.py --model EASE --dataset ml-1m_clean --grid 'reg=[10.0]' --out "$here/search"
+echo "reg choice [10.0, 100.0]" > "$here/ranges.txt"
+python scripts/search.py --model EASE --dataset ml-1m_clean --ranges "$here/ranges.txt" --seeds 1 \
+    --out "$here/search" --presets "$here/presets.toml"
 flags=(--results "$here/results" --jobs 2 --seeds 1)
 bash scripts/table1.sh --results "$here/results"
 for what in table2 table3 table4 table5 table6 table7 figure4 figure5 figure6 figure7; do

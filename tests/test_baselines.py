@@ -522,11 +522,11 @@ def test_nothing_to_rank_is_said(tmp_path):
 
 def test_the_papers_ranges_are_settings_of_the_models(settings):
     for name, model in MODELS.items():
-        assert set(model.grid) <= variant_of(name).settings.names(), name
-        for setting_, values in model.grid.items():
+        assert set(model.ranges) <= variant_of(name).settings.names(), name
+        for setting_, values in model.ranges.items():
             for value in values:
                 assert settings(f"--{setting_}", str(value), variant=name).dump()[setting_] == value
-    assert MODELS["MultiVAE"].grid["anneal_steps"] == [0, 200, 500]
+    assert MODELS["MultiVAE"].ranges["anneal_steps"] == [0, 200, 500]
 
 
 def test_presets_set_what_exists_to_values_of_the_ranges(settings):
@@ -536,9 +536,9 @@ def test_presets_set_what_exists_to_values_of_the_ranges(settings):
             found = settings("--preset", dataset, variant=name)
             for flag, value in preset.items():
                 assert getattr(found, flag) == value
-                if model.grid.get(flag):
+                if model.ranges.get(flag):
                     default = getattr(defaults, flag)
-                    assert value in model.grid[flag] or value == default, (name, dataset, flag)
+                    assert value in model.ranges[flag] or value == default, (name, dataset, flag)
 
 
 def test_no_setting_is_both_the_models_and_its_trainings():

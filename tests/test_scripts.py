@@ -1,7 +1,7 @@
 """The scripts a user runs, and that what runs is this checkout."""
 
-import csv
 import json
+import math
 import os
 import re
 import shlex
@@ -17,6 +17,7 @@ import baselines
 import DiffRec
 import L_DiffRec
 import T_DiffRec
+from baselines.models.EASE import EASE
 
 
 def test_modules_load_from_this_checkout():
@@ -163,30 +164,76 @@ def test_item_embeddings_are_refused_for_the_path_of_a_data_set(run, tiny_folder
 
 
 @pytest.fixture
-def found_settings(run, tiny_folder, tmp_path, monkeypatch):
-    """Search EASE's settings on the tiny data; the process, and its table."""
+def searching(run, tiny_folder, tmp_path, monkeypatch):
+    """Search a model's settings on the tiny data; its presets go to a file of their own."""
     monkeypatch.setenv("DIFFREC_DATASETS", str(tiny_folder.parent))
-    flags = ["--model", "EASE", "--dataset", "tiny", "--out", tmp_path, "--grid"]
-    return lambda *more: run("scripts/search.py", *flags, *more), tmp_path / "EASE_tiny.csv"
+    presets = tmp_path / "presets.toml"
+    presets.write_text("[other]\nlr = 0.5\n")
+
+    def call(model, *flags):
+        words = ["--model", model, "--dataset", "tiny", "--out", tmp_path / "out", "--seeds", "2"]
+        return run("scripts/search.py", *words, "--presets", presets, *flags)
+
+    return call, presets, tmp_path / "out"
 
 
-def test_search_keeps_the_best_on_validation_and_repeats_nothing(found_settings, monkeypatch):
-    call, table = found_settings
-    done = call("reg=[10.0,1e6]")
+def test_a_search_keeps_every_trial_and_writes_the_winner(searching, monkeypatch):
+    call, presets, out = searching
+    done = call("EASE", "--trials", "7", "--candidates", "2")
     assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader(table.open()))
-    values = {float(row["settings"].removeprefix("reg=")): float(row["valid"]) for row in rows}
-    assert set(values) == {250.0, 10.0, 1e6}
-    best = max(values, key=values.get)
-    assert f'["EASE".tiny]\nreg = {best}\n' in done.stdout
-    assert "the best of 3 trials" in done.stdout
-    assert rows[1]["command"] == (
-        "python baselines/main.py --model EASE --dataset tiny --preset none --reg 10.0"
+    rows = search.read_trials(out / "EASE_tiny.csv")
+    tried = {json.loads(row["settings"])["reg"]: float(row["valid"]) for row in rows}
+    assert set(tried) == set(EASE.ranges["reg"])  # so few that all are tried
+    assert [row["seed"] for row in rows] == ["1"] * 7 + ["2"] * 2
+    best = max(tried, key=tried.get)
+    found = tomllib.loads(presets.read_text())
+    assert found["other"] == {"lr": 0.5}
+    assert found["EASE"]["tiny_tuned"] == {"reg": best}
+    assert "--reg" in rows[0]["command"]
+    assert not [name for name in rows[0] if "test" in name]
+    # The same again runs nothing, and leaves one section.
+    monkeypatch.setattr(search, "train", None)
+    again = call("EASE", "--trials", "7", "--candidates", "2")
+    assert again.returncode == 0, again.stderr
+    assert "0 new trials, 9 in all" in again.stdout
+    assert tomllib.loads(presets.read_text()) == found
+
+
+def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
+    call, presets, out = searching
+    flags = ["--candidates", "1", "--epochs", "4", "--eval_every", "2", "--seed", "5"]
+    ranges = out.parent / "ranges.txt"
+    ranges.write_text(
+        "learning_rate loguniform -8,-3\ndims_dnn choice ['[8]','[4,8]']  # RecBole's words\n"
+        "noice_scale choice [0.1, 0.5]\nsteps quniform 2,4,1\ndropout uniform 0.1,0.6\n"
     )
-    assert not [name for row in rows for name in row if "test" in name]
-    monkeypatch.setattr(search, "train_by", None)  # which no trial may ask for now
-    again = call("reg=[10.0,1e6]")
-    assert again.stdout == "\n" + done.stdout.split("\n\n")[1]
+    assert call("DiffRec", "--trials", "3", "--ranges", ranges, *flags).returncode == 0
+    first = search.read_trials(out / "DiffRec_tiny.csv")
+    done = call("DiffRec", "--trials", "6", "--ranges", ranges, *flags)
+    assert done.returncode == 0, done.stderr
+    rows = search.read_trials(out / "DiffRec_tiny.csv")
+    assert rows[: len(first)] == first
+    assert len(rows) >= 6
+    for row in rows:
+        values = json.loads(row["settings"])
+        assert set(values) == {"lr", "dims", "noise_scale", "steps", "dropout"}
+        assert values["steps"] in (2, 3, 4)
+        assert math.exp(-8) <= values["lr"] <= math.exp(-3)
+    assert {row["seed"] for row in rows} == {"5", "6"}
+    found = tomllib.loads(presets.read_text())["tiny_tuned"]
+    assert (found["epochs"], found["eval_every"]) == (4, 2)  # what all trials had holds too
+
+
+def test_settings_that_do_not_go_together_are_a_failed_trial(searching):
+    call, _, out = searching
+    ranges = out.parent / "ranges.txt"
+    ranges.write_text("noise_min choice [0.001, 0.9]\n")
+    flags = ["--trials", "2", "--ranges", ranges, "--epochs", "1", "--dims", "[4]", "--steps", "2"]
+    done = call("DiffRec", *flags)
+    assert done.returncode == 0, done.stderr
+    rows = search.read_trials(out / "DiffRec_tiny.csv")
+    assert sorted(row["state"] for row in rows) == ["done", "done", "failed"]
+    assert any("noise_min must be smaller" in row["command"] for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -195,25 +242,38 @@ def test_search_keeps_the_best_on_validation_and_repeats_nothing(found_settings,
         lambda text: text.replace("valid", "value", 1),
         lambda text: text[: len(text) // 2],
         lambda text: text.replace(",0.5,", ",high,"),
-        lambda text: text.replace("reg=", '"reg=', 1),
+        lambda text: text.replace("reg", '"reg', 1),
         lambda text: "\xff\0",
     ],
 )
-def test_a_damaged_table_of_trials_is_one_sentence(found_settings, damage):
-    call, table = found_settings
-    values = ["reg=250.0", "0.5", "1", "1", "1.0", "c", "0", "python"]
+def test_a_damaged_table_of_trials_is_one_sentence(searching, damage):
+    call, _, out = searching
+    values = ["0", "done", "1", "0.5", "1", "1", "1.0", '"{""reg"": 1.0}"', "x", "c", "python"]
     whole = f"{','.join(search.COLUMNS)}\n{','.join(values)}\n"
-    table.write_text(damage(whole), encoding="latin-1")
-    done = call("reg=[]")
+    out.mkdir()
+    (out / "EASE_tiny.csv").write_text(damage(whole), encoding="latin-1")
+    done = call("EASE")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "is not a whole table of trials" in done.stderr
 
 
-@pytest.mark.parametrize("grid", ["reg=2", "reg=[x]", "reg", "lr=[0.1]", "reg=[-1]"])
-def test_a_wrong_grid_is_one_sentence(found_settings, grid):
-    call, _ = found_settings
-    done = call(grid)
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("lr", "not of the form"),
+        ("lr normal 0,1", "not of the form"),
+        ("lr choice [0.1", "no values that can be read"),
+        ("lr loguniform 1", "no values that can be read"),
+        ("clicks choice [1]", "there is no setting clicks"),
+        ("lr choice [-1]", "lr must be greater than 0"),
+    ],
+)
+def test_wrong_ranges_are_one_sentence(searching, text, words):
+    call, _, out = searching
+    (out.parent / "ranges.txt").write_text(text)
+    done = call("DiffRec", "--trials", "1", "--ranges", out.parent / "ranges.txt")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
 
 
 def test_conversion_offers_what_the_release_has(run, tmp_path):

@@ -11,7 +11,7 @@ from torch import nn
 from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError, settings_from_user
-from DiffRec.engine.settings import Settings, TrainingSettings
+from DiffRec.engine.settings import Ranges, Settings, TrainingSettings
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
@@ -26,6 +26,7 @@ class Recommender(nn.Module):
         variant: the name that results and checkpoints carry.
         Settings: what defines the model.
         Training: what its training is set by.
+        ranges: what a search tries for each setting (scripts/search.py).
         sources: what besides the data `for_dataset` may be given, by name.
         reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
         n_items: I.
@@ -38,6 +39,7 @@ class Recommender(nn.Module):
     variant: ClassVar[str]
     Settings: ClassVar[type[Settings]] = Settings
     Training: ClassVar[type[TrainingSettings]] = TrainingSettings
+    ranges: ClassVar[Ranges] = {}
     sources: ClassVar[tuple[str, ...]] = ()
     reads_rows: ClassVar[bool] = True
     n_items: int

@@ -7,10 +7,11 @@ and are kept with them; `RunOptions` say where it happens and what it reads and 
 can set them.
 """
 
+import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -136,6 +137,18 @@ def sentence(error: Mapping[str, Any], kind: type[Settings]) -> str:
     if not name:  # of several settings together: the message says which
         return message
     return f"{name} {message}, got {error['input']!r}."
+
+
+@dataclasses.dataclass(frozen=True)
+class Between:
+    """A range that a search draws numbers from: evenly, or with ``log`` evenly in the logarithm."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+Ranges = Mapping[str, Sequence[Any] | Between]  # by setting: values to choose from, or a range
 
 
 # The engine's settings

@@ -8,7 +8,7 @@ import logging
 import math
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -299,8 +299,11 @@ class Training:
             self.save_checkpoint()
         write_text(self.checkpoint.with_suffix(".csv"), curve(progress.history))
 
-    def run(self, log: Log) -> Progress:
+    def run(
+        self, log: Log, on_evaluation: Callable[[dict[str, float]], None] | None = None
+    ) -> Progress:
         """Train until ``epochs``, or until ``patience`` epochs went by without a better model.
+        ``on_evaluation`` is given each new row of the history, and may stop the run by an error.
 
         It is evaluated after every ``eval_every`` epochs. A run that ends before the first of these
         is evaluated once, at its end; when it is made longer, that evaluation is dropped.
@@ -333,6 +336,8 @@ class Training:
                 if progress.epoch % settings.eval_every == 0 or last:
                     self.validate(loss, log)
                     draw(progress.history[-1])
+                    if on_evaluation is not None:
+                        on_evaluation(progress.history[-1])
                 best = "none yet"
                 if progress.best_epoch:
                     best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
@@ -420,6 +425,7 @@ def train(
     resume: bool = False,
     device: str | torch.device | None = None,
     tensorboard: str | Path | None = None,
+    on_evaluation: Callable[[dict[str, float]], None] | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model until validation stops rising; afterwards it holds its best weights.
@@ -432,6 +438,8 @@ def train(
             default saved_models in the model's folder.
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
+        on_evaluation: called after each evaluation with its row of the history; an error that it
+            raises ends the training.
         settings: those of the model's ``Training``, such as lr, epochs or batch_size.
 
     Raises InputError, a ValueError, for settings that do not exist or do not fit.
@@ -467,7 +475,7 @@ def train(
                 if found
                 else "nothing to resume: starting from the first epoch"
             )
-        progress = training.run(log)
+        progress = training.run(log, on_evaluation)
         parameters = model.size()
         paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
         log(

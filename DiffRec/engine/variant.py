@@ -45,6 +45,8 @@ class Variant:
         read_released: reads the release's checkpoint of it, a file and for latent models a second
             one; None if there are none.
         released_files: how many files that are.
+        presets_file, section: where a search writes the preset that it finds: a TOML file, and the
+            tables around the preset's own; by default the file of ``presets``, and none.
         group: the table's kind of method it is: ours, of the paper's baselines, or a simple one.
     """
 
@@ -58,6 +60,8 @@ class Variant:
     prepare: "Callable[[Dataset, RunOptions], Dataset]" = lambda dataset, options: dataset
     read_released: "Callable[[Path, Path | None], Released] | None" = None
     released_files: int = 1
+    presets_file: Path | None = None
+    section: tuple[str, ...] = ()
     group: str = "ours"
 
     @property

@@ -133,7 +133,7 @@ class ACVAE(Baseline):
     Settings = ACVAESettings
     Training = ACVAETraining
     group = "paper"
-    grid: ClassVar = {"lr": [1e-4, 1e-3], "emb_size": [64, 128]}
+    ranges: ClassVar = {"lr": [1e-4, 1e-3], "emb_size": [64, 128]}
 
     def make(self, settings: ACVAESettings) -> None:
         size = settings.emb_size

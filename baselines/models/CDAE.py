@@ -45,7 +45,7 @@ class CDAE(Autoencoder):
     Settings = CDAESettings
     Training = CDAETraining
     group = "paper"
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "lr": [1e-5, 1e-4, 1e-3, 1e-2],
         "weight_decay": [0.0, 1e-3, 1e-1],
         "dropout": [0.1, 0.3, 0.5, 0.7],

@@ -43,7 +43,7 @@ class CODIGEM(Autoencoder):
     Settings = CODIGEMSettings
     Training = CODIGEMTraining
     group = "paper"
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "lr": [1e-5, 1e-4, 1e-3, 1e-2],
         "beta": [5e-5, 1e-4, 5e-4],  # and T in {2, 5, 10, 40, 50, 100}, see above
     }

@@ -27,7 +27,7 @@ class EASE(ItemItem):
 
     variant = "EASE"
     Settings = EASESettings
-    grid: ClassVar = {"reg": [50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0]}
+    ranges: ClassVar = {"reg": [50.0, 100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0]}
 
     def similarities(self, x: scipy.sparse.csr_matrix) -> np.ndarray:
         n = self.n_items

@@ -23,7 +23,7 @@ class ItemKNN(ItemItem):
 
     variant = "ItemKNN"
     Settings = ItemKNNSettings
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "neighbors": [20, 50, 100, 200, 500, 1000],
         "shrink": [0.0, 10.0, 50.0, 100.0, 500.0, 1000.0],
     }

@@ -27,7 +27,7 @@ class MF(Pairwise):
     variant = "MF"
     Settings = MFSettings
     group = "paper"
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "lr": [1e-5, 1e-4, 1e-3, 1e-2],
         "weight_decay": [1e-6, 1e-5, 1e-4],
         "dropout": [0.1, 0.2, 0.3, 0.4, 0.5],

@@ -14,7 +14,7 @@ from DiffRec.models.layers import Dropout
 from DiffRec.models.VAE import mlp, multinomial_nll
 
 # The ranges that the paper gives for all its autoencoders.
-AUTOENCODER_GRID = {
+AUTOENCODER_RANGES = {
     "lr": [1e-5, 1e-4, 1e-3, 1e-2],
     "weight_decay": [0.0, 1e-3, 1e-1],
     "dropout": [0.1, 0.3, 0.5, 0.7],
@@ -55,7 +55,7 @@ class MultiDAE(Autoencoder):
     Settings = AutoencoderSettings
     Training = AutoencoderTraining
     group = "paper"
-    grid: ClassVar = AUTOENCODER_GRID
+    ranges: ClassVar = AUTOENCODER_RANGES
 
     def make(self, settings: AutoencoderSettings) -> None:
         dims = settings.dims

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 
-from baselines.models.MultiDAE import AUTOENCODER_GRID, AutoencoderSettings, AutoencoderTraining
+from baselines.models.MultiDAE import AUTOENCODER_RANGES, AutoencoderSettings, AutoencoderTraining
 from baselines.recommender import Autoencoder
 from DiffRec import Interactions
 from DiffRec.engine.settings import Count, NotNegative, setting
@@ -35,8 +35,8 @@ class MultiVAE(Autoencoder):
     Settings = MultiVAESettings
     Training = AutoencoderTraining
     group = "paper"
-    grid: ClassVar = {
-        **AUTOENCODER_GRID,
+    ranges: ClassVar = {
+        **AUTOENCODER_RANGES,
         "anneal_cap": [0.0, 0.3, 0.5, 0.7],
         "anneal_steps": [0, 200, 500],
     }

@@ -29,7 +29,7 @@ class RP3beta(ItemItem):
 
     variant = "RP3beta"
     Settings = RP3betaSettings
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "alpha": [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0],
         "beta": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
         "neighbors": [20, 50, 100, 200, 500, 1000],

@@ -31,7 +31,7 @@ class SLIM(ItemItem):
 
     variant = "SLIM"
     Settings = SLIMSettings
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "alpha": [0.001, 0.003, 0.01, 0.03, 0.1, 0.2],
         "l1_ratio": [0.001, 0.003, 0.01, 0.02, 0.05, 0.1],
     }

@@ -48,7 +48,7 @@ class IALS(ClosedForm):
     variant = "iALS"
     Settings = IALSSettings
     fitted = ("items",)
-    grid: ClassVar = {
+    ranges: ClassVar = {
         "factors": [32, 64, 128, 256],
         "alpha": [1.0, 2.0, 5.0, 10.0, 20.0],
         "reg": [0.01, 0.1, 1.0, 10.0, 50.0, 100.0],
