@@ -20,7 +20,7 @@ from DiffRec.engine.errors import InputError
 REPOSITORY = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")
 # The largest id that a list may hold: memory is taken for every id below it.
-SPARSEST, ROOM = 100, 10**6
+SPARSEST, ROOM = 10, 1000
 log = logging.getLogger(__name__)
 
 
@@ -209,8 +209,8 @@ class Dataset:
         }
         return dataclasses.replace(self, **moved)
 
-    def test_input(self, with_valid: bool) -> Interactions:
-        """What a model is given when it is tested: train, and validation if asked for."""
+    def input_rows(self, with_valid: bool = False) -> Interactions:
+        """What a model is given when it is evaluated: train, and validation if asked for."""
         return join(self.train, self.valid) if with_valid else self.train
 
     def seen(self, with_test: bool = False) -> Interactions:
@@ -247,7 +247,7 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     ``data_path`` may be the data set's own folder or the parent of several; by default it is the
     environment variable DIFFREC_DATASETS, or else the repository's datasets folder.
     """
-    if dataset is not None and Path(dataset).name != dataset:
+    if dataset is not None and (Path(dataset).name != dataset or dataset == ".."):
         raise InputError(
             f"a data set is named, not {dataset}: give its folder or that of several as data_path."
         )
@@ -289,13 +289,18 @@ def read_pairs(path: Path) -> np.ndarray:
     if len(negative):
         row = negative[0]
         raise InputError(f"{path} row {row} holds a negative id: {tuple(pairs[row].tolist())}.")
-    largest = int(pairs.max()) if len(pairs) else 0
+    return pairs
+
+
+def refuse_sparse(path: Path, pairs: np.ndarray) -> None:
+    """InputError for ids far beyond the number of rows: work and memory are taken for every user
+    and item below them."""
+    largest = int(pairs.max())
     if largest >= min(np.iinfo(np.int32).max, SPARSEST * len(pairs) + ROOM):
         raise InputError(
             f"{path} holds the id {largest}, far beyond its {len(pairs)} rows: users and items "
             f"must be numbered from 0, as scripts/prepare_data.py does."
         )
-    return pairs
 
 
 def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
@@ -328,6 +333,7 @@ def load_dataset(
     pairs = {split: read_pairs(folder / f"{split}_list.npy") for split in SPLITS}
     if not len(pairs["train"]):
         raise InputError(f"{folder / 'train_list.npy'} is empty: there is nothing to learn from.")
+    refuse_sparse(folder / "train_list.npy", pairs["train"])
     n_users, n_items = (pairs["train"].max(axis=0) + 1).tolist()
     parts = {}
     for split in SPLITS:

@@ -241,13 +241,13 @@ def _evaluate(
     sums = torch.zeros(2, len(of_users), len(topN), dtype=torch.float64, device=device)
     lists = [Lists(dataset.train, topN) for _ in range(2)] if wants_lists else None
     everyone = ([], [])
-    test_input = dataset.test_input(True) if tst_w_val else None
+    given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
     for start in range(0, dataset.n_users, batch_size):
         stop = min(start + batch_size, dataset.n_users)
         train, valid, test = (
             part.slice(start, stop) for part in (dataset.train, dataset.valid, dataset.test)
         )
-        scores = mask_seen(checked(scorer(train)), train)
+        scores = mask_seen(checked(scorer(given.slice(start, stop))), train)
         for split, relevant in enumerate((valid, test)):
             if split == 1:
                 if test_input is not None:

@@ -4,6 +4,7 @@ from typing import Literal
 
 from DiffRec.engine.settings import (
     Count,
+    Few,
     NotNegative,
     Positive,
     Settings,
@@ -25,7 +26,7 @@ class NoiseSettings(Settings):
     """The forward process: how far, and how noisily (`models.gaussian_diffusion.make_betas`)."""
 
     title = "diffusion"
-    steps: Positive = setting(100, "T, the number of diffusion steps")
+    steps: Few = setting(100, "T, the number of diffusion steps")
     noise_schedule: Literal[NOISE_SCHEDULES] = setting("linear-var", "how noise grows with t")
     noise_scale: NotNegative = setting(0.1, "s of Eq. 4; 0: no noise")
     noise_min: NotNegative = setting(0.0001, "alpha_min of Eq. 4")

@@ -16,6 +16,7 @@ from DiffRec.engine.released import (
     understood,
     weights_of,
 )
+from DiffRec.engine.tensors import no_larger_than
 
 IN_NAME: Names = {
     **{f"lr{n}": (rf"_{NUMBER}lr{n}", float) for n in (1, 2)},
@@ -32,8 +33,12 @@ def read_autoencoder(path: Path) -> tuple[dict[str, torch.Tensor], dict, int]:
             [int(size) for size in dims] for dims in (module.in_dims, module.out_dims)
         )
         n_items, single = int(module.n_item), int(module.n_cate) == 1
-        clusters = torch.zeros(n_items, dtype=torch.int64)
+        own = weights_of(module)
+        with no_larger_than(own, path):
+            clusters = torch.zeros(n_items, dtype=torch.int64)
         if not single:
+            if sum(map(len, module.category_idx)) != n_items:
+                raise InputError(f"{path} does not put each of its {n_items} items into a group.")
             for number, items in enumerate(module.category_idx):
                 clusters[torch.as_tensor(items)] = number
             order = torch.argsort(clusters, stable=True)
@@ -41,7 +46,7 @@ def read_autoencoder(path: Path) -> tuple[dict[str, torch.Tensor], dict, int]:
                 raise InputError(f"{path} groups its items in an order that is not the release's.")
         per_cluster = bool(out_dims)
         weights = {"vae.clusters": clusters}
-        for name, tensor in weights_of(module).items():
+        for name, tensor in own.items():
             group, rest = name.split(".", 1)
             # With a single cluster the release has no list around the layers.
             listed = group == "encoder" or per_cluster

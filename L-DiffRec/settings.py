@@ -1,6 +1,6 @@
 """What L-DiffRec is set by besides DiffRec's diffusion and network: the clustered VAE."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from DiffRec.engine.settings import (
     OPTIMIZERS,
@@ -66,7 +66,7 @@ class LDiffRecSettings(JointSettings, VAESettings, DiffusionSettings, NetworkSet
     """L-DiffRec."""
 
     title = "network"
-    defaults = {"steps": 5, "beta_fixed": False}  # noqa: RUF012
+    defaults: ClassVar = {"steps": 5, "beta_fixed": False}
     mlp_dims: Sizes = setting(
         (300,),
         "hidden sizes from the bottleneck outwards: [200,600] is D-600-200-600-D",

@@ -15,6 +15,7 @@ from DiffRec.engine.errors import InputError
 
 SCHEDULES = ("linear", "exponential")
 VALID_WEIGHTS = ("released", "redrawn")
+WEIGHTED_AT = ("both", "inference", "none")
 
 
 def check_weights(w_min: float, w_max: float, schedule: str) -> None:
@@ -51,19 +52,21 @@ def time_weights(
 
 @dataclasses.dataclass(frozen=True)
 class TemporalDataset(Dataset):
-    """A data set whose train interactions carry time-aware weights.
+    """A data set whose interactions carry time-aware weights, in training or at inference alone.
 
     Attributes:
+        weighted: train with its weights, which a model is given when it is evaluated.
         redrawn: the weighted input of a test with validation, or None for the released one, in
             which train keeps its weights and every validation item weighs 1.
     """
 
+    weighted: Interactions | None = None
     redrawn: Interactions | None = None
 
-    def test_input(self, with_valid: bool) -> Interactions:
-        if with_valid and self.redrawn is not None:
-            return self.redrawn
-        return super().test_input(with_valid)
+    def input_rows(self, with_valid: bool = False) -> Interactions:
+        if not with_valid:
+            return self.weighted
+        return join(self.weighted, self.valid) if self.redrawn is None else self.redrawn
 
 
 def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
@@ -87,17 +90,21 @@ def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
 
 
 def weigh(
-    dataset: Dataset, w_min: float, w_max: float, schedule: str, w_valid: str
-) -> TemporalDataset:
+    dataset: Dataset, w_min: float, w_max: float, schedule: str, w_valid: str, w_at: str = "both"
+) -> Dataset:
     """The data set with its train interactions weighted; see `time_weights`.
 
-    w_valid: "released" or "redrawn", see `TemporalDataset`.
+    w_valid: "released" or "redrawn", see `TemporalDataset`. w_at: weigh in training and inference
+    ("both"), at "inference" alone, or not at all ("none").
     """
+    if w_at == "none":
+        return dataset
     how = w_min, w_max, schedule
-    train = dataset.train.with_values(time_weights(dataset.train, *how))
+    weighted = dataset.train.with_values(time_weights(dataset.train, *how))
     redrawn = None
     if w_valid == "redrawn":
         both = join(dataset.train, dataset.valid)
         redrawn = both.with_values(time_weights(both, *how))
     plain = {field.name: getattr(dataset, field.name) for field in dataclasses.fields(Dataset)}
-    return TemporalDataset(**{**plain, "train": train}, redrawn=redrawn)
+    plain["train"] = weighted if w_at == "both" else dataset.train
+    return TemporalDataset(**plain, weighted=weighted, redrawn=redrawn)

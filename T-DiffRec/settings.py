@@ -1,7 +1,8 @@
 """What T-DiffRec and LT-DiffRec are set by besides the model underneath: the weights of Eq. 16."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
+import pydantic
 from pydantic import Field
 
 from DiffRec.engine.settings import (
@@ -14,13 +15,17 @@ from DiffRec.engine.settings import (
 )
 from DiffRec.settings import DiffRecSettings
 from L_DiffRec.settings import LatentOptions, LDiffRecSettings
-from T_DiffRec.data_utils import SCHEDULES, VALID_WEIGHTS
+from T_DiffRec.data_utils import SCHEDULES, VALID_WEIGHTS, WEIGHTED_AT, check_weights
 
 
 class TimeSettings(Settings):
     """Weights of the interactions (`T_DiffRec.data_utils.time_weights`)."""
 
     title = "time"
+    w_at: Literal[WEIGHTED_AT] = setting(
+        "both",
+        "weigh interactions by recency in training and inference, at inference alone, or not",
+    )
     w_min: ShareOrAll = setting(0.1, "weight of a user's oldest interaction")
     w_max: Annotated[float, Field(gt=0, le=1)] = setting(1.0, "weight of a user's latest one")
     w_schedule: Literal[SCHEDULES] = setting("linear", "how weights rise between the two")
@@ -28,6 +33,18 @@ class TimeSettings(Settings):
         "released",
         "with tst_w_val validation items weigh 1, as released, or one ramp is drawn over both",
     )
+
+    @pydantic.model_validator(mode="after")
+    def weights_rise(self) -> Self:
+        check_weights(self.w_min, self.w_max, self.w_schedule)
+        return self
+
+
+class RecencySettings(TimeSettings):
+    """The same for models that do without unless asked."""
+
+    title = "time"
+    defaults: ClassVar = {"w_at": "none"}
 
 
 class TDiffRecSettings(TimeSettings, DiffRecSettings):
@@ -40,7 +57,7 @@ class LTDiffRecSettings(TimeSettings, LDiffRecSettings):
     """LT-DiffRec."""
 
     title = "network"
-    defaults = {"lamda": 0.0001}  # noqa: RUF012
+    defaults: ClassVar = {"lamda": 0.0001}
 
 
 class OrderOptions(Settings):

@@ -11,6 +11,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import DataSettings, TrainingSettings, joined
 from DiffRec.engine.variant import Variant, read_presets, register, settings_of, variant_of
+from T_DiffRec.settings import RecencySettings
 
 __all__ = ["MODELS", "Baseline", "fixed_presets", "named", "variant_for", "wanted"]
 
@@ -35,7 +36,8 @@ def presets_of(name: str) -> dict[str, dict]:
 
 def run_name(model: type[Baseline]) -> dict[str, str | None]:
     """What stands before each setting in the names of runs: the model, and its own settings."""
-    own = settings_of(model).names() - TrainingSettings.names() - DataSettings.names()
+    everyones = TrainingSettings.names() | DataSettings.names() | RecencySettings.names()
+    own = settings_of(model).names() - everyones
     shared = {} if issubclass(model, ClosedForm) else {"bs": "batch_size"}
     return {model.variant: None, **shared, **{name: name for name in sorted(own)}}
 

@@ -22,13 +22,16 @@ from DiffRec.engine.settings import (
     Positive,
     Settings,
     TrainingSettings,
+    joined,
     setting,
 )
 from DiffRec.engine.tensors import Expected, of_tensor
 from DiffRec.evaluate_utils import Scorer
+from T_DiffRec.settings import RecencySettings
+from T_DiffRec.time_aware import TimeAware
 
 
-class Baseline(Recommender):
+class Baseline(TimeAware, Recommender):
     """A model built for U users and I items.
 
     Args:
@@ -44,6 +47,12 @@ class Baseline(Recommender):
 
     Options: ClassVar[type[Settings]] = Settings
     group: ClassVar[str] = "simple"
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Recency is for everyone: its settings are among those of every baseline."""
+        super().__init_subclass__(**kwargs)
+        if not issubclass(cls.Settings, RecencySettings):
+            cls.Settings = joined(cls.Settings.__name__, cls.Settings, RecencySettings)
 
     def __init__(
         self,
@@ -138,7 +147,7 @@ class Pairwise(Baseline):
 
     Settings = PairwiseSettings
     Training = PairwiseTraining
-    reads_rows = False
+    reads_rows = reads_weights = False
 
     def make(self, settings: PairwiseSettings) -> None:
         self.users = nn.Parameter(torch.empty(self.n_users, settings.emb_size))

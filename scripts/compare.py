@@ -64,7 +64,7 @@ def headers_of(paths: Sequence[Path]) -> list[dict]:
     for path in paths:
         header, _ = checkpoints.load(path)
         checkpoints.require_variant(path, header, *REGISTRY)
-        headers.append(checkpoints.completed(path, header, variant_of(header["variant"]).model))
+        headers.append(checkpoints.completed(path, header, variant_of(header["variant"]).settings))
     return headers
 
 

@@ -33,6 +33,7 @@ from DiffRec.engine.settings import Positive, Settings, TrainingSettings, settin
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import REGISTRY, register, variant_of
 from DiffRec.models.VAE import VAE, kl_to_standard_normal
+from T_DiffRec.settings import RecencySettings
 
 SMALL = {
     "MF": {"emb_size": 6}, "LightGCN": {"emb_size": 6, "dropout": 0.2},
@@ -580,7 +581,8 @@ def test_recorded_runs_have_todays_names():
     for path, record in RUNS:
         variant = variant_of(record["variant"])
         words = record["checkpoint"].removeprefix(f"{record['dataset']}_{variant.name}_")
-        if words.startswith("lr") or (words.startswith("log") and variant.model.Settings.names()):
+        own = variant.model.Settings.names() - RecencySettings.names()
+        if words.startswith("lr") or (words.startswith("log") and own):
             continue
         values = variant.settings.of(record["settings"]).dump()
         about = record["dataset"], values, record["seed"], "log", record["preset"]
@@ -612,7 +614,7 @@ def test_a_new_baseline_is_its_module_and_an_entry(tiny, tmp_path, monkeypatch):
     run = train(Favourite.for_dataset(tiny, item=7), tiny, save_path=tmp_path)
     assert run.checkpoint.name == "tiny_Favourite_item7_log_seed1.safetensors"
     assert set(run.record["settings"]) - TrainingSettings.names() == {
-        "item", "drop_unknown", "random_noise",
+        "item", "drop_unknown", "random_noise", *RecencySettings.names(),
     }  # fmt: skip
     items, _ = Favourite.load(run.checkpoint).recommend([[1]], k=1)
     assert items.tolist() == [[7]]

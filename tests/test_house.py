@@ -14,7 +14,7 @@ BELOW = {
     "DiffRec": {"DiffRec"},
     "L_DiffRec": {"DiffRec", "L_DiffRec"},
     "T_DiffRec": {"DiffRec", "L_DiffRec", "T_DiffRec"},
-    "baselines": {"DiffRec", "baselines"},
+    "baselines": {"DiffRec", "T_DiffRec", "baselines"},  # which lend the weights of recency
 }
 ENGINE = ("DiffRec.engine", "DiffRec.data_utils", "DiffRec.evaluate_utils")
 

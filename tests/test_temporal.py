@@ -74,9 +74,9 @@ def test_the_input_of_a_test_with_validation(save_lists):
         data_path=save_lists([(0, 0), (0, 1), (1, 3)], [(0, 2), (1, 2)], [(1, 0)])
     )
     released = weighted_by(dataset, 0.5)
-    assert released.test_input(True).dense().tolist() == [[0.5, 1, 1, 0], [0, 0, 1, 0.5]]
+    assert released.input_rows(True).dense().tolist() == [[0.5, 1, 1, 0], [0, 0, 1, 0.5]]
     redrawn = weighted_by(dataset, 0.5, "redrawn")
-    assert redrawn.test_input(True).dense().tolist() == [[0.5, 0.75, 1, 0], [0, 0, 1, 0.5]]
+    assert redrawn.input_rows(True).dense().tolist() == [[0.5, 0.75, 1, 0], [0, 0, 1, 0.5]]
     assert torch.equal(redrawn.train.dense(), released.train.dense())
 
 

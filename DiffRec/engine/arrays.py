@@ -1,5 +1,6 @@
 """Arrays from .npy files, which are not trusted: what a header declares must be in the file."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ def read_array(path: Path, what: str) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
     try:
-        found = np.load(path, allow_pickle=False, mmap_mode="r")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of sizes that overflow
+            found = np.load(path, allow_pickle=False, mmap_mode="r")
         if not isinstance(found, np.ndarray):
             raise ValueError("it is an archive")
         return np.array(found)

@@ -31,6 +31,8 @@ HEADER = (
     "data",
 )
 
+KINDS = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
+
 # What changed from a format to the next one: settings by their old name and their new one, and
 # settings that are gone, with the only value of theirs that needs nobody's attention.
 RENAMED: dict[int, dict[str, str]] = {}
@@ -39,7 +41,9 @@ REMOVED: dict[int, dict[str, Any]] = {1: {"timestamps": None}}  # an option now:
 
 def migrated(settings: Mapping[str, Any], format: int) -> dict[str, Any]:
     """Settings of an older format under today's names; InputError for a value that has no place
-    today."""
+    today, and for a format that there never was."""
+    if type(format) is not int or not 1 <= format <= FORMAT:
+        raise InputError(f"there is no format {format!r:.40}.")
     found = dict(settings)
     for step in range(format, FORMAT):
         renamed = RENAMED.get(step, {})
@@ -89,8 +93,9 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
         raise InputError(f"{path} holds weights, but no header of this project.")
     try:
         header = json.loads(metadata["diffrec"])
-        known = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
-        whole = all(isinstance(header[name], kind) for name, kind in known.items())
+        whole = all(type(header[name]) is kind for name, kind in KINDS.items())
+        whole = whole and all(type(header.get(n, {})) is dict for n in ("valid", "test"))
+        whole = whole and type(header.get("best_epoch", 0)) is int and header["format"] >= 1
         sizes = header["data"]["items"], header["data"].get("users", 1)
         whole = whole and all(type(size) is int and 0 < size <= LARGEST for size in sizes)
     except (ValueError, TypeError, LookupError, RecursionError):
@@ -127,7 +132,7 @@ def item_ids(path: str | Path, n_items: int) -> IdMap | None:
     try:
         raw = np.array(json.loads(text))
         whole = raw.shape == (n_items,) and raw.dtype.kind in "iU"
-    except ValueError:
+    except (ValueError, RecursionError, OverflowError):
         whole = False
     if not whole:
         raise InputError(f"{path} does not hold a raw id for each of its {n_items} items.")

@@ -19,6 +19,8 @@ from DiffRec.engine.settings import RunOptions, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant
 
+LONGEST = 1000  # letters of a sentence that somebody shall read
+
 
 class ToTerminal(logging.Handler):
     """What the library logs: on stdout, above progress bars; warnings on stderr."""
@@ -49,7 +51,10 @@ def command(main: Callable[[], object]) -> None:
             traceback.print_exception(error)
         if sentence is None:
             raise
-        print(f"error: {' '.join(sentence.split())}", file=sys.stderr)
+        words = " ".join(sentence.split())
+        if len(words) > LONGEST:  # a file's content can be in it
+            words = f"{words[: LONGEST // 2]} … {words[-LONGEST // 2 :]}"
+        print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
 
 

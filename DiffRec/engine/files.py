@@ -43,13 +43,20 @@ def remove_stale(path: Path) -> None:
             continue
 
 
+def require_replaceable(path: Path) -> None:
+    """InputError for what a file may not take the place of: a folder, a device, a pipe."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file.")
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no ordinary file, which could be replaced.")
+
+
 def require_writable(path: str | Path | None) -> None:
     """InputError, before any work, if a file can not be written there."""
     if path is None:
         return
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{path} is a folder, not a file.")
+    require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
@@ -68,6 +75,7 @@ def written_whole(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = None
+    require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_stale(path)

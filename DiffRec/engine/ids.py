@@ -37,10 +37,16 @@ class IdMap:
     def of_folder(cls, name: str, folder: Path | None, size: int) -> "IdMap":
         """From ``folder``/{name}_map.csv with the columns raw_{name} and {name}, if it is there."""
         path = None if folder is None else folder / f"{name}_map.csv"
-        if path is None or not path.is_file():
+        if path is None or not path.exists():
             return cls(name, size)
         import pandas as pd  # here, since it takes half a second
 
+        if not path.is_file():
+            raise InputError(f"{path} is not a file.")
+        with path.open("rb") as file:
+            first = file.readline(1000)
+        if first.count(b",") > 20:  # reading a hundred thousand columns takes minutes
+            raise InputError(f"{path} must have the columns raw_{name} and {name}.")
         try:
             table = pd.read_csv(path, dtype={f"raw_{name}": str}, keep_default_na=False)
         except (ValueError, OSError) as error:

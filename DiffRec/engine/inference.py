@@ -209,7 +209,7 @@ def serve(
     which = torch.from_numpy(chosen)
     if settings.tst_w_val:
         model.require_rows("--tst_w_val would change nothing")
-    history = dataset.test_input(settings.tst_w_val).rows(which)
+    history = dataset.input_rows(settings.tst_w_val).rows(which)
     names, batch_size = users.to_raw(chosen), settings.batch_size
     if options.recommend:
         seen = dataset.seen(with_test=options.exclude_test).rows(which)

@@ -18,6 +18,8 @@ import torch
 
 from DiffRec.engine.errors import InputError
 
+MOST_MODULES = 10_000  # in a file; the release's have a dozen
+
 
 class Record:
     """Stands in for a pickled module: its attributes, and no behaviour."""
@@ -110,19 +112,26 @@ def read(path: Path, expected: type[Record], what: str) -> Record:
 
 def weights_of(module: Record) -> dict[str, torch.Tensor]:
     """Parameters and buffers under the names a state dict gives them."""
-    own = {**(module._parameters or {}), **(module._buffers or {})}
-    weights = {name: tensor.detach() for name, tensor in own.items() if tensor is not None}
-    for child, record in (module._modules or {}).items():
-        weights |= {f"{child}.{name}": tensor for name, tensor in weights_of(record).items()}
+    weights, waiting = {}, [("", module)]
+    for place, record in waiting:
+        if len(waiting) > MOST_MODULES:  # one that holds itself has no end
+            raise ValueError("it has too many modules")
+        own = {**(record._parameters or {}), **(record._buffers or {})}
+        weights |= {f"{place}{name}": t.detach() for name, t in own.items() if t is not None}
+        waiting += [(f"{place}{name}.", child) for name, child in (record._modules or {}).items()]
     return weights
 
 
 def activation_of(module: Record) -> str | None:
     """The name of the first activation layer inside, if any."""
-    for child in (module._modules or {}).values():
-        name = ACTIVATION_NAMES.get(type(child).__name__) or activation_of(child)
-        if name:
-            return name
+    waiting = [module]
+    for record in waiting:
+        if len(waiting) > MOST_MODULES:
+            raise ValueError("it has too many modules")
+        for child in (record._modules or {}).values():
+            if type(child).__name__ in ACTIVATION_NAMES:
+                return ACTIVATION_NAMES[type(child).__name__]
+            waiting.append(child)
     return None
 
 
@@ -143,6 +152,10 @@ class Released:
     n_items: int
 
 
+# What reading an attribute that is missing, or is something else, can raise.
+WRONG = (AttributeError, TypeError, ValueError, LookupError, RuntimeError, ArithmeticError)
+
+
 @contextlib.contextmanager
 def understood(path: Path):
     """Inside, whatever a module lacks that the release's have makes the file a foreign one."""
@@ -150,7 +163,7 @@ def understood(path: Path):
         yield
     except InputError:
         raise
-    except (AttributeError, TypeError, ValueError, LookupError, RuntimeError) as error:
+    except WRONG as error:
         raise InputError(
             f"{path} is not built like a checkpoint of the release ({error})."
         ) from error

@@ -49,7 +49,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 Word = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^/\\\x00-\x1f]+$")]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Sizes = Annotated[tuple[Positive, ...], BeforeValidator(integers)]
+# So few that what stands in a file cannot ask for hours: layers, and steps over all items.
+Few = Annotated[int, Field(ge=1, le=10_000)]
+Sizes = Annotated[tuple[Positive, ...], BeforeValidator(integers), Field(max_length=50)]
 Folder = Annotated[Path, AfterValidator(Path.expanduser)]
 
 

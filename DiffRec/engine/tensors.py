@@ -56,7 +56,8 @@ def require(
     sizes: dict[str, int] = {}
     for name, wanted in expected.items():
         tensor = tensors[name]
-        if tensor.layout != torch.strided or tensor.dtype != wanted.dtype:
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.dtype != wanted.dtype:
             refuse(name, f"is of type {tensor.dtype}, not {wanted.dtype}")
         shape = tuple(tensor.shape)
         if len(shape) == len(wanted.shape):
@@ -108,10 +109,17 @@ class _AtMost(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+def held(tensor: torch.Tensor) -> int:
+    """How many numbers are really there: a view can show one of them a billion times."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        return 0
+    return min(tensor.numel(), tensor.untyped_storage().nbytes() // tensor.element_size())
+
+
 @contextlib.contextmanager
 def no_larger_than(tensors: Mapping[str, torch.Tensor], path: str | Path) -> Iterator[None]:
     """Inside, a model is built for these tensors: InputError, before memory is taken, for one that
     is far larger."""
-    largest = max((tensor.numel() for tensor in tensors.values()), default=0)
+    largest = max(map(held, tensors.values()), default=0)
     with _AtMost(largest + ROOM, path):
         yield

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydantic
 import torch
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
@@ -25,7 +26,14 @@ from DiffRec.engine.files import write_text, write_torch
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
 from DiffRec.engine.paper import comparable_figures, metrics_table
-from DiffRec.engine.settings import DataSettings, EvaluationSettings, Settings, TrainingSettings
+from DiffRec.engine.released import require_unpacked
+from DiffRec.engine.settings import (
+    Count,
+    DataSettings,
+    EvaluationSettings,
+    Settings,
+    TrainingSettings,
+)
 from DiffRec.engine.variant import FREE, settings_of, variant_of
 from DiffRec.evaluate_utils import evaluate
 
@@ -42,15 +50,26 @@ class Progress:
         peak_memory_mb: of all processes that had a part in it.
     """
 
-    epoch: int = 0
-    best_epoch: int = 0
+    epoch: Count = 0
+    best_epoch: Count = 0
     best_value: float = float("-inf")
     valid: dict[str, float] = dataclasses.field(default_factory=dict)
     test: dict[str, float] = dataclasses.field(default_factory=dict)
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    history: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     peak_memory_mb: float = 0.0
+
+    @classmethod
+    def read(cls, saved: dict[str, Any], select_by: str) -> "Progress":
+        """From a state file, checked; a ValueError or TypeError for what no training has left."""
+        found = pydantic.TypeAdapter(cls).validate_python(dataclasses.asdict(cls(**saved)))
+        columns = [set(row) for row in found.history]
+        whole = all(names == columns[0] and {"epoch", select_by} <= names for names in columns)
+        whole = whole and set(found.valid) == set(found.test) and found.best_epoch <= found.epoch
+        if not whole or (found.best_epoch and select_by not in found.valid):
+            raise ValueError("its progress contradicts itself")
+        return found
 
 
 class Log:
@@ -193,8 +212,11 @@ class Training:
         """The content of the state file; InputError if it is of another run."""
         anew = "remove it to start anew"
         try:
+            require_unpacked(self.state_path)
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
-            state["progress"] = Progress(**state["progress"])
+            if type(state) is not dict:
+                raise ValueError("it is no state")
+            state["progress"] = Progress.read(state["progress"], self.settings.select_by)
             saved = checkpoints.migrated(state["settings"], state["format"])
             saved = settings_of(type(self.model)).of(saved).dump()
             theirs = {**state["identity"], **saved}
@@ -220,6 +242,23 @@ class Training:
         if not self.state_path.is_file():
             return False
         state = self.read_state()
+        try:
+            self._take(state)
+        except Exception as error:  # what is missing or does not fit can raise almost anything
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.state_path} is not a whole training state ({type(error).__name__}: "
+                f"{reason}): remove it to start anew."
+            ) from error
+        progress = self.progress
+        if progress.best_epoch and progress.best_epoch == progress.epoch:
+            # The state is written before the checkpoint: a run killed between the two has the
+            # best weights here and an older file there.
+            self.save_checkpoint()
+        return True
+
+    def _take(self, state: dict) -> None:
+        """Go on from the content of a state file."""
         self.progress = progress = state["progress"]
         checkpoints.fill(self.model, state["weights"], self.state_path)
         if self.average is not None:
@@ -239,11 +278,6 @@ class Training:
             empty = Progress()
             progress.history, progress.valid, progress.test = [], {}, {}
             progress.best_epoch, progress.best_value = empty.best_epoch, empty.best_value
-        if progress.best_epoch and progress.best_epoch == progress.epoch:
-            # The state is written before the checkpoint: a run killed between the two has the
-            # best weights here and an older file there.
-            self.save_checkpoint()
-        return True
 
     # Training ------------------------------------------------------------------------------------
 

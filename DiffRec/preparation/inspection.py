@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from DiffRec.data_utils import SPLITS, Dataset
+from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import written_whole
 from DiffRec.engine.paper import paper_sizes
@@ -63,6 +64,17 @@ def check_whole(dataset: Dataset) -> str:
     return f"{dataset.name} has the sizes of Table 1."
 
 
+def read_times(path: Path) -> np.ndarray:
+    """(n,) int64 seconds since 1970; InputError for what is no time that a picture can show."""
+    times = read_array(path, "times")
+    if times.ndim != 1 or times.dtype.kind not in "fiu":
+        raise InputError(f"{path} is no list of times: {times.dtype} of shape {times.shape}.")
+    latest = np.iinfo(np.int32).max * 4  # in the year 2242: others are no seconds
+    if not (np.isfinite(times) & (np.abs(times.astype(np.float64)) <= latest)).all():
+        raise InputError(f"{path} holds what is no time in seconds since 1970.")
+    return times.astype(np.int64)
+
+
 def picture(dataset: Dataset, path: Path) -> None:
     """Popularity of items, activity of users, and the splits over time, as one image."""
     import matplotlib  # here, since nothing else needs it
@@ -80,9 +92,9 @@ def picture(dataset: Dataset, path: Path) -> None:
     axes[1].set(title="Activity", xlabel="train interactions", ylabel="users with at least so many")
     times = {split: dataset.path / f"{split}_times.npy" for split in SPLITS}
     if all(file.is_file() for file in times.values()):
-        days = [np.load(file) / 86_400 for file in times.values()]
+        days = [read_times(file) // 86_400 for file in times.values()]
         axes[2].hist(
-            [d.astype("datetime64[D]") for d in (day.astype(np.int64) for day in days)],
+            [day.astype("datetime64[D]") for day in days],
             bins=40, stacked=True, color=[colours[s] for s in SPLITS], label=SPLITS,
         )  # fmt: skip
         axes[2].tick_params(axis="x", rotation=30)

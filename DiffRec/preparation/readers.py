@@ -26,7 +26,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import as_numbers
 
 COLUMNS = ("user", "item", "rating", "timestamp")
-CHUNK = 1_000_000
+CHUNK, LONGEST_LINE = 1_000_000, 1_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,22 +194,38 @@ def pick(table: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.DataFra
     return picked.set_axis(list(COLUMNS), axis=1)
 
 
+def words_of(line: str, separator: str, path: Path) -> list[str]:
+    """The words of a line of separated values."""
+    try:
+        return next(csv.reader([line], delimiter=separator), [])
+    except csv.Error as error:
+        raise InputError(f"{path} is not separated by {separator!r} ({error}).") from error
+
+
+def blocks_of(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Whole lines, many at a time; InputError for a line that has no end, as of a file that is
+    small only while it is packed."""
+    while block := file.read(1 << 26):
+        rest = file.readline(LONGEST_LINE)
+        if len(rest) == LONGEST_LINE:
+            raise InputError(f"{path} has a line of more than {LONGEST_LINE:,} letters.")
+        yield block + rest
+
+
 def read_delimited(
     file: BinaryIO, path: Path, separator: str, columns: dict[str, str], header: bool
 ) -> Iterator[pd.DataFrame]:
     """Rows of separated values; without a header line the columns are called "0", "1", …"""
     names = None
     if header:
-        line = file.readline().decode("utf-8-sig", errors="replace")
-        names = next(csv.reader([line], delimiter=separator), [])
-    blocks = iter(lambda: file.readlines(1 << 26), [])
-    for block in blocks:
-        text = b"".join(block)
+        line = file.readline(LONGEST_LINE).decode("utf-8-sig", errors="replace")
+        names = words_of(line, separator, path)
+    for text in blocks_of(file, path):
+        first = text.split(b"\n", 1)[0].decode("utf-8", errors="replace")
         if len(separator) > 1:  # pandas is slow with separators of several letters
             text = text.replace(separator.encode(), b"\t")
         sep = separator if len(separator) == 1 else "\t"
-        first = block[0].decode("utf-8", errors="replace").replace(separator, sep)
-        width = len(next(csv.reader([first], delimiter=sep), []))
+        width = len(words_of(first.replace(separator, sep), sep, path))
         names = names or [str(i) for i in range(width)]
         if width != len(names):
             raise InputError(
@@ -242,7 +258,7 @@ def read_json_lines(
     try:
         for batch in pa.json.open_json(file, read_options=reading, parse_options=parsing):
             yield pick(batch.to_pandas(), columns, path)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         reason = first_line(error)
         raise InputError(f"{path} does not hold a JSON object a line ({reason}).") from error
 

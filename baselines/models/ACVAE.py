@@ -130,6 +130,7 @@ class ACVAE(Baseline):
     """
 
     variant = "ACVAE"
+    reads_weights = False
     Settings = ACVAESettings
     Training = ACVAETraining
     group = "paper"

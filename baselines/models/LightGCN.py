@@ -1,14 +1,15 @@
 """LightGCN (He et al. 2020): embeddings smoothed over the graph of users and items."""
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 
 from baselines.graph import GRAPH, SparseProduct, expected_graph, graph_of, normalised
 from baselines.recommender import Pairwise, PairwiseSettings
 from DiffRec import Dataset
-from DiffRec.engine.settings import Count, Folder, Settings, Share, setting
+from DiffRec.engine.settings import Folder, Settings, Share, setting
 from DiffRec.engine.tensors import Expected
 
 
@@ -16,7 +17,7 @@ class LightGCNSettings(PairwiseSettings):
     """LightGCN."""
 
     title = "LightGCN"
-    layers: Count = setting(3, "K, the number of layers of the graph")
+    layers: Annotated[int, Field(ge=0, le=100)] = setting(3, "K, the number of layers of the graph")
     dropout: Share = setting(0.0, "share of edges that are left out in a step of training")
 
 
@@ -68,6 +69,7 @@ class LightGCN(Pairwise):
 
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """Take the graph of the train interactions, unless a checkpoint brought one."""
+        dataset = super().prepare_data(dataset)
         if self.user_columns is None:
             for name, tensor in graph_of(normalised(dataset.train.matrix())).items():
                 setattr(self, name, tensor.to(self.device))

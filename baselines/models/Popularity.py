@@ -14,6 +14,7 @@ class Popularity(ClosedForm):
     """score = |N_i|, the number of train interactions of item i."""
 
     variant = "Popularity"
+    reads_weights = False
     fitted = ("counts",)
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:

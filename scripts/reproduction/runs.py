@@ -127,7 +127,8 @@ def finished(run: Run, folder: Path, more: Sequence[str]) -> dict | None:
         same = record["seed"] == run.seed
         same = same and carried_forward(run.variant, record) == run.settings(more)
         same = same and (not is_here(run.dataset) or record["data"] == run.data(more))
-    except (OSError, ValueError, KeyError, TypeError):  # none, or not a whole record
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        # none, or not a whole record
         return None
     return record if same else None
 
