@@ -60,7 +60,13 @@ class Interactions:
     def from_histories(cls, histories: list[list[int]], n_items: int) -> "Interactions":
         """One row per history of item ids, in order of time; an empty history is an empty row, and
         of an item that is repeated only the latest counts."""
-        histories = [list(dict.fromkeys(reversed(history)))[::-1] for history in histories]
+        try:
+            arrays = [np.asarray(history) for history in histories]
+            if any(a.ndim != 1 or (a.size and a.dtype.kind not in "iu") for a in arrays):
+                raise ValueError
+        except (ValueError, TypeError) as error:
+            raise InputError("histories must be a list of lists of item ids, integers.") from error
+        histories = [list(dict.fromkeys(a.tolist()[::-1]))[::-1] for a in arrays]
         lengths = [len(history) for history in histories]
         users = np.repeat(np.arange(len(histories)), lengths)
         items = np.array([item for history in histories for item in history], dtype=np.int64)
@@ -182,7 +188,7 @@ class Dataset:
 
     Attributes:
         path: the folder they came from.
-        drop_unknown, random_noise: how they were read (`load_dataset`).
+        drop_unknown, random_noise, noise_seed: how they were read (`load_dataset`).
     """
 
     name: str
@@ -192,6 +198,7 @@ class Dataset:
     test: Interactions
     drop_unknown: bool = False
     random_noise: float = 0.0
+    noise_seed: int | None = None
 
     @property
     def n_users(self) -> int:
@@ -268,7 +275,7 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     present = sorted(path.parent.name for path in root.glob("*/train_list.npy"))
     raise InputError(
         f"no data set {dataset} in {root} (there: {', '.join(present) or 'none'}): "
-        f"get one with `bash scripts/get_data.sh`, or give as data_path a folder that holds "
+        f"get one with `bash scripts/get_data.sh ml-1m`, or give as data_path a folder that holds "
         f"train_list.npy, valid_list.npy and test_list.npy."
     )
 
@@ -277,8 +284,7 @@ def read_pairs(path: Path) -> np.ndarray:
     """The (user, item) pairs of one split, (n, 2), checked; raises InputError."""
     if not path.is_file():
         raise InputError(
-            f"{path} is missing: get the data set with `bash scripts/get_data.sh` or put the file "
-            f"there."
+            f"{path} is missing: put the file there, or get a data set as datasets/README.md says."
         )
     pairs = read_array(path, "integers")
     if pairs.dtype not in (np.int32, np.int64):
@@ -364,7 +370,7 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
     the user has in no split, n being the user's count in the split that receives them (fewer where
     not enough items are left). They take random places in the user's order; test is untouched.
     """
-    if not 0 < proportion <= 1:
+    if not (isinstance(proportion, (int, float)) and 0 < proportion <= 1):
         raise InputError(f"random_noise must lie in (0, 1], got {proportion}.")
     random = np.random.default_rng(seed)
     n_users, n_items = dataset.n_users, dataset.n_items
@@ -381,7 +387,7 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
         noise = _draw_items(random, wanted, taken, n_items)
         taken = np.union1d(taken, noise)
         noisy[split] = _mix_in(random, part, noise)
-    return dataclasses.replace(dataset, **noisy, random_noise=proportion)
+    return dataclasses.replace(dataset, **noisy, random_noise=proportion, noise_seed=seed)
 
 
 def _draw_items(

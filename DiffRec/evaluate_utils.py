@@ -168,7 +168,17 @@ def checked(scores: torch.Tensor) -> torch.Tensor:
     return scores
 
 
-@torch.inference_mode()
+def of_rows(scores: torch.Tensor, rows: Interactions, look: bool) -> torch.Tensor:
+    """Scores of B rows; InputError for another shape, or values that are no scores, if they are
+    looked at."""
+    if tuple(scores.shape) != (len(rows), rows.n_items):
+        raise InputError(
+            f"scores of {len(rows)} rows must have shape {(len(rows), rows.n_items)}, but have "
+            f"{tuple(scores.shape)}."
+        )
+    return checked(scores) if look else scores
+
+
 def evaluate(
     scores: object,
     dataset: Dataset,
@@ -198,6 +208,8 @@ def evaluate(
     Validation and test share one pass: the same scores, with one mask and then with both.
     Raises InputError, a ValueError, for names or shapes that are wrong.
     """
+    metrics = metrics.split(",") if isinstance(metrics, str) else metrics
+    topN = [int(cut) for cut in np.atleast_1d(np.asarray(topN))]
     for name, values, known in (
         ("metrics", metrics, METRICS),
         ("recall_denominator", [recall_denominator], RECALL_DENOMINATORS),
@@ -214,6 +226,13 @@ def evaluate(
     )  # fmt: skip
     if not hasattr(scores, "scorer"):
         return _evaluate(scorer_of(scores, dataset), dataset, *how)
+    if scores.n_items != dataset.n_items:
+        raise InputError(
+            f"the model scores {scores.n_items} items, but {dataset.name} has {dataset.n_items}."
+        )
+    scores.require_fitted()
+    if tst_w_val:
+        scores.require_rows("to test it with validation as input too would change nothing")
     dataset = scores.prepare_data(dataset.to(scores.device))
     was_training = scores.training
     scores.eval()
@@ -223,6 +242,7 @@ def evaluate(
         scores.train(was_training)
 
 
+@torch.inference_mode()
 def _evaluate(
     scorer: Scorer,
     dataset: Dataset,
@@ -247,11 +267,13 @@ def _evaluate(
         train, valid, test = (
             part.slice(start, stop) for part in (dataset.train, dataset.valid, dataset.test)
         )
-        scores = mask_seen(checked(scorer(given.slice(start, stop))), train)
+        # A look makes a GPU wait: on one every batch is not worth it.
+        look = start == 0 or device.type == "cpu"
+        scores = mask_seen(of_rows(scorer(given.slice(start, stop)), train, look), train)
         for split, relevant in enumerate((valid, test)):
             if split == 1:
                 if test_input is not None:
-                    scores = checked(scorer(test_input.slice(start, stop)))
+                    scores = of_rows(scorer(test_input.slice(start, stop)), train, look)
                     mask_seen(scores, train)
                 mask_seen(scores, valid)
             items = top_k(scores, k)
@@ -310,8 +332,16 @@ def compare(
     """
     from scipy import stats  # here, since it takes most of a second
 
-    if set(a) != set(b) or any(len(a[name]) != len(b[name]) for name in a):
-        raise InputError("the two are not of the same metrics and users.")
+    try:
+        a, b = ({name: np.asarray(x[name], dtype=float) for name in x} for x in (a, b))
+        same = set(a) == set(b) and all(a[name].shape == b[name].shape for name in a)
+    except (TypeError, ValueError):
+        same = False
+    if not same or any(values.ndim != 1 for values in a.values()):
+        raise InputError(
+            "compare takes each user's metrics of the same users: a split of what evaluate gives "
+            "with per_user=True."
+        )
     found = {}
     for name in a:
         both = ~(np.isnan(a[name]) | np.isnan(b[name]))
@@ -324,10 +354,11 @@ def compare(
         test = stats.ttest_rel(ours, theirs) if not same else None
         low, high = test.confidence_interval(confidence) if test else (d[0], d[0])
         certain = 1.0 if d[0] == 0 else 0.0
+        sure = np.sign(d[0]) * np.inf if d[0] else 0.0
         found[name] = {
             "a": float(ours.mean()), "b": float(theirs.mean()), "difference": float(d.mean()),
             "low": float(low), "high": float(high),
-            "effect": float(d.mean() / spread) if not same else 0.0 if d[0] == 0 else np.inf,
+            "effect": float(d.mean() / spread) if not same else float(sure),
             "p": float(test.pvalue) if test else certain,
             "wilcoxon": float(stats.wilcoxon(ours, theirs).pvalue) if test else certain,
         }  # fmt: skip

@@ -63,8 +63,9 @@ class LDiffRec(DiffRec):
     ):
         if clusters is None:
             clusters = torch.zeros(n_items, dtype=torch.int64)
-        self.clusters_of_items = clusters
+        self.clusters_of_items = clusters  # until the VAE has them
         super().__init__(n_items, settings, **more)
+        del self.clusters_of_items
         # Batches so far, which anneal the KL term.
         self.register_buffer("batches", torch.zeros((), dtype=torch.int64), persistent=False)
 
@@ -78,12 +79,14 @@ class LDiffRec(DiffRec):
         return cls(dataset.n_items, settings, clusters)
 
     @classmethod
-    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
+    def from_checkpoint(
+        cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
+    ) -> Self:
         n_items, settings = header["data"]["items"], cls.Settings.own(header["settings"])
         clusters = {name: weights[name] for name in ("vae.clusters",) if name in weights}
         largest = min(settings["n_cate"], n_items) - 1
         of_items = Expected((n_items,), torch.int64, at_most=largest)
-        require("the file", clusters, {"vae.clusters": of_items})
+        require(path, clusters, {"vae.clusters": of_items})
         return cls(n_items, settings, weights["vae.clusters"])
 
     def make_networks(self, settings: LDiffRecSettings) -> None:

@@ -37,9 +37,10 @@ def read_autoencoder(path: Path) -> tuple[dict[str, torch.Tensor], dict, int]:
         with no_larger_than(own, path):
             clusters = torch.zeros(n_items, dtype=torch.int64)
         if not single:
-            if sum(map(len, module.category_idx)) != n_items:
+            groups = module.category_idx
+            if (len(groups), sum(map(len, groups))) != (int(module.n_cate), n_items):
                 raise InputError(f"{path} does not put each of its {n_items} items into a group.")
-            for number, items in enumerate(module.category_idx):
+            for number, items in enumerate(groups):
                 clusters[torch.as_tensor(items)] = number
             order = torch.argsort(clusters, stable=True)
             if not torch.equal(order, torch.as_tensor(module.category_map)):

@@ -35,7 +35,7 @@ class VAESettings(Settings):
     act_func: Literal[tuple(ACTIVATIONS)] = setting(
         "tanh", "activation of encoders and decoders", "ae_act_func"
     )
-    activate_latent: bool = setting(True, "put it on mean and log-variance of z_0 too")
+    activate_latent: bool = setting(True, "put the activation on mean and log-variance of z_0 too")
     reparam: bool = setting(True, "sample z_0 in training")
     vae_dropout: Share = setting(0.1, "rate of dropout on the interactions")
 
@@ -55,10 +55,11 @@ class JointSettings(Settings):
         "denoised", "what the likelihood is of: the denoised latent vector, or z_0 (Eq. 15)"
     )
     reconstruction_target: Literal[TARGETS] = setting(
-        "dropped", "its target: the interactions after dropout, as released, or before"
+        "dropped", "the likelihood's target: interactions after dropout, as released, or before"
     )
     lamda_place: Literal[LAMDA_PLACES] = setting(
-        "released", "with reweight 0 the release puts lambda on the VAE's loss instead"
+        "released",
+        "where lambda stands if reweight is 0: at the VAE's loss, as released, or the diffusion's",
     )
 
 

@@ -13,21 +13,16 @@ from DiffRec.engine.settings import DataSettings, TrainingSettings, joined
 from DiffRec.engine.variant import Variant, read_presets, register, settings_of, variant_of
 from T_DiffRec.settings import RecencySettings
 
-__all__ = ["MODELS", "Baseline", "fixed_presets", "named", "variant_for", "wanted"]
+__all__ = ["MODELS", "Baseline", "named", "variant_for", "wanted"]
 
 FOLDER = Path(__file__).resolve().parent
 PRESETS = FOLDER / "presets" / "baselines.toml"
 EXAMPLE = "MultiVAE"  # whose flags --help lists when no model is named
 
 
-def fixed_presets(name: str) -> dict[str, dict]:
-    """What is not chosen, but given, for each data set: see `Baseline.fixed_presets`."""
-    return MODELS[name].fixed_presets()
-
-
-def presets_of(name: str) -> dict[str, dict]:
+def presets_of(model: type[Baseline]) -> dict[str, dict]:
     """A model's settings for each data set: the fixed ones, and those chosen on validation."""
-    chosen, fixed = read_presets(PRESETS).get(name, {}), fixed_presets(name)
+    chosen, fixed = read_presets(PRESETS).get(model.variant, {}), model.fixed_presets()
     return {
         dataset: {**fixed.get(dataset, {}), **chosen.get(dataset, {})}
         for dataset in {**chosen, **fixed}
@@ -44,10 +39,11 @@ def run_name(model: type[Baseline]) -> dict[str, str | None]:
 
 def variant_for(model: type[Baseline]) -> Variant:
     return Variant(
-        model, FOLDER, functools.partial(presets_of, model.variant),
+        model, FOLDER, functools.partial(presets_of, model),
         flags=("--model", model.variant), run_name=run_name(model),
         options=joined(f"{model.__name__}Options", model.Options, BaselineOptions),
         inference_options=BaselineInferenceOptions,
+        read_released=model.read_published,
         presets_file=PRESETS,
         section=(model.variant,),
         group=model.group,

@@ -23,11 +23,14 @@ def expected_graph(n_users: int, n_items: int) -> dict[str, Expected]:
     return found
 
 
-def normalised(x: scipy.sparse.csr_matrix) -> scipy.sparse.csr_matrix:
-    """R̂, (U, I), of the interactions x: each weighs 1/√(|N_u| |N_i|)."""
+def normalised(
+    x: scipy.sparse.csr_matrix, of_users: float = 0.5, of_items: float = 0.5
+) -> scipy.sparse.csr_matrix:
+    """R̂ = D_u^-a R D_i^-b, (U, I), of the interactions x; by default each weighs
+    1/√(|N_u| |N_i|). a and b are ``of_users`` and ``of_items``."""
     lengths = np.maximum(np.asarray(x.sum(axis=1)).ravel(), 1)
     popularity = np.maximum(np.asarray(x.sum(axis=0)).ravel(), 1)
-    scaled = scipy.sparse.diags(lengths**-0.5) @ x @ scipy.sparse.diags(popularity**-0.5)
+    scaled = scipy.sparse.diags(lengths**-of_users) @ x @ scipy.sparse.diags(popularity**-of_items)
     return scaled.tocsr().astype(np.float32)
 
 

@@ -1,7 +1,8 @@
 """What the baselines share: who they are built for, and the four kinds that the paper's and the
 simple ones fall into: autoencoders, pairwise models, models computed at once, item-item models."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -15,6 +16,7 @@ from baselines.sampling import sample_triples
 from DiffRec import Dataset, InputError, Interactions, Recommender
 from DiffRec.engine.machine import available_memory_mb
 from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.released import Released
 from DiffRec.engine.settings import (
     DecaySettings,
     NotNegative,
@@ -40,6 +42,7 @@ class Baseline(TimeAware, Recommender):
 
     Attributes:
         Options: what its main.py can be told besides the flags that all of them have.
+        read_published: reads a file of its authors' weights, if there are such.
         group: "paper" for the methods that the paper compares with, "simple" for others.
         ranges: what a search tries for each setting; the paper's values where it gives them
             (Section 4.1.3).
@@ -47,6 +50,7 @@ class Baseline(TimeAware, Recommender):
 
     Options: ClassVar[type[Settings]] = Settings
     group: ClassVar[str] = "simple"
+    read_published: ClassVar[Callable[[Path, Path | None], Released] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any):
         """Recency is for everyone: its settings are among those of every baseline."""
@@ -69,7 +73,9 @@ class Baseline(TimeAware, Recommender):
         return cls(dataset.n_users, dataset.n_items, settings)
 
     @classmethod
-    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
+    def from_checkpoint(
+        cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
+    ) -> Self:
         data, settings = header["data"], cls.Settings.own(header["settings"])
         return cls(data["users"], data["items"], settings)
 
@@ -215,6 +221,10 @@ class ClosedForm(Baseline):
 
     def optimizers(self, training: TrainingSettings) -> list[torch.optim.Optimizer]:
         return []
+
+    def require_fitted(self) -> None:
+        if all(getattr(self, name) is None for name in self.fitted):
+            raise InputError(f"{self.variant} knows nothing yet: train it first.")
 
     def size(self) -> int:
         tensors = (getattr(self, name) for name in self.fitted)

@@ -1,12 +1,14 @@
 """Whether models differ by more than chance, user by user:
 
-python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20 ndcg@20]
+python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20,ndcg@20]
 
 Each is evaluated on the data of the first, as the first was; every later one is compared with the
 first by paired tests over the users, and p is corrected for all comparisons of the table.
 """
 
 import argparse
+import itertools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from arguments import checked, short_names
 from reproduction.tables import p_value
 
 from DiffRec import Dataset, compare, evaluate, load_dataset
+from DiffRec.data_utils import holds_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import command
 from DiffRec.engine.contract import any_model
@@ -29,14 +32,17 @@ from DiffRec.evaluate_utils import METRICS, OF_LISTS
 OF_USERS = tuple(metric for metric in METRICS if metric not in OF_LISTS)
 
 
-def metric_at(text: str) -> tuple[str, int]:
-    """recall@20 → its name and cut-off."""
-    name, _, cut = text.partition("@")
-    if name not in OF_USERS or not cut.isdecimal() or int(cut) < 1:
-        raise argparse.ArgumentTypeError(
-            f"expected one of {', '.join(OF_USERS)} at a cut-off, as recall@20, got {text!r}"
-        )
-    return name, int(cut)
+def metrics_at(text: str) -> list[tuple[str, int]]:
+    """recall@20,ndcg@20 → their names and cut-offs."""
+    found = []
+    for word in filter(None, re.split(r"[,\s]+", text)):
+        name, _, cut = word.partition("@")
+        if name not in OF_USERS or not cut.isdecimal() or int(cut) < 1:
+            raise argparse.ArgumentTypeError(
+                f"expected one of {', '.join(OF_USERS)} at a cut-off, as recall@20, got {word!r}"
+            )
+        found.append((name, int(cut)))
+    return found
 
 
 def make_parser() -> Parser:
@@ -47,8 +53,8 @@ def make_parser() -> Parser:
         "--data_path", type=checked(Folder), default=None, help="its folder, or that of several"
     )
     parser.add_argument(
-        "--metrics", type=metric_at, nargs="+", default=[("recall", 20), ("ndcg", 20)],
-        help="what is compared (default: recall@20 ndcg@20)",
+        "--metrics", type=metrics_at, nargs="+", default=[[("recall", 20), ("ndcg", 20)]],
+        help="what is compared (default: recall@20,ndcg@20)",
     )  # fmt: skip
     parser.add_argument("--split", choices=("valid", "test"), default="test")
     parser.add_argument("--gpu", default="0", help="which GPU, where there is one")
@@ -72,7 +78,8 @@ def data_for(headers: Sequence[dict], args: argparse.Namespace) -> Dataset:
     """The data that the first was trained on, unless others are named; InputError if one of the
     checkpoints does not know its items."""
     first = headers[0]
-    named = args.dataset or (None if args.data_path else first["dataset"])
+    own = args.data_path is not None and holds_dataset(args.data_path)
+    named = args.dataset or (None if own else first["dataset"])
     how = first["settings"]
     dataset = load_dataset(
         named, args.data_path, how["drop_unknown"], how["random_noise"], first["seed"]
@@ -96,8 +103,6 @@ def measure(args: argparse.Namespace, header: dict, dataset: Dataset) -> list[di
     found = []
     for path in args.runs:
         model = any_model(path, device)
-        if how["tst_w_val"]:
-            model.require_rows(f"tst_w_val, as {args.runs[0].name} was tested, would do nothing")
         values = evaluate(model, dataset, **how, **wanted, per_user=True)[args.split]
         found.append({f"{name}@{k}": values[f"{name}@{k}"] for name, k in args.metrics})
     return found
@@ -151,6 +156,7 @@ def shown(rows: Sequence[dict]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
+    args.metrics = list(itertools.chain.from_iterable(args.metrics))
     if len(args.runs) < 2:
         raise InputError("name two checkpoints or more: the first is what others are compared to.")
     headers = headers_of(args.runs)

@@ -66,7 +66,7 @@ def read_curve(path: Path) -> Curve:
                 rows = list(csv.DictReader(file, strict=True))
         rows = [{name: float(value) for name, value in row.items()} for row in rows]
         whole = all("epoch" in row for row in rows)
-    except (ValueError, TypeError, AttributeError, csv.Error):
+    except (ValueError, TypeError, AttributeError, RecursionError, csv.Error):
         whole = False
     if not whole:
         raise InputError(f"{path} is damaged, or no file of a run.")

@@ -2,20 +2,23 @@
 
 from pathlib import Path
 
+from arguments import checked
 from pictures import require_format
 
 from DiffRec import load_dataset
 from DiffRec.engine.commands import command
 from DiffRec.engine.flags import Parser
+from DiffRec.engine.settings import Folder
 from DiffRec.preparation import inspection
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=checked(Folder))
     parser.add_argument(
-        "--out", type=Path, default=None, help="of the picture; <folder>.png here by default"
-    )
+        "--out", type=checked(Folder), default=None,
+        help="of the picture; <folder>.png here by default",
+    )  # fmt: skip
     parser.add_argument(
         "--check", action="store_true", default=False, help="is a released data set whole?"
     )

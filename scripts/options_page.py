@@ -21,10 +21,10 @@ from DiffRec.engine.variant import REGISTRY
 PAGE = REPOSITORY / "docs" / "options.md"
 INTRODUCTION = """# Options
 
-Every option of every command, made from the settings themselves by `scripts/options_page.py`. A
-flag on the command line (`--steps 5`), a key of a preset (`steps = 5`) and a name in Python
-(`steps=5`) are the same thing, checked alike. A flag beats the preset, and the preset beats the
-default.
+Every option of training and inference, made from the settings themselves by
+`scripts/options_page.py`. A flag on the command line (`--steps 5`), a key of a preset (`steps = 5`)
+and a name in Python (`steps=5`) are the same thing, checked alike. A flag beats the preset, and the
+preset beats the default.
 
 *Settings* decide the numbers of a run. They are kept in its result file and in its checkpoint, and
 a preset may set them. *Options* say where a run happens and what it reads and writes: no file can

@@ -19,7 +19,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.paper import paper_sizes
-from DiffRec.engine.settings import NotNegative, Positive, Seed
+from DiffRec.engine.settings import Folder, NotNegative, Positive, Seed
 from DiffRec.preparation import download, readers, synthetic, writer
 from DiffRec.preparation.protocol import PROTOCOLS, prepare
 
@@ -117,10 +117,11 @@ def make_parser() -> Parser:
         help="make data up instead",
     )  # fmt: skip
     parser.add_argument(
-        "--raw", type=Path, default=None, help="the archive of ml-1m or ml-100k, if you have it"
-    )
+        "--raw", type=checked(Folder), default=None,
+        help="the archive of ml-1m or ml-100k, if you have it",
+    )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, default=None, help="folder to write; in datasets/ by default"
+        "--out", type=checked(Folder), default=None, help="folder to write; in datasets/ by default"
     )
     parser.add_argument(
         "--format", choices=list(readers.FORMATS), default=None, help="of a file of your own"

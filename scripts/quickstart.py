@@ -8,7 +8,7 @@ from prepare_data import DATASETS, prepare_movielens, prepare_synthetic
 
 from DiffRec import DiffRec, InputError, load_dataset
 from DiffRec.data_utils import Dataset
-from DiffRec.engine.commands import command, train_by
+from DiffRec.engine.commands import command, parse, train_by
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.variant import variant_of
 
@@ -54,8 +54,10 @@ def main(argv: list[str] | None = None) -> None:
     folder = get_data()
     keep = ["--save_path", str(SAVED), "--result_json", str(SAVED / "result.json")]
     start = ["--data_path", str(folder), "--preset", "ml-1m_clean", *keep]
-    record = train_by(variant_of(DiffRec.variant), [*start, *argv], __doc__)
-    show_recommendations(load_dataset(data_path=folder), SAVED / record["checkpoint"], [0, 1, 2])
+    variant, words = variant_of(DiffRec.variant), [*start, *argv]
+    _, options = parse(variant, words, __doc__)
+    checkpoint = options.save_path / train_by(variant, words, __doc__)["checkpoint"]
+    show_recommendations(load_dataset(data_path=folder), checkpoint, [0, 1, 2])
 
 
 if __name__ == "__main__":

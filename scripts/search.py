@@ -135,7 +135,7 @@ def read_trials(path: Path) -> list[dict[str, str]]:
             float(row["valid"] or 0), float(row["seconds"])
             if not isinstance(json.loads(row["settings"]), dict):
                 raise ValueError("settings must be an object")
-    except (ValueError, csv.Error) as error:
+    except (ValueError, RecursionError, csv.Error) as error:
         raise InputError(f"{path} is not a whole table of trials ({error}): remove it.") from error
     return rows
 
@@ -223,7 +223,7 @@ class Search:
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
-        started, state, run = time.process_time(), FAILED, None
+        started, state, run, stopped = time.process_time(), FAILED, None, False
         try:
             with tempfile.TemporaryDirectory() as folder:
                 of_model = settings.part(model.Settings).dump()
@@ -241,15 +241,19 @@ class Search:
         except InputError as error:  # settings that do not go together, or a loss that explodes
             row["command"] += f"  # {error}"
             raise optuna.TrialPruned(str(error)) from error
+        except KeyboardInterrupt:  # it is no trial then, and is done when the search goes on
+            stopped = True
+            raise
         finally:
             told = {"best_epoch": run.best_epoch, "epochs": run.record["epochs"]} if run else {
                 "epochs": rows[-1]["epoch"] if rows else 0
             }  # fmt: skip
             value = run.valid[metric] if run else best
-            self.table.add(
-                **row, **told, state=state, seconds=f"{time.process_time() - started:.1f}",
-                valid=f"{value:.6f}" if math.isfinite(value) else "",
-            )  # fmt: skip
+            if not stopped:
+                self.table.add(
+                    **row, **told, state=state, seconds=f"{time.process_time() - started:.1f}",
+                    valid=f"{value:.6f}" if math.isfinite(value) else "",
+                )  # fmt: skip
         return run.valid[metric]
 
 
@@ -269,6 +273,14 @@ def study_of(journal: Path, seed: int) -> optuna.Study:
     )  # fmt: skip
 
 
+def holds(known: optuna.distributions.BaseDistribution, value: Any) -> bool:
+    """Whether a value of an earlier search lies in the range of this one."""
+    try:
+        return known._contains(known.to_internal_repr(value))
+    except (ValueError, TypeError):  # none of what it chooses from
+        return False
+
+
 def fill_study(study: optuna.Study, search: Search, trials: int) -> None:
     """Put the table's trials into a new study, and what shall be tried first: all combinations, if
     they are few, or else the preset's settings."""
@@ -276,8 +288,7 @@ def fill_study(study: optuna.Study, search: Search, trials: int) -> None:
     for row in rows:
         values = json.loads(row["settings"])
         inside = set(values) == set(known) and all(
-            known[name]._contains(known[name].to_internal_repr(value))
-            for name, value in values.items()
+            holds(known[name], value) for name, value in values.items()
         )
         if inside and row["valid"] and row["state"] != FAILED:
             study.add_trial(

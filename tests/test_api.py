@@ -254,7 +254,7 @@ def test_one_list_of_models(tiny):
         assert (variant.folder / "main.py").is_file()
         for preset in variant.known_presets():
             variant.settings.of(variant.preset(preset))
-    assert {v.name for v in REGISTRY.values() if v.read_released} == ours
+    assert {v.name for v in REGISTRY.values() if v.read_released} == ours | {"GiffCF"}
 
 
 def test_the_public_names():

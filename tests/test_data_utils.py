@@ -111,7 +111,7 @@ def test_wrong_shape_and_broken_files(save_lists):
     with pytest.raises(InputError, match=r"train_list.npy is missing"):
         load_dataset(data_path=folder)
     (folder / "aside.npy").rename(folder / "train_list.npy")
-    with pytest.raises(InputError, match=r"test_list.npy is missing.*get_data.sh"):
+    with pytest.raises(InputError, match=r"test_list.npy is missing.*datasets/README.md"):
         load_dataset(data_path=folder)
     with pytest.raises(InputError, match=r"no data set nowhere.*there: lists.*get_data.sh"):
         load_dataset("nowhere", folder.parent)

@@ -254,5 +254,5 @@ def test_a_comparison_is_scipys():
     assert row["adjusted"] == pytest.approx(2 * row["p"])  # Benjamini and Hochberg, of two
     same = found["ndcg@20"]
     assert (same["difference"], same["p"], same["effect"]) == (0, 1, 0)
-    with pytest.raises(InputError, match="same metrics and users"):
+    with pytest.raises(InputError, match="of the same users"):
         compare({"recall@20": a}, {"recall@20": a[:5]})

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from DiffRec import evaluate, load_dataset
 from DiffRec.engine import checkpoints, inference, released
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.variant import variant_of
@@ -357,6 +358,52 @@ def test_the_releases_inference_command(
     done = run(f"{variant}/inference.py", *flags, "--data_path", real_datasets)
     assert done.returncode == 0, done.stderr
     assert "recall@20" in done.stdout
+
+
+def test_giffcfs_published_weights_give_their_figures(released_checkpoints, real_datasets):
+    """By both denominators of Recall; and with rows weighted by recency."""
+    path = released_checkpoints / "GiffCF" / "ml-1m_clean.npz"
+    restored = inference.restore_released(path, None, None, [variant_of("GiffCF")])
+    plain = load_dataset("ml-1m_clean", real_datasets)
+    names = ("recall@10", "recall@20", "ndcg@10", "ndcg@20")
+    published = {
+        ("none", "relevant"): (0.1166, 0.1977, 0.1002, 0.1272),
+        ("none", "min_k"): (0.1308, 0.2024, 0.1002, 0.1272),
+        ("inference", "relevant"): (0.1403, 0.2315, 0.1206, 0.1516),
+    }
+    for w_at in ("none", "inference"):
+        settings = restored.variant.settings.of(restored.header["settings"], {"w_at": w_at})
+        model = restored.model(settings)
+        data = model.prepare_data(plain)
+        rows = data.input_rows()
+        with torch.inference_mode():
+            score = model.scorer()
+            scores = torch.cat([score(rows.slice(n, n + 400)) for n in range(0, len(rows), 400)])
+        for (weighted, denominator), figures in published.items():
+            if weighted == w_at:
+                found = evaluate(scores, plain, [10, 20], recall_denominator=denominator)["test"]
+                assert tuple(round(found[name], 4) for name in names) == figures
+
+
+def test_giffcfs_weights_through_the_command_line(run, released_checkpoints, tmp_path):
+    """They have no graph, and no data set's items but their own."""
+    path = released_checkpoints / "GiffCF" / "ml-1m_clean.npz"
+    call = ["baselines/inference.py", "--model", "GiffCF", "--checkpoint", path]
+    done = run(*call, "--history", "3,17")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "come without a graph" in done.stderr
+
+
+def test_a_npz_that_is_not_giffcfs(run, tmp_path, tiny_folder):
+    call = ["baselines/inference.py", "--model", "GiffCF", "--data_path", tiny_folder]
+    path = tmp_path / "ml-1m_clean.npz"
+    for content in (b"", b"PK\x03\x04 not an archive"):
+        path.write_bytes(content)
+        done = run(*call, "--checkpoint", path)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    np.savez(path, item_embed=np.array([object()]))
+    done = run(*call, "--checkpoint", path)
+    assert "is no file of GiffCF's weights" in done.stderr
 
 
 def test_without_checkpoints_the_command_says_where_to_put_them(run, tmp_path):

@@ -1,6 +1,7 @@
 """What main.py and inference.py of every folder do: from a command line to a result."""
 
 import logging
+import os
 import shlex
 import signal
 import sys
@@ -45,6 +46,9 @@ def command(main: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         sys.exit(130)
+    except BrokenPipeError:  # whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         sentence = sentence_of(error)
         if debug:

@@ -11,10 +11,10 @@ from torch import nn
 from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError, settings_from_user
-from DiffRec.engine.settings import Ranges, Settings, TrainingSettings
+from DiffRec.engine.settings import Ranges, RunOptions, Settings, TrainingSettings
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
-from DiffRec.evaluate_utils import Scorer, mask_seen, top_k
+from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
 
 ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
 
@@ -73,6 +73,7 @@ class Recommender(nn.Module):
         seed: of the first weights.
         settings: those of ``Settings``, and what ``sources`` names. InputError for wrong ones.
         """
+        seed = RunOptions.of({"seed": seed}).seed
         start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
         sources = {name: settings.pop(name) for name in cls.sources if name in settings}
         chosen = cls.Settings.of(start, settings)
@@ -87,8 +88,11 @@ class Recommender(nn.Module):
         return cls(dataset.n_items, settings)
 
     @classmethod
-    def from_checkpoint(cls, header: dict, weights: dict[str, torch.Tensor]) -> Self:
-        """The model that a checkpoint's header describes; the weights are put into it later."""
+    def from_checkpoint(
+        cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
+    ) -> Self:
+        """The model that a checkpoint's header describes; the weights are put into it later.
+        ``path`` is for messages."""
         return cls(header["data"]["items"], cls.Settings.own(header["settings"]))
 
     @classmethod
@@ -103,7 +107,7 @@ class Recommender(nn.Module):
     def restore(cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path) -> Self:
         """The model of a file's header and weights, which are checked; ``path`` is for messages."""
         with no_larger_than(weights, path):
-            model = cls.from_checkpoint(header, weights)
+            model = cls.from_checkpoint(header, weights, path)
         require(path, weights, model.expected(weights))
         model.load_state_dict(weights, assign=True)
         return model
@@ -193,13 +197,21 @@ class Recommender(nn.Module):
                 f"interactions: {why}."
             )
 
+    def require_fitted(self) -> None:
+        """InputError for a model that knows nothing before it is trained, and was not."""
+
     def kept_scorer(self) -> Scorer:
-        """`scorer`, kept until the parameters change or training begins."""
+        """`scorer`, kept until the parameters change or training begins. A change by way of
+        ``.data`` is not seen: call ``train()`` after it."""
+        self.require_fitted()
         tensors = [*self.parameters(), *self.buffers()]
         state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
         if self._kept is None or self._kept[0] != state:
             self._kept = state, self.scorer()
         return self._kept[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_kept": None}  # a scorer can not be pickled
 
     def train(self, mode: bool = True) -> Self:
         if mode:
@@ -216,7 +228,7 @@ class Recommender(nn.Module):
         batch_size = min(batch_size, ROWS)
         for start in range(0, len(history), batch_size):
             stop = min(start + batch_size, len(history))
-            scores = score(history.slice(start, stop))
+            scores = checked(score(history.slice(start, stop)))
             if seen is not None:
                 mask_seen(scores, seen.slice(start, stop))
             items = top_k(scores, min(k, self.n_items))
@@ -255,6 +267,8 @@ class Recommender(nn.Module):
 
 def any_model(path: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """The model of a checkpoint, whichever registered one it is of."""
-    header, _ = checkpoints.load(path)
+    header, weights = checkpoints.load(path)
     checkpoints.require_variant(path, header, *REGISTRY)
-    return REGISTRY[header["variant"]].model.load(path, device)
+    model = REGISTRY[header["variant"]].model
+    header = checkpoints.completed(path, header, settings_of(model))
+    return model.restore(header, weights, path).to(device).eval()

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from DiffRec.data_utils import REPOSITORY, Dataset, Interactions, find_dataset
+from DiffRec.data_utils import (
+    REPOSITORY,
+    Dataset,
+    Interactions,
+    find_dataset,
+    holds_dataset,
+)
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
 from DiffRec.engine.contract import Recommender
@@ -142,8 +148,8 @@ def parse(
     variant, header = restored.variant, restored.header
     flags = given(make_parser(variant, description, variant.inference_options), argv)
     defaults = {"dataset": header["dataset"], "seed": header["seed"]}
-    if "data_path" in flags:
-        del defaults["dataset"]  # a folder says itself what it holds
+    if "data_path" in flags and holds_dataset(Path(flags["data_path"]).expanduser()):
+        del defaults["dataset"]  # a data set's own folder says itself what it holds
     options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
     settings = variant.settings.of(header["settings"], variant.settings.own(flags))
     return restored, settings, options
@@ -156,6 +162,9 @@ def infer(
     argv = list(sys.argv[1:] if argv is None else argv)
     restored, settings, options = parse(variants, argv, description)
     variant, header = restored.variant, restored.header
+    serving = options.recommend or options.export_vectors or options.history is not None
+    if serving and (options.convert or options.result_json):
+        raise InputError("convert and result_json go with an evaluation, not with serving.")
     if options.recommend:
         check_format(options.recommend)
     for path in (options.recommend, options.convert, options.result_json):
@@ -208,7 +217,7 @@ def serve(
         chosen = np.array(users.to_numbers(split_ids(options.users)), dtype=np.int64)
     which = torch.from_numpy(chosen)
     if settings.tst_w_val:
-        model.require_rows("--tst_w_val would change nothing")
+        model.require_rows("validation as input too would change nothing")
     history = dataset.input_rows(settings.tst_w_val).rows(which)
     names, batch_size = users.to_raw(chosen), settings.batch_size
     if options.recommend:

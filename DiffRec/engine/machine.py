@@ -24,11 +24,22 @@ def choose_device(cuda: bool | None, gpu: str) -> torch.device:
         return torch.device("cpu")
     if not gpu.isdigit() or int(gpu) >= torch.cuda.device_count():
         raise InputError(f"there is no GPU {gpu}: {torch.cuda.device_count()} are visible.")
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # equal seeds, equal results
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    device = torch.device("cuda", int(gpu))
-    torch.cuda.reset_peak_memory_stats(device)
+    return prepared_device(torch.device("cuda", int(gpu)))
+
+
+def prepared_device(device: str | torch.device) -> torch.device:
+    """A device by its name; on a GPU equal seeds give equal results from here on. InputError for
+    one that is not here."""
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"there is no device {device} here.") from error
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.cuda.reset_peak_memory_stats(device)
     return device
 
 

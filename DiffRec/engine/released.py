@@ -78,9 +78,9 @@ def require_unpacked(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise InputError(f"{path} is not a whole checkpoint of the release ({error}).") from error
+        raise InputError(f"{path} is no whole file of torch.save ({error}).") from error
     if size > path.stat().st_size:
-        raise InputError(f"{path} is packed, as no checkpoint of the release is: it was not read.")
+        raise InputError(f"{path} is packed, as torch.save packs nothing: it was not read.")
 
 
 def read(path: Path, expected: type[Record], what: str) -> Record:

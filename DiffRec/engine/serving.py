@@ -14,6 +14,7 @@ from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole
 from DiffRec.engine.ids import IdMap
+from DiffRec.evaluate_utils import checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +116,8 @@ def export_vectors(
         for start in tqdm(starts, desc="user vectors", disable=None)
     ]
     vectors = {"users": torch.cat(parts), "items": vectors.cpu(), "biases": biases.cpu()}
+    for tensor in vectors.values():
+        checked(tensor)
     arrays = {name: tensor.numpy() for name, tensor in vectors.items()}
     arrays |= {"user_ids": users, "item_ids": items}
     names = [*(f"{name}.npy" for name in arrays), "vectors.safetensors"]

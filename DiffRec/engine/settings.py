@@ -40,6 +40,21 @@ def words(value: object) -> object:
     return tuple(re.findall(r"[^][,\s]+", value)) if isinstance(value, str) else value
 
 
+def not_empty(value: object) -> object:
+    """A path that is named: an empty one would be the folder one happens to be in."""
+    if value == "":
+        raise ValueError("must name a file or folder")
+    return value
+
+
+def at_home(path: Path) -> Path:
+    """A path with somebody's home in the place of ~."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError("must not begin with the home of nobody") from error
+
+
 LARGEST = 2**31 - 1  # of any size or count: what the arrays behind it can be indexed with
 Positive = Annotated[int, Field(ge=1, le=LARGEST)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
@@ -52,7 +67,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # So few that what stands in a file cannot ask for hours: layers, and steps over all items.
 Few = Annotated[int, Field(ge=1, le=10_000)]
 Sizes = Annotated[tuple[Positive, ...], BeforeValidator(integers), Field(max_length=50)]
-Folder = Annotated[Path, AfterValidator(Path.expanduser)]
+Folder = Annotated[Path, BeforeValidator(not_empty), AfterValidator(at_home)]
 
 
 Kind = TypeVar("Kind", bound="Settings")
@@ -124,6 +139,8 @@ SAID = {
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "tuple_type": "must be a list",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be a word that a file's name can hold",
 }
 
@@ -250,7 +267,7 @@ class DataOptions(Settings):
     """Where the data are."""
 
     title = "data"
-    dataset: str | None = setting(
+    dataset: Annotated[str, Field(min_length=1)] | None = setting(
         None, "the data set's name; ml-1m_clean if neither it nor data_path is given"
     )
     data_path: Folder | None = setting(None, "the data set's own folder, or that of several")
@@ -269,11 +286,11 @@ class RunOptions(MachineOptions, DataOptions):
 
     title = "run"
     preset: str = setting("auto", "settings to start from: auto (the data set's), none, or a name")
-    seed: Seed = setting(1, "of everything random")
+    seed: Seed = setting(1, "the seed of all random numbers")
     save_path: Folder | None = setting(
         None, "folder for checkpoints; by default saved_models beside main.py"
     )
-    log_name: Word = setting("log", "ends the names of the run's files")
+    log_name: Word = setting("log", "a word at the end of the names of the run's files")
     round: int = setting(1, "a label of yours; it changes nothing")
     result_json: Folder | None = setting(None, "write settings and metrics to this file")
     resume: bool = setting(False, "go on with this run where it was stopped")
@@ -297,7 +314,9 @@ class InferenceOptions(RunOptions):
     k: Positive = setting(20, "length of the lists")
     users: str | None = setting(None, "lists for these users alone: 0,5,17, or a file of ids")
     exclude_seen: bool = setting(True, "leave out what a user has in train or validation")
-    exclude_test: bool = setting(True, "leave out what a user has in test, with exclude_seen")
+    exclude_test: bool = setting(
+        True, "leave out what a user has in test too, where exclude_seen is 1"
+    )
     history: str | None = setting(
         None, "recommend to a user who is not in the data: item ids, oldest first, as 3,17,256"
     )

@@ -24,7 +24,7 @@ from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.files import write_text, write_torch
 from DiffRec.engine.ids import IdMap
-from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
+from DiffRec.engine.machine import choose_device, machine, peak_memory_mb, prepared_device
 from DiffRec.engine.paper import comparable_figures, metrics_table
 from DiffRec.engine.released import require_unpacked
 from DiffRec.engine.settings import (
@@ -45,8 +45,8 @@ class Progress:
     """Where a training stands; everything in it is plain data and travels with the state file.
 
     Attributes:
-        history: of each evaluation the epoch, the mean loss per batch since the one before, and the
-            metrics of validation.
+        history: of each evaluation the epoch, its mean loss per batch, and the metrics of
+            validation.
         peak_memory_mb: of all processes that had a part in it.
     """
 
@@ -94,8 +94,6 @@ def evaluate_model(
     model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS
 ) -> dict[str, dict]:
     """`evaluate` of a model as the settings say."""
-    if settings.tst_w_val:
-        model.require_rows("--tst_w_val would change nothing")
     how = settings.part(EvaluationSettings).model_dump()
     return evaluate(model, dataset, batch_size=min(batch_size, ROWS), **how)
 
@@ -117,9 +115,12 @@ def moving_average(model: Recommender, decay: float) -> AveragedModel:
     so that the first weights, which are random, are soon forgotten. Buffers are the model's own.
     """
 
+    counted = 0  # so that no update waits for a device to tell its number
+
     def average(averages: list, weights: list, n: torch.Tensor | int) -> None:
-        n = int(n)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + n) / (10 + n)))
+        nonlocal counted
+        counted = counted + 1 if counted else int(n)
+        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + counted) / (10 + counted)))
 
     return AveragedModel(model, multi_avg_fn=average)
 
@@ -148,6 +149,8 @@ class Training:
         self.model, self.dataset, self.checkpoint = model, dataset, checkpoint
         self.settings: TrainingSettings = settings.part(model.Training)
         self.settings.check_selection()
+        if self.settings.tst_w_val:
+            model.require_rows("to test it with validation as input too would change nothing")
         self.header = {
             "variant": model.variant, "dataset": dataset.name, "settings": settings.dump(),
             "seed": seed,
@@ -211,8 +214,8 @@ class Training:
     def read_state(self) -> dict:
         """The content of the state file; InputError if it is of another run."""
         anew = "remove it to start anew"
+        require_unpacked(self.state_path)
         try:
-            require_unpacked(self.state_path)
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
             if type(state) is not dict:
                 raise ValueError("it is no state")
@@ -255,11 +258,18 @@ class Training:
             # The state is written before the checkpoint: a run killed between the two has the
             # best weights here and an older file there.
             self.save_checkpoint()
+        self.save_curve()
         return True
 
     def _take(self, state: dict) -> None:
         """Go on from the content of a state file."""
-        self.progress = progress = state["progress"]
+        progress = state["progress"]
+        if progress.epoch > self.settings.epochs:
+            raise InputError(
+                f"{self.state_path} is at epoch {progress.epoch} already, beyond the "
+                f"{self.settings.epochs} that are asked for."
+            )
+        self.progress = progress
         checkpoints.fill(self.model, state["weights"], self.state_path)
         if self.average is not None:
             checkpoints.fill(self.average, state["average"], self.state_path)
@@ -331,7 +341,11 @@ class Training:
         self.save_state()
         if better:
             self.save_checkpoint()
-        write_text(self.checkpoint.with_suffix(".csv"), curve(progress.history))
+        self.save_curve()
+
+    def save_curve(self) -> None:
+        if self.progress.history:
+            write_text(self.checkpoint.with_suffix(".csv"), curve(self.progress.history))
 
     def run(
         self, log: Log, on_evaluation: Callable[[dict[str, float]], None] | None = None
@@ -462,7 +476,8 @@ def train(
     on_evaluation: Callable[[dict[str, float]], None] | None = None,
     **settings: Any,
 ) -> Run:
-    """Train a model until validation stops rising; afterwards it holds its best weights.
+    """Train a model until validation stops rising; afterwards it holds its best weights. One that
+    was trained before goes on from its weights, which no setting records.
 
     Args:
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
@@ -479,26 +494,38 @@ def train(
     Raises InputError, a ValueError, for settings that do not exist or do not fit.
     """
     variant = variant_of(model.variant)
+    told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
+            "save_path": save_path, "tensorboard": tensorboard}  # fmt: skip
+    options = variant.options.of(told)
+    seed, log_name, save_path = options.seed, options.log_name, options.save_path
+    if dataset.random_noise and dataset.noise_seed != seed:
+        raise InputError(
+            f"the data's random noise was drawn with seed {dataset.noise_seed}: train with the "
+            f"same seed, by which the checkpoint finds its data again."
+        )
+    if dataset.n_items != model.n_items:
+        raise InputError(
+            f"the model is built for {model.n_items} items, but {dataset.name} has "
+            f"{dataset.n_items}."
+        )
     start = model.Training.own(variant.preset(preset))
     chosen = model.Training.of(start, settings)
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     name = variant.name_of_run(dataset.name, everything.dump(), seed, log_name, preset)
-    folder = variant.folder / "saved_models" if save_path is None else Path(save_path)
+    folder = save_path or variant.folder / "saved_models"
     checkpoint = folder / f"{name}.safetensors"
 
-    device = choose_device(None, "0") if device is None else torch.device(device)
+    device = choose_device(None, "0") if device is None else prepared_device(device)
     torch.manual_seed(seed)
     if model.seeded is not None and model.seeded[0] == seed:
         torch.set_rng_state(model.seeded[1])
     model = model.to(device)
     dataset = model.prepare_data(dataset.to(device))
-    if chosen.precision == "tf32":
-        torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.allow_tf32 = chosen.precision == "tf32"
     if chosen.compile:
         model.compile()
-    tensorboard = None if tensorboard is None else Path(tensorboard)
-    training = Training(model, dataset, everything, seed, checkpoint, tensorboard)
+    training = Training(model, dataset, everything, seed, checkpoint, options.tensorboard)
     log, about = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
     try:
         describe(log, training, device, preset)

@@ -26,7 +26,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import as_numbers
 
 COLUMNS = ("user", "item", "rating", "timestamp")
-CHUNK, LONGEST_LINE = 1_000_000, 1_000_000
+CHUNK, LONGEST_LINE, MOST_COLUMNS = 1_000_000, 1_000_000, 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +226,8 @@ def read_delimited(
             text = text.replace(separator.encode(), b"\t")
         sep = separator if len(separator) == 1 else "\t"
         width = len(words_of(first.replace(separator, sep), sep, path))
+        if width > MOST_COLUMNS:
+            raise InputError(f"{path} has {width:,} columns, which no table of ratings has.")
         names = names or [str(i) for i in range(width)]
         if width != len(names):
             raise InputError(
@@ -257,6 +259,7 @@ def read_json_lines(
     reading = pa.json.ReadOptions(block_size=1 << 24)
     try:
         for batch in pa.json.open_json(file, read_options=reading, parse_options=parsing):
+            batch.validate(full=True)  # words that are no UTF-8
             yield pick(batch.to_pandas(), columns, path)
     except pa.ArrowException as error:
         reason = first_line(error)
@@ -270,6 +273,7 @@ def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
         file = pa.parquet.ParquetFile(path)
         wanted = [name for name in columns.values() if name in file.schema_arrow.names]
         for batch in file.iter_batches(CHUNK, columns=wanted):
+            batch.validate(full=True)  # words that are no UTF-8
             yield pick(batch.to_pandas(), columns, path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a whole Parquet file ({first_line(error)}).") from error

@@ -5,6 +5,7 @@ from baselines.models.CDAE import CDAE
 from baselines.models.CODIGEM import CODIGEM
 from baselines.models.EASE import EASE
 from baselines.models.GFCF import GFCF
+from baselines.models.GiffCF import GiffCF
 from baselines.models.iALS import IALS
 from baselines.models.ItemKNN import ItemKNN
 from baselines.models.LightGCN import LightGCN
@@ -21,6 +22,6 @@ MODELS = {
     model.variant: model
     for model in (
         MF, LightGCN, CDAE, MultiDAE, MultiDAEpp, MultiVAE, CODIGEM, ACVAE,
-        EASE, SLIM, ItemKNN, RP3beta, GFCF, IALS, Popularity,
+        EASE, SLIM, ItemKNN, RP3beta, GFCF, IALS, Popularity, GiffCF,
     )
 }  # fmt: skip
