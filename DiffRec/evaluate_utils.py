@@ -350,7 +350,7 @@ def compare(
         if len(d) < 2:
             raise InputError("a paired test needs at least two users.")
         spread = d.std(ddof=1)
-        same = spread == 0  # then no test is defined, and none is needed
+        same = spread <= 1e-12 * np.abs(d).max()  # then no test is defined, and none is needed
         test = stats.ttest_rel(ours, theirs) if not same else None
         low, high = test.confidence_interval(confidence) if test else (d[0], d[0])
         certain = 1.0 if d[0] == 0 else 0.0

@@ -6,11 +6,13 @@ import logging
 import sys
 import types
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import DiffRec as package
+from baselines.models import MODELS
 from DiffRec import DiffRec, InputError, Recommender, evaluate, load_dataset, train
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import any_model
@@ -131,6 +133,107 @@ def test_the_library_logs_and_does_not_print(tiny, tmp_path, capsys, caplog):
     assert capsys.readouterr().out == ""
     assert "recall@20" in caplog.text
     assert all(record.name.startswith("DiffRec") for record in caplog.records)
+
+
+# Mistakes, and what must not follow from them
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"seed": -1}, "seed must be greater"),
+        ({"seed": 1.5}, "seed must be an integer"),
+        ({"log_name": "a/b"}, "log_name must be a word"),
+        ({"device": "cuda:77"}, "there is no device cuda:77"),
+        ({"preset": "nonsense"}, "no preset nonsense"),
+    ],
+)
+def test_wrong_options_of_a_training(tiny, tmp_path, wrong, words):
+    with pytest.raises(InputError, match=words):
+        train(small_model(tiny), tiny, save_path=tmp_path / "x", **wrong)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_seed_may_be_of_numpy(tiny, tmp_path):
+    run = train(small_model(tiny, seed=np.int64(3)), tiny, seed=np.int64(3), epochs=1,
+                save_path=tmp_path)  # fmt: skip
+    assert run.record["seed"] == 3
+    assert run.test == train(small_model(tiny, seed=3), tiny, seed=3, epochs=1,
+                             save_path=tmp_path).test  # fmt: skip
+
+
+def test_data_and_model_of_other_items(tiny, tmp_path):
+    model = DiffRec(tiny.n_items + 1, dims=[4])
+    for call in (lambda: evaluate(model, tiny), lambda: train(model, tiny, save_path=tmp_path)):
+        with pytest.raises(InputError, match=f"{tiny.n_items + 1} items, but tiny has"):
+            call()
+
+
+def test_noise_is_found_again_by_the_seed_of_the_run(tiny_folder, tmp_path):
+    noisy = load_dataset(data_path=tiny_folder, random_noise=0.2, seed=7)
+    with pytest.raises(InputError, match="drawn with seed 7"):
+        train(small_model(noisy), noisy, seed=1, save_path=tmp_path)
+    train(small_model(noisy, seed=7), noisy, seed=7, epochs=1, save_path=tmp_path)
+
+
+def test_what_was_not_trained_says_so(tiny):
+    for name in ("EASE", "Popularity"):
+        model = MODELS[name].for_dataset(tiny)
+        for call in (lambda m=model: evaluate(m, tiny), lambda m=model: m.recommend([[1]])):
+            with pytest.raises(InputError, match=f"{name} knows nothing yet"):
+                call()
+
+
+def test_evaluating_before_training_changes_nothing(tiny, tmp_path):
+    results = []
+    for look in (False, True):
+        model = MODELS["LightGCN"].for_dataset(tiny, emb_size=4)
+        if look:
+            evaluate(model, tiny)
+        results.append(train(model, tiny, epochs=2, save_path=tmp_path).test)
+    assert results[0] == results[1]
+
+
+def test_validation_as_input_is_refused_at_once_where_it_does_nothing(tiny, tmp_path):
+    model = MODELS["MF"].for_dataset(tiny, emb_size=4)
+    with pytest.raises(InputError, match="vectors of their own"):
+        evaluate(model, tiny, tst_w_val=True)
+    with pytest.raises(InputError, match="vectors of their own"):
+        train(model, tiny, tst_w_val=True, save_path=tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_run_is_not_made_shorter(tiny, tmp_path):
+    train(small_model(tiny), tiny, epochs=10, save_path=tmp_path)
+    state = next(tmp_path.glob("*.state"))
+    with pytest.raises(InputError, match="at epoch 10 already, beyond the 7"):
+        train(small_model(tiny), tiny, epochs=7, save_path=tmp_path, resume=True)
+    assert state.is_file()
+
+
+def test_a_resumed_run_writes_its_curve_again(tiny, tmp_path):
+    run = train(small_model(tiny), tiny, epochs=10, save_path=tmp_path)
+    run.checkpoint.with_suffix(".csv").unlink()
+    train(small_model(tiny), tiny, epochs=10, save_path=tmp_path, resume=True)
+    assert len(run.checkpoint.with_suffix(".csv").read_text().splitlines()) == 3
+
+
+def test_a_model_can_be_pickled_after_it_recommended(tiny, tmp_path):
+    model = small_model(tiny).eval()
+    first = model.recommend([[1, 2]], k=3)
+    torch.save(model, tmp_path / "m.pt")
+    again = torch.load(tmp_path / "m.pt", weights_only=False)
+    assert all(map(torch.equal, first, again.recommend([[1, 2]], k=3)))
+
+
+def test_histories_of_any_integers(tiny):
+    model = small_model(tiny).eval()
+    right = model.recommend([[3, 5]], k=4)[0]
+    for same in ([[3, 3, 5]], torch.tensor([[3, 5]]), np.array([[3, 5]]), [(3, 5)]):
+        assert torch.equal(model.recommend(same, k=4)[0], right)
+    for wrong in ([3, 5], [[1.7]], [["a"]]):
+        with pytest.raises(InputError, match="list of lists of item ids"):
+            model.recommend(wrong)
 
 
 # Curves

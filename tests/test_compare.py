@@ -100,7 +100,8 @@ def test_a_model_equal_to_the_first_differs_by_nothing(run, trained, tiny_folder
 def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     """tst_w_val, recall_denominator and metric_users are in its header."""
     files = [str(trained[name, 1][1]) for name in ("DiffRec", "EASE")]
-    args = compare.make_parser().parse_args([*files, "--metrics", "recall@5"])
+    args = compare.make_parser().parse_args(files)
+    args.metrics = compare.metrics_at("recall@5")
     header = compare.headers_of(args.runs)[0]
     header["settings"] |= {"recall_denominator": "min_k", "metric_users": "with_items"}
     found = compare.measure(args, header, tiny)

@@ -212,12 +212,20 @@ def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
         ({"recall_denominator": "k"}, "recall_denominator must be of"),
         ({"topN": []}, "topN must hold cut-offs"),
         ({"batch_size": 0}, "batch_size"),
+        ({"scores": lambda rows: torch.zeros(len(rows), 3)}, "scores of 120 rows must have shape"),
+        ({"scores": lambda rows: torch.zeros(len(rows), rows.n_items) * torch.nan}, "no numbers"),
     ],
 )
 def test_wrong_arguments(tiny, wrong, words):
     arguments = {"scores": np.zeros((tiny.n_users, tiny.n_items)), **wrong}
     with pytest.raises(InputError, match=words):
         evaluate(dataset=tiny, **arguments)
+
+
+def test_arguments_may_be_written_shortly(tiny, model):
+    whole = evaluate(model, tiny, [20], metrics=["recall"])
+    assert evaluate(model, tiny, 20, metrics="recall") == whole
+    assert evaluate(model, tiny, np.array([20]), metrics="recall") == whole
 
 
 @pytest.mark.parametrize("who", ["all", "with_items"])
@@ -254,5 +262,9 @@ def test_a_comparison_is_scipys():
     assert row["adjusted"] == pytest.approx(2 * row["p"])  # Benjamini and Hochberg, of two
     same = found["ndcg@20"]
     assert (same["difference"], same["p"], same["effect"]) == (0, 1, 0)
-    with pytest.raises(InputError, match="of the same users"):
-        compare({"recall@20": a}, {"recall@20": a[:5]})
+    lower = compare({"recall@20": b}, {"recall@20": b + 0.5})["recall@20"]
+    assert lower["effect"] == -np.inf
+    assert compare({"m": [0, 0, 0]}, {"m": [1, 1, 1]})["m"]["effect"] == -np.inf
+    for wrong in ({"recall@20": a[:5]}, {"recall@20": 0.5}, {"valid": {"recall@20": a}}):
+        with pytest.raises(InputError, match="of the same users"):
+            compare({"recall@20": a}, wrong)

@@ -462,6 +462,16 @@ def test_inference_reports_what_training_did(run, train, tmp_path, tiny_folder, 
     assert "has 2" in done.stderr
 
 
+def test_a_checkpoint_knows_its_data_among_several(run, train, tmp_path, tiny_folder):
+    """The folder of several data sets does not make it the default one."""
+    _, path = train("a", "--epochs", "5")
+    record = json.loads(path.read_text())
+    done = run("DiffRec/inference.py", "--checkpoint", tmp_path / "a" / record["checkpoint"],
+               "--data_path", tiny_folder.parent)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "note:" not in done.stdout
+
+
 def test_inference_repeats_the_random_noise_of_training(run, train, tmp_path, tiny_folder):
     _, path = train("a", "--epochs", "5", "--random_noise", "0.3", "--seed", "4")
     record, result = json.loads(path.read_text()), tmp_path / "again.json"

@@ -37,11 +37,11 @@ def command(main: Callable[[], object]) -> None:
     the traceback behind the sentence."""
     debug = "--debug" in sys.argv
     sys.argv = [word for word in sys.argv if word != "--debug"]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     logger = logging.getLogger("DiffRec")
     logger.handlers, logger.propagate = [ToTerminal()], False
     logger.setLevel(logging.INFO)
     try:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         main()
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
