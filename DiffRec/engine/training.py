@@ -238,6 +238,11 @@ class Training:
             raise InputError(
                 f"{self.state_path} is the state of another run ({', '.join(differing)}): {anew}."
             )
+        if state["progress"].epoch > self.settings.epochs:
+            raise InputError(
+                f"{self.state_path} is at epoch {state['progress'].epoch} already, beyond the "
+                f"{self.settings.epochs} that are asked for."
+            )
         return state
 
     def resume(self) -> bool:
@@ -263,13 +268,7 @@ class Training:
 
     def _take(self, state: dict) -> None:
         """Go on from the content of a state file."""
-        progress = state["progress"]
-        if progress.epoch > self.settings.epochs:
-            raise InputError(
-                f"{self.state_path} is at epoch {progress.epoch} already, beyond the "
-                f"{self.settings.epochs} that are asked for."
-            )
-        self.progress = progress
+        self.progress = progress = state["progress"]
         checkpoints.fill(self.model, state["weights"], self.state_path)
         if self.average is not None:
             checkpoints.fill(self.average, state["average"], self.state_path)
