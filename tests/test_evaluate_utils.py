@@ -98,6 +98,13 @@ def test_metrics_equal_the_slow_form(hits, more):
     assert (recall.diff(dim=1) >= 0).all()  # a longer list never lowers recall
 
 
+def test_top_k_of_a_wide_catalogue(monkeypatch):
+    scores = torch.rand(5, 40)
+    narrow = top_k(scores, 7)
+    monkeypatch.setattr("DiffRec.evaluate_utils.WIDE", 30)
+    assert torch.equal(top_k(scores, 7), narrow)
+
+
 def test_top_k_equals_torchs():
     scores = torch.randn(30, 50).masked_fill(torch.rand(30, 50) < 0.3, -torch.inf)
     for k in (1, 7, 50):

@@ -559,6 +559,7 @@ def train(
         "valid": progress.valid,
         "test": progress.test,
         "history": progress.history,
+        "evaluations": len(progress.history),
         "parameters": parameters,
         "seconds": {
             "training": progress.training_seconds,
