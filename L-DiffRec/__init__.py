@@ -5,7 +5,7 @@ from pathlib import Path
 from DiffRec.engine.variant import Variant, register
 from L_DiffRec.recommender import LDiffRec
 from L_DiffRec.released import read_released
-from L_DiffRec.settings import LatentOptions
+from L_DiffRec.settings import LatentInferenceOptions, LatentOptions
 
 __all__ = ["LDiffRec"]
 
@@ -24,6 +24,7 @@ register(
         FOLDER / "presets" / "L-DiffRec.toml",
         run_name=RUN_NAME,
         options=LatentOptions,
+        inference_options=LatentInferenceOptions,
         read_released=read_released,
         released_files=2,
     )

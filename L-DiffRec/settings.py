@@ -6,6 +6,7 @@ from DiffRec.engine.settings import (
     OPTIMIZERS,
     Count,
     Folder,
+    InferenceOptions,
     NotNegative,
     Positive,
     Rate,
@@ -87,10 +88,18 @@ class JointTraining(TrainingSettings):
     wd2: NotNegative = setting(0.0, "weight decay of the denoising network")
 
 
-class LatentOptions(RunOptions):
-    """Where a training of L-DiffRec finds its item embeddings."""
+class EmbeddingOptions(Settings):
+    """Where item embeddings are; a checkpoint holds the clusters and needs none."""
 
     title = "data"
     emb_path: Folder | None = setting(
         None, "item_emb.npy, or its folder; by default it lies beside the data"
     )
+
+
+class LatentOptions(EmbeddingOptions, RunOptions):
+    """Where a training of L-DiffRec happens."""
+
+
+class LatentInferenceOptions(EmbeddingOptions, InferenceOptions):
+    """What a trained L-DiffRec is asked for."""

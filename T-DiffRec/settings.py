@@ -7,14 +7,13 @@ from pydantic import Field
 
 from DiffRec.engine.settings import (
     Folder,
-    InferenceOptions,
     RunOptions,
     Settings,
     ShareOrAll,
     setting,
 )
 from DiffRec.settings import DiffRecSettings
-from L_DiffRec.settings import LatentOptions, LDiffRecSettings
+from L_DiffRec.settings import LatentInferenceOptions, LatentOptions, LDiffRecSettings
 from T_DiffRec.data_utils import SCHEDULES, VALID_WEIGHTS, WEIGHTED_AT, check_weights
 
 
@@ -78,5 +77,5 @@ class LatentTimeOptions(OrderOptions, LatentOptions):
     """Where a training of LT-DiffRec happens."""
 
 
-class TimeInferenceOptions(OrderOptions, InferenceOptions):
+class TimeInferenceOptions(OrderOptions, LatentInferenceOptions):
     """What a trained T- or LT-DiffRec is asked for."""
