@@ -1,6 +1,7 @@
 """The tables and figures: which runs they ask for, what is reused, and what is made of them."""
 
 import dataclasses
+import itertools
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+import recency
 import reproduce
 from conftest import REPOSITORY, module_of
 from reproduction import figures, tables
@@ -144,6 +146,13 @@ def published(seeds: range) -> set[Run]:
     return runs
 
 
+def of_recency(seeds: range) -> set[Run]:
+    """What scripts/recency.py may ask for on ML-1M."""
+    ways = [way for way in recency.WAYS.values() if way != "none"]
+    every = itertools.product(recency.METHODS, seeds, ways, recency.W_MINS)
+    return {recency.run_of(method, "ml-1m_clean", seed, way, w) for method, seed, way, w in every}
+
+
 def test_every_published_run_is_still_asked_for(real_datasets):
     """The committed results are those that the scripts would reuse."""
     missing = [run.name for run in published(range(1, 2)) if not finished(run, RUNS, [])]
@@ -166,7 +175,8 @@ def test_a_new_setting_that_changes_nothing_leaves_every_run_reusable(tmp_path, 
     records are believed as to them."""
     monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path))
     committed = {path.stem for path in RUNS.glob("*.json")}
-    runs = {run for run in published(range(1, 10)) if run.name in committed}
+    asked = published(range(1, 10)) | of_recency(range(1, 10))
+    runs = {run for run in asked if run.name in committed}
     assert {run.name for run in runs} == committed
     for name, variant in list(REGISTRY.items()):
         field = setting(0.5, "a setting of tomorrow")
