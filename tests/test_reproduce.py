@@ -468,3 +468,28 @@ def test_the_tables_are_those_of_the_runs():
             groups.setdefault((row["method"], row["dataset"], row["flags"]), []).append(truth)
         for values in groups.values():
             assert f"{statistics.mean(values):.4f}" in page
+
+
+def test_recency_is_chosen_on_validation_and_shown_beside_the_plain_model(
+    run, mains_here, datasets, tmp_path
+):
+    call = ["scripts/recency.py", "--methods", "EASE,ItemKNN", "--results", tmp_path / "r"]
+    done = run(*call)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "r" / "recency.md").read_text()
+    for method in ("EASE", "ItemKNN"):
+        for label, way in recency.WAYS.items():
+            (line,) = (li for li in page.splitlines() if li.startswith(f"| {method} | {label} |"))
+            if way == "none":
+                continue
+            values = {}
+            for w_min in recency.W_MINS:
+                name = recency.run_of(method, "ml-1m_clean", 1, way, w_min).name
+                found = json.loads((tmp_path / "r" / "runs" / f"{name}.json").read_text())
+                assert found["settings"]["w_at"] == way
+                values[w_min] = found["valid"]["recall@20"]
+            assert f"| {max(values, key=values.get)} | 1 |" in line
+    again = run(*call, "--dry_run")
+    assert not [line for line in again.stdout.splitlines() if line.startswith("python")]
+    done = run("scripts/recency.py", "--methods", "MF")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from DiffRec import Interactions, evaluate, load_dataset
+from baselines.models import MODELS
+from DiffRec import DiffRec, Interactions, evaluate, load_dataset, train
 from DiffRec.engine.commands import parse
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.variant import variant_of
@@ -181,3 +182,50 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(run, tiny_folder, tmp_p
         "T-DiffRec/main.py", "--data_path", tiny_folder, "--save_path", tmp_path / "s", *flags
     )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+# Recency for everyone
+
+
+def test_weights_at_inference_leave_the_training_alone(tiny, tmp_path):
+    """The same model, given weighted rows: those of the data, and of raw histories."""
+    made = {
+        w_at: MODELS["EASE"].for_dataset(tiny, w_at=w_at, w_min=0.2)
+        for w_at in ("none", "inference", "both")
+    }
+    for w_at, model in made.items():
+        train(model, tiny, save_path=tmp_path / w_at)
+    assert torch.equal(made["none"].weights, made["inference"].weights)
+    assert not torch.equal(made["none"].weights, made["both"].weights)
+    rows = tiny.train.slice(0, 9)
+    weighted = rows.with_values(time_weights(rows, 0.2, 1.0))
+    with torch.inference_mode():
+        expected = made["none"].scorer()(weighted)
+        data = made["inference"].prepare_data(tiny)
+        found = made["inference"].scorer()(data.input_rows().slice(0, 9))
+    torch.testing.assert_close(found, expected)
+    raw = [tiny.train.slice(u, u + 1).items.tolist() for u in range(9)]
+    assert torch.equal(made["inference"].recommend(raw, k=3)[0], made["none"].recommend(
+        weighted, k=3)[0])  # fmt: skip
+    results = [evaluate(model, tiny)["test"] for model in made.values()]
+    assert results[0] != results[1] != results[2] != results[0]
+    assert data.train.values is None
+    assert data.input_rows(True).values is not None
+
+
+def test_t_diffrec_without_weights_is_diffrec(tiny, tmp_path):
+    how = {"dims": [8], "steps": 2}
+    plain = train(DiffRec.for_dataset(tiny, **how), tiny, epochs=5, save_path=tmp_path)
+    none = train(TDiffRec.for_dataset(tiny, w_at="none", **how), tiny, epochs=5,
+                 save_path=tmp_path)  # fmt: skip
+    late = train(TDiffRec.for_dataset(tiny, w_at="inference", **how), tiny, epochs=5,
+                 save_path=tmp_path)  # fmt: skip
+    assert none.test == plain.test != late.test
+    assert none.history[0]["loss"] == late.history[0]["loss"]
+
+
+@pytest.mark.parametrize("name", ["MF", "LightGCN", "Popularity", "ACVAE"])
+def test_models_that_do_not_read_weights_refuse_them(tiny, tmp_path, name):
+    model = MODELS[name].for_dataset(tiny, w_at="inference")
+    with pytest.raises(InputError, match=f"{name} does not read the weights"):
+        train(model, tiny, save_path=tmp_path)
