@@ -132,7 +132,7 @@ LATENT = "--in_dims [12] --mlp_dims [9] --lr1 .01 --n_cate 1 --lamda .03".split(
 
 
 @pytest.fixture
-def train(run, tiny_folder, tmp_path):
+def train_by(run, tiny_folder, tmp_path):
     def call(name, script, *flags):
         result = tmp_path / f"{name}.json"
         done = run(
@@ -152,10 +152,10 @@ def train(run, tiny_folder, tmp_path):
         ("L-DiffRec", LATENT, ["--latent"]),
     ],
 )
-def test_with_weights_of_one_nothing_changes(train, plain, flags, temporal):
-    without = train("without", f"{plain}/main.py", *flags)
-    ones = train("ones", "T-DiffRec/main.py", *flags, *temporal, "--w_min", "1")
-    ramp = train("ramp", "T-DiffRec/main.py", *flags, *temporal, "--w_min", ".1")
+def test_with_weights_of_one_nothing_changes(train_by, plain, flags, temporal):
+    without = train_by("without", f"{plain}/main.py", *flags)
+    ones = train_by("ones", "T-DiffRec/main.py", *flags, *temporal, "--w_min", "1")
+    ramp = train_by("ramp", "T-DiffRec/main.py", *flags, *temporal, "--w_min", ".1")
     assert ones["valid"] == without["valid"]
     assert ones["test"] == without["test"]
     assert ramp["test"] != ones["test"]
@@ -165,8 +165,8 @@ def test_with_weights_of_one_nothing_changes(train, plain, flags, temporal):
 @pytest.mark.parametrize(
     "flags", [["--dims", "[16]"], ["--latent", *LATENT, "--w_schedule", "exponential"]]
 )
-def test_inference_reports_what_training_did(train, run, tiny_folder, tmp_path, flags):
-    record = train("a", "T-DiffRec/main.py", *flags)
+def test_inference_reports_what_training_did(train_by, run, tiny_folder, tmp_path, flags):
+    record = train_by("a", "T-DiffRec/main.py", *flags)
     result = tmp_path / "again.json"
     done = run(
         "T-DiffRec/inference.py", "--checkpoint", tmp_path / "a" / record["checkpoint"],
