@@ -153,6 +153,16 @@ def of_recency(seeds: range) -> set[Run]:
     return {recency.run_of(method, "ml-1m_clean", seed, way, w) for method, seed, way, w in every}
 
 
+def of_tuned(seeds: range) -> set[Run]:
+    """Every model with the settings that a search found."""
+    return {
+        Run(name, preset.removesuffix("_tuned"), seed, (("preset", preset),))
+        for name, variant in REGISTRY.items()
+        for preset in variant.known_presets() if preset.endswith("_tuned")
+        for seed in seeds
+    }  # fmt: skip
+
+
 def test_every_published_run_is_still_asked_for(real_datasets):
     """The committed results are those that the scripts would reuse."""
     missing = [run.name for run in published(range(1, 2)) if not finished(run, RUNS, [])]
@@ -175,7 +185,8 @@ def test_a_new_setting_that_changes_nothing_leaves_every_run_reusable(tmp_path, 
     records are believed as to them."""
     monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path))
     committed = {path.stem for path in RUNS.glob("*.json")}
-    asked = published(range(1, 10)) | of_recency(range(1, 10))
+    seeds = range(1, 10)
+    asked = published(seeds) | of_recency(seeds) | of_tuned(seeds)
     runs = {run for run in asked if run.name in committed}
     assert {run.name for run in runs} == committed
     for name, variant in list(REGISTRY.items()):
@@ -422,13 +433,16 @@ def mean_of(records: str, metric: str) -> str:
 
 
 # What rows of the headline are called, where it is not a method: the method, and its runs' flags.
-OF_HEADLINE = {"EASE, recent": ("EASE", "_w_at=inference_w_min=0.03")}
+OF_HEADLINE = {
+    "DiffRec, tuned": ("DiffRec", "_preset=ml-1m_clean_tuned"),
+    "EASE, recent": ("EASE", "_w_at=inference_w_min=0.03"),
+}
 
 
 def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
     lines = (REPOSITORY / "README.md").read_text().splitlines()
     start = next(n for n, line in enumerate(lines) if "clean, checkpoint" in line)
-    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[start + 2 : start + 11]]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[start + 2 : start + 12]]
     compared = 0
     for name, *cells in rows:
         method = name.rstrip("²³⁴⁵⁶")
