@@ -29,6 +29,7 @@ from baselines.recommender import ClosedForm, nearest
 from baselines.sampling import sample_triples
 from DiffRec import Dataset, InputError, Interactions, load_dataset, train
 from DiffRec.engine.contract import ROWS
+from DiffRec.engine.flags import flags_of
 from DiffRec.engine.settings import Between, Positive, Settings, TrainingSettings, setting
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import REGISTRY, register, variant_of
@@ -570,8 +571,9 @@ RUNS = [
 def test_recorded_runs_have_todays_settings(settings):
     assert {record["variant"] for _, record in RUNS} >= set(MODELS) - {"GiffCF"}
     for path, record in RUNS:
-        noise = ["--random_noise", str(record["settings"]["random_noise"])]
-        found = settings("--preset", record["preset"], *noise, variant=record["variant"]).dump()
+        told = {"random_noise", *RecencySettings.names()} & set(record["settings"])
+        flags = flags_of({name: record["settings"][name] for name in told})  # of the scripts
+        found = settings("--preset", record["preset"], *flags, variant=record["variant"]).dump()
         recorded = variant_of(record["variant"]).settings.of(record["settings"]).dump()
         assert found == recorded, path  # with today's defaults for what is newer
 

@@ -445,7 +445,7 @@ def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[start + 2 : start + 12]]
     compared = 0
     for name, *cells in rows:
-        method = name.rstrip("²³⁴⁵⁶")
+        method = name.rstrip("²³⁴⁵⁶⁷")
         method, flags = OF_HEADLINE.get(method, (method, ""))
         for k, cell in enumerate(cells):
             dataset, whose = ("ml-1m_clean",) * 3 + ("ml-1m_noisy",) * 2, "pcopo"[k]
@@ -460,7 +460,7 @@ def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
                     told = mean_of(f"{records}.json", metric)
                 assert shown == told, (method, dataset[k], metric)
                 compared += 1
-    assert compared >= 30
+    assert compared >= 32
 
 
 def test_the_tables_are_those_of_the_runs():
