@@ -12,7 +12,7 @@ import statistics
 from pathlib import Path
 
 from arguments import checked, flags_in, listed
-from reproduce import full_name, make
+from reproduce import full_name, gather, make
 from reproduction.runs import RESULTS, Run, mean_and_std, perform, present
 from reproduction.tables import METRICS
 
@@ -133,6 +133,7 @@ def main(argv: list[str] | None = None) -> None:
         "recency", wanted, list(dict.fromkeys(every)),
         lambda found: page(found, datasets, args.seeds), args,
     )  # fmt: skip
+    gather(args.results)
     if not whole:
         raise InputError("some runs failed: see above; the same command does what is missing.")
 
