@@ -162,7 +162,6 @@ class GiffCF(Baseline):
             self.register_buffer(name, None)
         self.dense_filter: torch.Tensor | None = None
         self.low_pass: torch.Tensor | None = None
-        self.smoothed_users: torch.Tensor | None = None
 
     @classmethod
     def from_checkpoint(
@@ -200,7 +199,7 @@ class GiffCF(Baseline):
                 scaled = (scaled / largest).tocsr()
             for name, tensor in graph_of(scaled).items():
                 setattr(self, name, tensor.to(self.device))
-            self.dense_filter = self.low_pass = self.smoothed_users = None
+            self.dense_filter = self.low_pass = None
         return dataset
 
     def prepare_filter(self) -> None:
