@@ -33,7 +33,7 @@ from reproduction.runs import RESULTS, read_once
 from tqdm import tqdm
 
 from DiffRec.data_utils import find_dataset
-from DiffRec.engine.commands import command, command_line, parse
+from DiffRec.engine.commands import command, command_line, parse, stop_asked
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv, write_text
 from DiffRec.engine.flags import Parser, flags_of
@@ -239,6 +239,8 @@ class Search:
             state = PRUNED
             raise
         except InputError as error:  # settings that do not go together, or a loss that explodes
+            if stop_asked.is_set():
+                raise
             row["command"] += f"  # {error}"
             raise optuna.TrialPruned(str(error)) from error
         except KeyboardInterrupt:  # it is no trial then, and is done when the search goes on
@@ -249,7 +251,7 @@ class Search:
                 "epochs": rows[-1]["epoch"] if rows else 0
             }  # fmt: skip
             value = run.valid[metric] if run else best
-            if not stopped:
+            if not (stopped or stop_asked.is_set()):
                 self.table.add(
                     **row, **told, state=state, seconds=f"{time.process_time() - started:.1f}",
                     valid=f"{value:.6f}" if math.isfinite(value) else "",
@@ -428,7 +430,9 @@ def main(argv: list[str] | None = None) -> None:
         else:
             os.environ.setdefault("OMP_NUM_THREADS", "1")
             context = multiprocessing.get_context("spawn")
-            processes = [context.Process(target=work, args=(n, *rest)) for n in range(args.jobs)]
+            processes = [  # which end with this one
+                context.Process(target=work, args=(n, *rest), daemon=True) for n in range(args.jobs)
+            ]
             for process in processes:
                 process.start()
             for process in processes:

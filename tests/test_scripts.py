@@ -6,7 +6,9 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
+import time
 import tomllib
 
 import pytest
@@ -18,6 +20,7 @@ import DiffRec
 import L_DiffRec
 import T_DiffRec
 from baselines.models.EASE import EASE
+from DiffRec.engine.errors import InputError
 
 
 def test_modules_load_from_this_checkout():
@@ -222,6 +225,24 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert {row["seed"] for row in rows} == {"5", "6"}
     found = tomllib.loads(presets.read_text())["tiny_tuned"]
     assert (found["epochs"], found["eval_every"]) == (4, 2)  # what all trials had holds too
+
+
+@pytest.mark.parametrize("error", [ValueError, InputError])
+def test_a_stop_that_an_extension_makes_an_error_of_is_a_stop(searching, monkeypatch, error):
+    """It comes while torch reads a file, say: as a KeyboardInterrupt it is lost."""
+    call, _, out = searching
+
+    def lose_interrupt(*args, **more):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+        except KeyboardInterrupt:
+            raise error("could not determine the shape") from None
+
+    monkeypatch.setattr(search, "train", lose_interrupt)
+    done = call("EASE", "--trials", "7")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "stopped.")
+    assert search.read_trials(out / "EASE_tiny.csv") == []
 
 
 def test_settings_that_do_not_go_together_are_a_failed_trial(searching):

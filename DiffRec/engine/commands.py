@@ -5,9 +5,10 @@ import os
 import shlex
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -22,6 +23,10 @@ from DiffRec.engine.variant import Variant
 
 LONGEST = 1000  # letters of a sentence that somebody shall read
 
+# Set by the signal that stops this process. The KeyboardInterrupt alone does not tell: raised while
+# an extension is at work, torch's say, it may come out as an error of the extension's own.
+stop_asked = threading.Event()
+
 
 class ToTerminal(logging.Handler):
     """What the library logs: on stdout, above progress bars; warnings on stderr."""
@@ -29,6 +34,12 @@ class ToTerminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         warning = record.levelno >= logging.WARNING
         tqdm.write(record.getMessage(), file=sys.stderr if warning else sys.stdout)
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    """A handler of the signals that stop a process."""
+    stop_asked.set()
+    raise KeyboardInterrupt
 
 
 def command(main: Callable[[], object]) -> None:
@@ -41,18 +52,22 @@ def command(main: Callable[[], object]) -> None:
     logger.handlers, logger.propagate = [ToTerminal()], False
     logger.setLevel(logging.INFO)
     try:
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stop_asked.clear()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup and a shell's & leave it
+                signal.signal(number, stop)
         main()
     except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
-        sys.exit(130)
+        exit_stopped()
     except BrokenPipeError:  # whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except Exception as error:
-        sentence = sentence_of(error)
         if debug:
             traceback.print_exception(error)
+        if stop_asked.is_set():
+            exit_stopped()
+        sentence = sentence_of(error)
         if sentence is None:
             raise
         words = " ".join(sentence.split())
@@ -60,6 +75,11 @@ def command(main: Callable[[], object]) -> None:
             words = f"{words[: LONGEST // 2]} … {words[-LONGEST // 2 :]}"
         print(f"error: {words}", file=sys.stderr)
         sys.exit(2)
+
+
+def exit_stopped() -> NoReturn:
+    print("stopped.", file=sys.stderr)
+    sys.exit(130)
 
 
 def sentence_of(error: Exception) -> str | None:
