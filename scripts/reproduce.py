@@ -33,6 +33,7 @@ from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import Folder, Positive
 
 EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)
+TUNED_SEEDS = 5
 FIVE_SEEDS = (*of_group("ours"), "MultiVAE", "EASE")  # by default; three for the rest
 
 
@@ -109,7 +110,7 @@ def row_of(run: Run, record: dict) -> dict:
 def flags_that_count(what: str, args: argparse.Namespace) -> list[str]:
     """The given flags that change what is made of ``what``, and not only where or how fast."""
     names = ["datasets", "methods", "seeds", "run_flags"]
-    if what in figures.FIGURES and args.dataset:
+    if what not in tables.TABLES and getattr(args, "dataset", None):
         names[0] = "dataset"
     told = []
     for name in names:
@@ -180,30 +181,48 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
     table, folder = tables.TABLES[what], args.results / "runs"
     papers = [full_name(d, table.kind) for d in table.datasets]
     named = [full_name(d, table.kind) for d in args.datasets] if args.datasets else papers
-    wanted, plan = [], {}  # what to run; and by data set and method what may stand in the table
+    # What to run; and by data set and method what may stand in the table, with the table's settings
+    # and with those that a search found.
+    wanted, plan, tuned_plan = [], {}, {}
     for dataset in dict.fromkeys([*papers, *named, *datasets_on_disk(folder, table.kind)]):
         to_run = dataset in named and present(dataset)
         for method in table.rows():
             seeds = set()
             if to_run and method in (args.methods or table.rows()):
                 seeds = set(seeds_for(method, args))
-            wanted += [tables.run_of(method, dataset, seed) for seed in sorted(seeds)]
-            seeds |= seeds_on_disk(tables.run_of(method, dataset, 0), folder)
-            runs = [tables.run_of(method, dataset, seed) for seed in sorted(seeds)]
-            plan.setdefault(dataset, {})[method] = runs
+            for make_run, of_plan in ((tables.run_of, plan), (tables.tuned_run_of, tuned_plan)):
+                tuned = of_plan is tuned_plan
+                if make_run(method, dataset, 0) is None or (tuned and not table.searched):
+                    continue
+                if tuned and seeds:
+                    seeds = set(range(1, (args.seeds or TUNED_SEEDS) + 1))
+                wanted += [make_run(method, dataset, seed) for seed in sorted(seeds)]
+                known = seeds | seeds_on_disk(make_run(method, dataset, 0), folder)
+                runs = [make_run(method, dataset, seed) for seed in sorted(known)]
+                of_plan.setdefault(dataset, {})[method] = runs
 
     def page(records: dict[Run, dict]) -> str:
-        blocks = {
-            dataset: {
-                method: found
-                for method, runs in methods.items()
-                if (found := [records[run] for run in runs if run in records])
+        blocks, tuned = (
+            {
+                dataset: {
+                    method: found
+                    for method, runs in methods.items()
+                    if (found := [records[run] for run in runs if run in records])
+                }
+                for dataset, methods in some.items()
             }
-            for dataset, methods in plan.items()
-        }
-        return tables.page(table, {dataset: found for dataset, found in blocks.items() if found})
+            for some in (plan, tuned_plan)
+        )
+        blocks = {dataset: found for dataset, found in blocks.items() if found}
+        return tables.page(table, blocks, tuned)
 
-    every = [run for methods in plan.values() for runs in methods.values() for run in runs]
+    every = [
+        run
+        for some in (plan, tuned_plan)
+        for methods in some.values()
+        for runs in methods.values()
+        for run in runs
+    ]
     return make(what, wanted, every, page, args)
 
 
@@ -249,7 +268,7 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
 
 def gather(folder: Path) -> None:
     """README.md: every table and figure that was made."""
-    pages = [folder / f"{what}.md" for what in (*EVERYTHING, "recency")]
+    pages = [folder / f"{what}.md" for what in (*EVERYTHING, "recency", "seeds_study")]
     text = [
         "# Results",
         "The paper's tables and figures, remade. Each is made by a script of its name, which "

@@ -28,6 +28,8 @@ for what in table2 table3 table4 table5 table6 table7 figure4 figure5 figure6 fi
 done
 bash scripts/recency.sh --methods EASE "${flags[@]}" --run_flags "$short" > "$here/recency.txt"
 test -s "$here/results/recency.md"
+bash scripts/seeds_study.sh --methods DiffRec "${flags[@]}" --run_flags "$short" > "$here/seeds.txt"
+test -s "$here/results/seeds_study.md"
 bash scripts/reproduce_all.sh "${flags[@]}" --run_flags "$short" --dry_run > "$here/all.txt"
 if grep -q '^python' "$here/all.txt"; then
     echo "error: finished runs would be repeated." >&2

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import pytest
 import recency
 import reproduce
+import seeds_study
 from conftest import REPOSITORY, module_of
 from reproduction import figures, tables
 from reproduction.runs import (
@@ -187,6 +188,7 @@ def test_a_new_setting_that_changes_nothing_leaves_every_run_reusable(tmp_path, 
     committed = {path.stem for path in RUNS.glob("*.json")}
     seeds = range(1, 10)
     asked = published(seeds) | of_recency(seeds) | of_tuned(seeds)
+    asked |= {Run(name, "ml-1m_clean", n) for name in seeds_study.METHODS for n in range(1, 51)}
     runs = {run for run in asked if run.name in committed}
     assert {run.name for run in runs} == committed
     for name, variant in list(REGISTRY.items()):
@@ -351,7 +353,7 @@ def test_a_table_marks_the_best_the_second_and_what_beats_them():
         method: [record(Run(method, "ml-1m_noisy", n), r) for n, r in enumerate(values)]
         for method, values in recalls.items()
     }
-    text = tables.block(table, "ml-1m_noisy", records)
+    text = tables.block(table, "ml-1m_noisy", records, {})
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if "|" in line}
     assert "**0.1310 ± 0.0010\\***" in rows["DiffRec"]
     assert "<u>0.1210 ± 0.0010</u>" in rows["MultiVAE"]
@@ -365,7 +367,7 @@ def test_a_table_marks_the_best_the_second_and_what_beats_them():
 
 def test_resources_stand_beside_the_papers():
     records = {"DiffRec": [record(Run("DiffRec", "ml-1m_clean", 1))]}
-    text = tables.page(tables.TABLES["table6"], {"ml-1m_clean": records})
+    text = tables.page(tables.TABLES["table6"], {"ml-1m_clean": records}, {})
     assert "| 4 | 3.6 | 495 | 400 |" in text
     assert "there was no GPU" in text
     assert paper_resources("ACVAE", "ml-1m_clean") is None
@@ -507,3 +509,63 @@ def test_recency_is_chosen_on_validation_and_shown_beside_the_plain_model(
     assert not [line for line in again.stdout.splitlines() if line.startswith("python")]
     done = run("scripts/recency.py", "--methods", "MF")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+# Many seeds
+
+
+def test_the_best_of_n_seeds_is_that_of_all_choices():
+    valid, test = [0.3, 0.1, 0.2, 0.2, 0.5], [1.0, 2.0, 3.0, 5.0, 0.0]
+    found = seeds_study.best_of(valid, test)
+    for n in range(1, 6):
+        chosen = []
+        for some in itertools.combinations(range(5), n):
+            best = max(valid[i] for i in some)
+            equal = [test[i] for i in range(5) if valid[i] == best]
+            chosen.append(statistics.mean(equal))
+        assert found[n - 1] == pytest.approx(statistics.mean(chosen))
+    assert found[0] == pytest.approx(statistics.mean(test))
+    assert found[-1] == 0.0
+
+
+def test_the_study_of_seeds_says_how_many_reach_the_papers_figure(run, datasets, tmp_path):
+    call = ["scripts/seeds_study.py", "--methods", "DiffRec", "--results", tmp_path / "r"]
+    flags = ["--seeds", "3", "--run_flags", "--epochs 1 --topN 10 20 --dims [8] --steps 2"]
+    done = run(*call, *flags)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "r" / "seeds_study.md").read_text()
+    records = [json.loads(p.read_text()) for p in (tmp_path / "r" / "runs").glob("*.json")]
+    values = [r["test"]["recall@20"] for r in records]
+    assert len(values) == 3
+    reached = sum(value >= paper_figures("DiffRec", "ml-1m_clean")["recall@20"] for value in values)
+    assert f"is reached by {reached} of 3 seeds" in text
+    assert f"Recall@20 {statistics.mean(values):.4f}" in text
+    assert (tmp_path / "r" / "seeds_study.png").stat().st_size > 0
+    assert "seeds_study.png" in (tmp_path / "r" / "README.md").read_text()
+    refused = run("scripts/seeds_study.py", "--methods", "Oracle")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+# What a search found, in the tables
+
+
+def test_a_table_has_a_column_for_what_a_search_found():
+    runs = [Run("DiffRec", "ml-1m_clean", seed) for seed in (1, 2)]
+    plain = {"DiffRec": [record(run, 0.1) for run in runs]}
+    found = {"DiffRec": [record(run, 0.2) for run in runs]}
+    table = tables.TABLES["table2"]
+    assert "tuned" not in tables.page(table, {"ml-1m_clean": plain}, {})
+    text = tables.page(table, {"ml-1m_clean": plain}, {"ml-1m_clean": found})
+    (row,) = [line for line in text.splitlines() if line.startswith("| DiffRec |")]
+    (header,) = [line for line in text.splitlines() if line.startswith("| method |")]
+    where = [n for n, cell in enumerate(header.split("|")) if cell.strip() == "tuned"]
+    assert [row.split("|")[n].strip() for n in where] == ["0.2000"] * 4
+    assert "Seeds of what is tuned: DiffRec 2." in text
+
+
+def test_tuned_runs_are_asked_for_where_a_search_has_been(datasets, run):
+    words = ["table2", "--datasets", "ml-1m", "--methods", "DiffRec", "--seeds", "2", "--dry_run"]
+    lines = run("scripts/reproduce.py", *words, "--results", datasets).stdout.splitlines()
+    assert sum("--preset ml-1m_clean_tuned" in line for line in lines) == 2
+    assert len([line for line in lines if line.startswith("python")]) == 4
+    assert tables.tuned_run_of("DiffRec-eps", "ml-1m_clean", 1) is None

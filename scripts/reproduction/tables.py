@@ -6,6 +6,7 @@ import statistics
 
 from DiffRec import load_dataset
 from DiffRec.engine.paper import paper_figures, paper_resources, paper_sizes
+from DiffRec.engine.variant import variant_of
 from reproduction.runs import Run, mean_and_std, of_group
 
 METRICS = {"R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20"}
@@ -19,6 +20,7 @@ class Table:
         proposed: the methods that the paper tests against the best of the others.
         simple: whether the strong simple baselines stand below.
         resources: whether parameters and memory stand beside.
+        searched: whether what a search found stands beside.
     """
 
     title: str
@@ -28,6 +30,7 @@ class Table:
     datasets: tuple[str, ...] = ("amazon-book", "yelp", "ml-1m")
     simple: bool = False
     resources: bool = False
+    searched: bool = True
 
     def rows(self) -> tuple[str, ...]:
         return self.methods + (of_group("simple") if self.simple else ())
@@ -49,7 +52,7 @@ TABLES = {
     ),
     "table5": Table(
         "Table 5: predicting x₀ or ε", "clean", ("DiffRec", "DiffRec-eps"), ("DiffRec",),
-        datasets=("ml-1m",),
+        datasets=("ml-1m",), searched=False,
     ),
     "table6": Table(
         "Table 6: accuracy and resources of L-DiffRec", "clean",
@@ -67,6 +70,15 @@ EPSILON = {"DiffRec-eps": ("DiffRec", (("mean_type", "eps"),))}
 def run_of(method: str, dataset: str, seed: int) -> Run:
     base, flags = EPSILON.get(method, (method, ()))
     return Run(base, dataset, seed, flags)
+
+
+def tuned_run_of(method: str, dataset: str, seed: int) -> Run | None:
+    """The run with the settings that scripts/search.py found; None if it has not searched."""
+    base, flags = EPSILON.get(method, (method, ()))
+    preset = f"{dataset}_tuned"
+    if flags or preset not in variant_of(base).known_presets():
+        return None
+    return Run(base, dataset, seed, (("preset", preset),))
 
 
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
@@ -98,11 +110,14 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
-    """Markdown of one data set. records: by method, a record for each seed."""
+def block(
+    table: Table, dataset: str, records: dict[str, list[dict]], tuned: dict[str, list[dict]]
+) -> str:
+    """Markdown of one data set. records: by method, a record for each seed; tuned: likewise, with
+    settings that a search found."""
     header = ["method", "seeds"]
     for metric in METRICS:
-        header += [f"{metric} paper", "ours", "%"]
+        header += [f"{metric} paper", "ours", "%", *(["tuned"] if tuned else [])]
     if table.resources:
         header += ["M par. paper", "ours", "MB paper", "ours"]
     columns = {
@@ -139,6 +154,9 @@ def block(table: Table, dataset: str, records: dict[str, list[dict]]) -> str:
                 cells += [f"{paper[name]:.4f}", text, f"{100 * (mean / paper[name] - 1):+.1f}"]
             else:
                 cells += ["", text, ""]
+            if tuned:
+                values = [record["test"][name] for record in tuned.get(method, ())]
+                cells.append(mean_and_std(values) if values else "")
         if table.resources:
             published = paper_resources(method, dataset) or ("", "")
             first = records[method][0]
@@ -167,6 +185,10 @@ SIMPLE_LEGEND = (
     " †: a simple method is better than all of the paper's. What has no spread does not depend on "
     "the seed."
 )
+TUNED_LEGEND = (
+    "tuned: with the settings that `scripts/search.py` chose on validation (the trials are in "
+    "`search/tpe/`, the settings in the presets that end in _tuned)."
+)
 MEMORY = {
     "cuda": "peak GPU memory",
     "cpu": "peak memory of the whole process (there was no GPU; a process without a model takes "
@@ -174,8 +196,11 @@ MEMORY = {
 }
 
 
-def page(table: Table, blocks: dict[str, dict[str, list[dict]]]) -> str:
-    """Markdown of the whole table. blocks: by data set and method, the records."""
+Blocks = dict[str, dict[str, list[dict]]]  # by data set and method the records
+
+
+def page(table: Table, blocks: Blocks, tuned: Blocks) -> str:
+    """Markdown of the whole table; ``tuned``: with settings that a search found."""
     parts = [f"## {table.title}", LEGEND + (SIMPLE_LEGEND if table.simple else "")]
     if table.resources:
         devices = {
@@ -184,8 +209,14 @@ def page(table: Table, blocks: dict[str, dict[str, list[dict]]]) -> str:
         }  # fmt: skip
         ours = " or ".join(MEMORY.get(device, device) for device in sorted(devices))
         parts.append(f"The paper's MB are GPU memory, ours are {ours}.")
+    if any(tuned.get(dataset) for dataset in blocks):
+        parts.append(TUNED_LEGEND)
     for dataset, records in blocks.items():
-        parts += [f"### {dataset}", block(table, dataset, records)]
+        parts += [f"### {dataset}", block(table, dataset, records, tuned.get(dataset, {}))]
+        searched = {m: len(some) for m, some in tuned.get(dataset, {}).items()}
+        if searched:
+            told = ", ".join(f"{method} {seeds}" for method, seeds in searched.items())
+            parts.append(f"Seeds of what is tuned: {told}.")
     return "\n\n".join(parts)
 
 
