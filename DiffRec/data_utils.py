@@ -6,9 +6,12 @@ another (CSR), in the order of the list they came from, which is the order of ti
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -21,6 +24,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SPLITS = ("train", "valid", "test")
 # The largest id that a list may hold: memory is taken for every id below it.
 SPARSEST, ROOM = 10, 1000
+# What a data set may say of how models are evaluated on it.
+EVALUATION = ("topN", "metrics", "tst_w_val", "rank_seen", "select_by")
 log = logging.getLogger(__name__)
 
 
@@ -189,6 +194,7 @@ class Dataset:
     Attributes:
         path: the folder they came from.
         drop_unknown, random_noise, noise_seed: how they were read (`load_dataset`).
+        evaluation: how the folder says that models are evaluated on them (`read_evaluation`).
     """
 
     name: str
@@ -199,6 +205,7 @@ class Dataset:
     drop_unknown: bool = False
     random_noise: float = 0.0
     noise_seed: int | None = None
+    evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def n_users(self) -> int:
@@ -280,6 +287,48 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     )
 
 
+def read_stats(folder: Path) -> dict:
+    """What stats.json says of a folder that was prepared here; empty where there is none."""
+    path = folder / "stats.json"
+    if not path.is_file():
+        return {}
+    try:
+        stats = json.loads(path.read_text())
+        if not isinstance(stats, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is damaged ({error}): prepare the data again.") from error
+    return stats
+
+
+def read_evaluation(folder: Path) -> dict[str, Any]:
+    """How models are evaluated on a folder's data, where its stats.json says so: settings of the
+    evaluation, which beat their defaults and are beaten by presets and flags."""
+    told = read_stats(folder).get("evaluation", {})
+    if not isinstance(told, dict) or not set(told) <= set(EVALUATION):
+        raise InputError(
+            f"{folder / 'stats.json'} must say of its evaluation {', '.join(EVALUATION)} alone."
+        )
+    return told
+
+
+def counted_items(folder: Path, most: int) -> int:
+    """I, as stats.json has it; InputError if it is no number up to ``most``."""
+    count = read_stats(folder).get("items", 0)
+    if type(count) is not int or not 0 <= count <= most:
+        raise InputError(f"{folder / 'stats.json'} counts {count!r} items, which cannot be.")
+    return count
+
+
+def evaluation_beside(dataset: str | None, data_path: str | Path | None) -> dict[str, Any]:
+    """`read_evaluation` of a data set by name; empty where it is not here."""
+    try:
+        _, folder = find_dataset(dataset, data_path)
+    except InputError:
+        return {}
+    return read_evaluation(folder)
+
+
 def read_pairs(path: Path) -> np.ndarray:
     """The (user, item) pairs of one split, (n, 2), checked; raises InputError."""
     if not path.is_file():
@@ -330,10 +379,11 @@ def load_dataset(
 ) -> Dataset:
     """Read train_list.npy, valid_list.npy and test_list.npy of a data set (see `find_dataset`).
 
-    Users and items are those up to the largest ids of the train list, as in the release. A user or
-    item beyond them in validation or test is an InputError, or its rows are left out with
-    ``drop_unknown``. ``random_noise`` and ``seed``: see `add_random_noise`. Missing files, wrong
-    arrays, negative ids, repeated pairs and an empty train list are InputErrors too.
+    Users and items are those up to the largest ids of the train list, as in the release; where the
+    folder's stats.json says how it is evaluated, it also counts the items. A user or item beyond
+    them in validation or test is an InputError, or its rows are left out with ``drop_unknown``.
+    ``random_noise`` and ``seed``: see `add_random_noise`. Missing files, wrong arrays, negative
+    ids, repeated pairs and an empty train list are InputErrors too.
     """
     name, folder = find_dataset(dataset, data_path)
     pairs = {split: read_pairs(folder / f"{split}_list.npy") for split in SPLITS}
@@ -341,6 +391,10 @@ def load_dataset(
         raise InputError(f"{folder / 'train_list.npy'} is empty: there is nothing to learn from.")
     refuse_sparse(folder / "train_list.npy", pairs["train"])
     n_users, n_items = (pairs["train"].max(axis=0) + 1).tolist()
+    evaluation = read_evaluation(folder)
+    if evaluation:
+        most = n_items + len(pairs["valid"]) + len(pairs["test"])
+        n_items = max(n_items, counted_items(folder, most))
     parts = {}
     for split in SPLITS:
         path = folder / f"{split}_list.npy"
@@ -359,7 +413,7 @@ def load_dataset(
             pairs[split] = pairs[split][~unknown]
         _refuse_duplicates(path, pairs[split], n_items)
         parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
-    found = Dataset(name, folder, **parts, drop_unknown=drop_unknown)
+    found = Dataset(name, folder, **parts, drop_unknown=drop_unknown, evaluation=evaluation)
     return add_random_noise(found, random_noise, seed) if random_noise else found
 
 

@@ -2,7 +2,7 @@
 
 The conventions are those of the authors' release. For validation the train items are masked; for
 test the train and validation items are, while the input is still train alone unless ``tst_w_val``.
-Where others differ, a named argument says so.
+Where others differ, a named argument says so, or the data set itself (`Dataset.evaluation`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +16,8 @@ from DiffRec.engine.errors import InputError
 
 PUBLISHED_METRICS = ("precision", "recall", "ndcg", "mrr")
 OF_LISTS = ("coverage", "gini")  # of all users' lists together
-METRICS = (*PUBLISHED_METRICS, "hit", "map", "novelty", *OF_LISTS)
+METRICS = (*PUBLISHED_METRICS, "hit", "hr", "map", "novelty", *OF_LISTS)
+CUT_OFFS = (10, 20, 50, 100)
 RECALL_DENOMINATORS = ("relevant", "min_k")
 METRIC_USERS = ("all", "with_items")
 
@@ -66,7 +67,7 @@ def ranking_metrics(
         recall@K    = Σ_{r≤K} h_r / n                    (min(K, n) with "min_k")
         ndcg@K      = Σ_{r≤K} h_r / log₂(r + 1)  /  Σ_{r≤min(K, n)} 1 / log₂(r + 1)
         mrr@K       = 1 / (smallest r ≤ K with h_r = 1), or 0
-        hit@K       = 1 if any h_r = 1 with r ≤ K, or 0
+        hit@K       = 1 if any h_r = 1 with r ≤ K, or 0; hr@K is another name of it
         map@K       = Σ_{r≤K} h_r precision@r / min(K, n)
 
     hits: (B, k) bool, best rank first; a cut-off beyond k counts the missing ranks as misses.
@@ -91,6 +92,7 @@ def ranking_metrics(
             "ndcg": dcg[:, last] / ideal[at_most_k.long() - 1],
             "mrr": reciprocal_rank[:, last],
             "hit": (n_hits[:, last] > 0).double(),
+            "hr": (n_hits[:, last] > 0).double(),
             "map": precisions[:, last] / at_most_k,
         }
         chosen = [of_cut[metric] for metric in metrics]
@@ -185,13 +187,14 @@ def of_rows(scores: torch.Tensor, rows: Interactions, look: bool) -> torch.Tenso
 def evaluate(
     scores: object,
     dataset: Dataset,
-    topN: Sequence[int] = (10, 20, 50, 100),
+    topN: Sequence[int] | None = None,
     batch_size: int = 400,
-    tst_w_val: bool = False,
+    tst_w_val: bool | None = None,
     recall_denominator: str = "relevant",
     metric_users: str = "all",
-    metrics: Sequence[str] = PUBLISHED_METRICS,
+    metrics: Sequence[str] | None = None,
     per_user: bool = False,
+    rank_seen: bool | None = None,
 ) -> dict[str, dict[str, float]] | dict[str, dict[str, np.ndarray]]:
     """{"valid": {"recall@10": …, …}, "test": {…}}, averaged over users, unrounded.
 
@@ -199,6 +202,8 @@ def evaluate(
         scores: a model; or a function from B rows of interactions to scores, (B, I); or all scores,
             a (U, I) array, tensor or SciPy sparse matrix, in which what is not stored scores 0.
             They are not written to.
+        topN, metrics, tst_w_val, rank_seen: by default as ``dataset.evaluation`` says, or else as
+            published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and mrr, and neither.
         tst_w_val: feed train and validation as input for test; costs a second pass.
         recall_denominator: "relevant" (released) or "min_k".
         metric_users: average over "all" users (released: a user without items to find counts 0)
@@ -211,6 +216,12 @@ def evaluate(
     Validation and test share one pass: the same scores, with one mask and then with both.
     Raises InputError, a ValueError, for names or shapes that are wrong.
     """
+    own = {"topN": CUT_OFFS, "metrics": PUBLISHED_METRICS, **dataset.evaluation}
+    topN, metrics = topN or own["topN"], metrics or own["metrics"]
+    if tst_w_val is None:
+        reads_rows = getattr(scores, "reads_rows", True)  # else it would change nothing
+        tst_w_val = reads_rows and own.get("tst_w_val", False)
+    rank_seen = own.get("rank_seen", False) if rank_seen is None else rank_seen
     metrics = metrics.split(",") if isinstance(metrics, str) else metrics
     topN = [int(cut) for cut in np.atleast_1d(np.asarray(topN))]
     for name, values, known in (
@@ -225,7 +236,7 @@ def evaluate(
         raise InputError("topN must hold cut-offs from 1 on, and batch_size be at least 1.")
     how = (
         tuple(topN), batch_size, tst_w_val, recall_denominator, metric_users, tuple(metrics),
-        per_user,
+        per_user, rank_seen,
     )  # fmt: skip
     if not hasattr(scores, "scorer"):
         return _evaluate(scorer_of(scores, dataset), dataset, *how)
@@ -256,6 +267,7 @@ def _evaluate(
     metric_users: str,
     metrics: tuple[str, ...],
     per_user: bool,
+    rank_seen: bool,
 ) -> dict:
     k, device = min(max(topN), dataset.n_items), dataset.train.device
     of_hits = [m for m in metrics if m not in (*OF_LISTS, "novelty")]
@@ -272,13 +284,17 @@ def _evaluate(
         )
         # A look makes a GPU wait: on one every batch is not worth it.
         look = start == 0 or device.type == "cpu"
-        scores = mask_seen(of_rows(scorer(given.slice(start, stop)), train, look), train)
+        scores = of_rows(scorer(given.slice(start, stop)), train, look)
+        if not rank_seen:
+            mask_seen(scores, train)
         for split, relevant in enumerate((valid, test)):
             if split == 1:
                 if test_input is not None:
                     scores = of_rows(scorer(test_input.slice(start, stop)), train, look)
-                    mask_seen(scores, train)
-                mask_seen(scores, valid)
+                    if not rank_seen:
+                        mask_seen(scores, train)
+                if not rank_seen:
+                    mask_seen(scores, valid)
             items = top_k(scores, k)
             n_relevant = relevant.lengths.to(device, non_blocking=True)
             hits = are_relevant(items, relevant)

@@ -6,7 +6,9 @@ python scripts/prepare_data.py FILE --format csv --columns who,what,stars,when -
 python scripts/prepare_data.py --synthetic                 made-up ratings of ML-1M's character
 python scripts/prepare_data.py --synthetic like:yelp       a twin with Table 1's sizes of Yelp
 
-Natural noise: --noise 0.1; other protocols: --protocol paper|global, --ratio 8:1:1.
+Natural noise: --noise 0.1; other protocols: --protocol paper|global, --ratio 8:1:1. The next item
+of a sequence: --protocol leave_one_out, from ratings, or --format sequences from a user's items in
+order, a line each, or the arrays users, items and order of an .npz file.
 """
 
 import argparse
@@ -19,9 +21,9 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.paper import paper_sizes
-from DiffRec.engine.settings import Folder, NotNegative, Positive, Seed
+from DiffRec.engine.settings import Count, Folder, NotNegative, Seed
 from DiffRec.preparation import download, readers, synthetic, writer
-from DiffRec.preparation.protocol import PROTOCOLS, prepare
+from DiffRec.preparation.protocol import NEXT_ITEM, PROTOCOLS, prepare
 
 DATASETS = REPOSITORY / "datasets"
 
@@ -51,8 +53,9 @@ def prepare_movielens(
     archive, format = MOVIELENS[name]
     raw = raw or download.download(*archive, DATASETS / "raw" / f"{name}.zip")
     noisy = how.get("noise") or how.get("random_noise")
-    folder = folder or DATASETS / f"{name}_{'noisy' if noisy else 'clean'}"
-    writer.write(folder, prepare(readers.read(raw, format), **how), {"prepared": how})
+    kind = "noisy" if noisy else "next" if how.get("protocol") == "leave_one_out" else "clean"
+    folder = folder or DATASETS / f"{name}_{kind}"
+    writer.write(folder, prepare(readers.read(raw, format), **how), about(how))
     return folder
 
 
@@ -60,7 +63,8 @@ def prepare_synthetic(folder: Path | None = None, seed: int = 1, **how) -> Path:
     """datasets/synthetic: ratings with ML-1M's character, through the same protocol."""
     folder = folder or DATASETS / "synthetic"
     ratings = readers.from_table(synthetic.make_ratings(seed=seed))
-    writer.write(folder, prepare(ratings, seed=seed, **how), {"prepared": {"seed": seed, **how}})
+    how["seed"] = seed
+    writer.write(folder, prepare(ratings, **how), about(how))
     return folder
 
 
@@ -84,8 +88,16 @@ def prepare_file(
     if format is None or folder is None:
         raise InputError("a file of your own needs --format and --out.")
     ratings = readers.read(path, format, columns.split(",") if columns else None)
-    writer.write(folder, prepare(ratings, **how), {"prepared": how})
+    if format == "sequences":
+        how["min_rating"] = 0  # they have none: all are interactions
+    writer.write(folder, prepare(ratings, **how), about(how))
     return folder
+
+
+def about(how: dict) -> dict:
+    """What stats.json says of how the data were made, and of how models are evaluated on them."""
+    next_item = {"evaluation": NEXT_ITEM} if how.get("protocol") == "leave_one_out" else {}
+    return {"prepared": how, **next_item}
 
 
 def parse_ratio(text: str | None) -> tuple[float, float, float] | None:
@@ -133,16 +145,16 @@ def make_parser() -> Parser:
         "--min_rating", type=checked(NotNegative), default=4.0, help="interactions start here"
     )
     parser.add_argument(
-        "--core", type=checked(Positive), default=10, help="least of each user and item"
+        "--core", type=checked(Count), default=10, help="least of each user and item"
     )
     parser.add_argument(
         "--protocol", choices=PROTOCOLS, default="released",
         help="7:1:2 of each user's time as the released files, into train, test and validation in "
-        "this order; as the paper says, into train, validation and test; or two cuts in time for "
-        "all users",
+        "this order; as the paper says, into train, validation and test; two cuts in time for "
+        "all users; or each user's last item for test and the one before for validation",
     )  # fmt: skip
     parser.add_argument(
-        "--ratio", default=None, help="train:validation:test, not with the released protocol"
+        "--ratio", default=None, help="train:validation:test, with the protocol paper or global"
     )
     parser.add_argument(
         "--noise", type=checked(NotNegative), default=0.0,

@@ -12,7 +12,13 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from DiffRec.data_utils import REPOSITORY, Dataset, default_dataset, load_dataset
+from DiffRec.data_utils import (
+    REPOSITORY,
+    Dataset,
+    default_dataset,
+    evaluation_beside,
+    load_dataset,
+)
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
@@ -106,7 +112,8 @@ def make_parser(variant: Variant, description: str, options: type[RunOptions]) -
 def parse(
     variant: Variant, argv: Sequence[str], description: str = ""
 ) -> tuple[Settings, RunOptions]:
-    """The settings and options of a training; ``options.preset`` becomes the one that is used."""
+    """The settings and options of a training; ``options.preset`` becomes the one that is used.
+    Flags beat the preset, which beats what the data set says of its evaluation."""
     flags = given(make_parser(variant, description, variant.options), argv)
     options = variant.options.of(variant.options.own(flags))
     if options.preset == "auto":
@@ -114,7 +121,8 @@ def parse(
         found = name if name in variant.known_presets() else "none"
         options = variant.options.of(dict(options), {"preset": found})
     chosen = variant.settings.own(flags)
-    settings = variant.settings.of(variant.preset(options.preset), chosen)
+    of_data = variant.model.evaluation_of(evaluation_beside(options.dataset, options.data_path))
+    settings = variant.settings.of(of_data, variant.preset(options.preset), chosen)
     settings.part(variant.model.Training).check_selection()
     return settings, options
 

@@ -169,6 +169,12 @@ class Recommender(nn.Module):
     def device(self) -> torch.device:
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
+    @classmethod
+    def evaluation_of(cls, told: Mapping[str, Any]) -> dict[str, Any]:
+        """What of a data set's own way of evaluation goes for this model: validation as input too
+        changes nothing for one that does not read rows."""
+        return {k: v for k, v in told.items() if k != "tst_w_val" or cls.reads_rows}
+
     # Scores --------------------------------------------------------------------------------------
 
     def scorer(self) -> Scorer:

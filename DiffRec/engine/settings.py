@@ -19,7 +19,13 @@ import pydantic
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from DiffRec.engine.errors import InputError
-from DiffRec.evaluate_utils import METRIC_USERS, METRICS, PUBLISHED_METRICS, RECALL_DENOMINATORS
+from DiffRec.evaluate_utils import (
+    CUT_OFFS,
+    METRIC_USERS,
+    METRICS,
+    PUBLISHED_METRICS,
+    RECALL_DENOMINATORS,
+)
 
 # Types
 
@@ -187,9 +193,7 @@ class EvaluationSettings(Settings):
     """How models are evaluated: see `DiffRec.evaluate_utils.evaluate`."""
 
     title = "evaluation"
-    topN: Annotated[Sizes, Field(min_length=1)] = setting(
-        (10, 20, 50, 100), "cut-offs of the metrics"
-    )
+    topN: Annotated[Sizes, Field(min_length=1)] = setting(CUT_OFFS, "cut-offs of the metrics")
     metrics: Annotated[
         tuple[Literal[METRICS], ...], BeforeValidator(words), Field(min_length=1)
     ] = setting(PUBLISHED_METRICS, "what is measured at each cut-off")
@@ -201,6 +205,7 @@ class EvaluationSettings(Settings):
     metric_users: Literal[METRIC_USERS] = setting(
         "all", "average over all users, as released, or over those with items to find"
     )
+    rank_seen: bool = setting(False, "rank the items that a user has seen too; 0: they are masked")
 
 
 class TrainingSettings(EvaluationSettings):
@@ -221,6 +226,10 @@ class TrainingSettings(EvaluationSettings):
         "float32", "of matrix products; tf32 and bf16 trade exactness for speed"
     )
     compile: bool = setting(False, "torch.compile the network")
+    lr_step: Count = setting(
+        0, "multiply the learning rates by lr_factor after every so many epochs; 0: never"
+    )
+    lr_factor: Rate = setting(0.1, "what they are multiplied by")
     ema: Share = setting(
         0.0,
         "decay of a moving average of the weights, such as 0.99, which is evaluated and saved in "

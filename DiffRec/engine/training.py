@@ -160,6 +160,7 @@ class Training:
         self.item_ids = raw_item_ids(dataset)
         with settings_from_user():
             self.optimizers = model.optimizers(self.settings)
+        self.first_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.average = None
         if self.settings.ema and self.optimizers:
             self.average = moving_average(model, self.settings.ema)
@@ -290,6 +291,14 @@ class Training:
 
     # Training ------------------------------------------------------------------------------------
 
+    def set_rates(self) -> None:
+        """The learning rates of this epoch, where they fall in steps."""
+        if self.settings.lr_step:
+            share = self.settings.lr_factor ** ((self.progress.epoch - 1) // self.settings.lr_step)
+            for optimizer, rates in zip(self.optimizers, self.first_rates, strict=True):
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * share
+
     def train_epoch(self) -> float | None:
         """One pass over the data; returns the mean loss per batch. A model without optimisers is
         computed at once, and has none."""
@@ -299,6 +308,7 @@ class Training:
         if not self.optimizers:
             model.fit(self.dataset.train)
             return None
+        self.set_rates()
         n_batches, batches = model.epoch_batches(self.dataset.train, settings.batch_size)
         total = torch.zeros((), device=model.device)
         desc = f"epoch {model.epoch}"
@@ -488,7 +498,8 @@ def train(
         tensorboard: folder for curves, if wanted.
         on_evaluation: called after each evaluation with its row of the history; an error that it
             raises ends the training.
-        settings: those of the model's ``Training``, such as lr, epochs or batch_size.
+        settings: those of the model's ``Training``, such as lr, epochs or batch_size. How it is
+            evaluated the data set may say (`Dataset.evaluation`).
 
     Raises InputError, a ValueError, for settings that do not exist or do not fit.
     """
@@ -508,7 +519,7 @@ def train(
             f"{dataset.n_items}."
         )
     start = model.Training.own(variant.preset(preset))
-    chosen = model.Training.of(start, settings)
+    chosen = model.Training.of(model.evaluation_of(dataset.evaluation), start, settings)
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     name = variant.name_of_run(dataset.name, everything.dump(), seed, log_name, preset)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-NOISE_SCHEDULES = ("linear-var", "linear", "cosine", "binomial")
+NOISE_SCHEDULES = ("linear-var", "linear", "cosine", "binomial", "sqrt", "trunc_lin")
 MEAN_TYPES = ("x0", "eps")
 LOSS_WEIGHTS = ("released", "paper")
 LOSS_REDUCTIONS = ("mean", "sum")
@@ -35,6 +35,9 @@ def make_betas(
     cosine:     ᾱ_t follows a squared cosine (Nichol & Dhariwal 2021); ignores s and the bounds.
     binomial:   β_t = 1 / (T - t + 2), the release's variant of Sohl-Dickstein et al. 2015, 2.4.1;
                 ignores s and the bounds.
+    sqrt:       ᾱ = 1 - √(u + 10⁻⁴) at u = t / T (Li et al. 2022); ignores s and the bounds.
+    trunc_lin:  β_t rises linearly from a + 0.01 to 200 a + 0.01 with a = 0.1 / T, or, where that
+                would exceed 1, to 10 a + 0.01 (the release of DiffuRec); ignores s and the bounds.
     """
     if noise_schedule in ("linear-var", "linear"):
         bounds = noise_scale * noise_min, noise_scale * noise_max
@@ -44,6 +47,14 @@ def make_betas(
         time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
         alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
         return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+    if noise_schedule == "sqrt":
+        alpha_bar = 1 - torch.sqrt(torch.linspace(0, 1, steps + 1, dtype=torch.float64) + 1e-4)
+        return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+    if noise_schedule == "trunc_lin":
+        low = 0.1 / steps
+        high = 200 * low + 0.01
+        high = high if high <= 1 else 10 * low + 0.01
+        return torch.linspace(low + 0.01, high, steps, dtype=torch.float64)
     if noise_schedule == "binomial":
         return 1 / torch.arange(steps + 1, 1, -1, dtype=torch.float64)
     raise ValueError(

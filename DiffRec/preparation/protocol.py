@@ -15,7 +15,12 @@ from DiffRec.engine.errors import InputError
 from DiffRec.preparation.readers import Ratings
 
 SPLITS = ("train", "valid", "test")
-PROTOCOLS = ("released", "paper", "global")
+PROTOCOLS = ("released", "paper", "global", "leave_one_out")
+# How models are evaluated where one item of each user is left out: the next item is what is asked
+# for, so that the one before it is known in test.
+NEXT_ITEM = {
+    "topN": [5, 10, 20], "metrics": ["hr", "ndcg"], "tst_w_val": True, "select_by": "ndcg@10",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +102,15 @@ def split_globally(times: np.ndarray, shares: tuple[float, float, float]) -> np.
     return (times > at[0]).astype(np.int64) + (times > at[1])
 
 
+def split_last_two(users: np.ndarray) -> np.ndarray:
+    """As `split_per_user`: a user's last row is test and the one before it validation; whoever has
+    fewer than three has all of them in train."""
+    starts = np.r_[0, np.flatnonzero(users[1:] != users[:-1]) + 1, len(users)]
+    n = np.repeat(np.diff(starts), np.diff(starts))
+    left = np.repeat(starts[1:], np.diff(starts)) - np.arange(len(users))  # 1 for the last row
+    return np.where((n >= 3) & (left <= 2), 3 - left, 0)
+
+
 def natural_noise(
     ratings: Ratings, positives: Ratings, scale: float, seed: int, min_rating: float
 ) -> Ratings:
@@ -118,14 +132,18 @@ def known_to_train(rows: Ratings, split: np.ndarray) -> np.ndarray:
     return known
 
 
-def number(rows: Ratings, split: np.ndarray) -> Split:
+def number(rows: Ratings, split: np.ndarray, keep: bool = False) -> Split:
     """Number users in the order they stand in and items by first appearance in train; rows of
-    users or items that train does not have are left out, since nothing can be learnt of them."""
+    users or items that train does not have are left out, since nothing can be learnt of them, or
+    with ``keep`` numbered behind the others."""
     pairs, times, ratings = {}, {}, {}
     numbers = []
     for codes, size in ((rows.users, len(rows.raw_users)), (rows.items, len(rows.raw_items))):
         _, first = np.unique(codes[split == 0], return_index=True)
         of_train = codes[split == 0][np.sort(first)]
+        if keep:
+            others, first = np.unique(codes[~np.isin(codes, of_train)], return_index=True)
+            of_train = np.concatenate([of_train, others[np.argsort(first)]])
         table = np.full(size, -1, dtype=np.int64)
         table[of_train] = np.arange(len(of_train))
         numbers.append((table[codes], of_train))
@@ -156,7 +174,7 @@ def prepare(
         protocol: "released" cuts each user's rows 7:1:2 in time into train, test and validation,
             in this order; "paper" 7:1:2 into train, validation and test; "global" cuts all rows at
             two times instead. ``shares`` for (train, validation, test) in place of 7:1:2 with the
-            latter two.
+            middle two.
         noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
             to train and validation, by time under the global protocol and else at random in the
             proportion of its user's interactions in the two; test is the same.
@@ -168,26 +186,31 @@ def prepare(
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol}.")
     if shares is not None and (
-        protocol == "released" or not all(0 < share < np.inf for share in shares)
+        protocol not in ("paper", "global") or not all(0 < share < np.inf for share in shares)
     ):
-        raise InputError("a ratio needs three positive shares, and a protocol other than released.")
+        raise InputError("a ratio needs three positive shares, and the protocol paper or global.")
     ratings = latest_of_repeated(ratings)
     positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
     if protocol == "released":
         split = split_per_user(positives.users, (7, 1, 2), ("train", "test", "valid"))
     elif protocol == "paper":
         split = split_per_user(positives.users, shares or (7, 1, 2), SPLITS)
-    else:
+    elif protocol == "global":
         split = split_globally(positives.times, shares or (7, 1, 2))
+    else:
+        split = split_last_two(positives.users)
+        if noise:
+            raise InputError("noise is for protocols other than leave_one_out.")
+    last = protocol == "leave_one_out"
     # What train does not have goes before noise comes, so that test is the same with and without.
-    known = known_to_train(positives, split)
+    known = known_to_train(positives, split) | last
     rows, split = positives.select(known), split[known]
     if noise:
         cuts = None
         if protocol == "global":
             cuts = rows.times[split == 0].max(), rows.times[split < 2].max()
         rows, split = add_natural_noise(ratings, rows, split, cuts, noise, seed, min_rating)
-    found = number(rows, split)
+    found = number(rows, split, keep=last)
     empty = [name for name in SPLITS if not len(found.pairs[name])]
     if empty:
         raise InputError(

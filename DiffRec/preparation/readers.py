@@ -279,19 +279,56 @@ def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
         raise InputError(f"{path} is not a whole Parquet file ({first_line(error)}).") from error
 
 
+ARRAYS = ("users", "items", "order")
+
+
+def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
+    """Items in order and no ratings: an .npz file with the arrays users, items and order (the place
+    of each item in its user's time), or text with a line for each user, "user item item …"."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}.")
+    if path.suffix == ".npz":
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                arrays = {name: found[name] for name in ARRAYS}
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            raise InputError(
+                f"{path} must hold the arrays {', '.join(ARRAYS)} ({first_line(error)})."
+            ) from error
+        whole = all(a.ndim == 1 and a.dtype.kind in "iu" for a in arrays.values())
+        if not whole or len({len(array) for array in arrays.values()}) != 1:
+            raise InputError(f"{path}: {', '.join(ARRAYS)} must be integers, equally many of each.")
+        names = dict(zip(("user", "item", "timestamp"), arrays.values(), strict=True))
+        yield pd.DataFrame({**names, "rating": 1.0})
+        return
+    line = 0
+    with opened(path, path.name) as file:
+        for block in blocks_of(file, path):
+            users, items, places = [], [], []
+            for text in block.decode("utf-8", errors="replace").splitlines():
+                line += 1
+                user, *rest = text.split() or [None]
+                if user is not None and not rest:
+                    raise InputError(f"{path} line {line} has a user and no items.")
+                users += [user] * len(rest)
+                items += rest
+                places += range(len(rest))
+            yield pd.DataFrame({"user": users, "item": items, "timestamp": places, "rating": 1.0})
+
+
 @dataclasses.dataclass(frozen=True)
 class Format:
     """How a kind of file is read.
 
     Attributes:
         member: the end of the file's name inside an archive.
-        columns: what our user, item, rating and timestamp are called in it.
+        columns: what our user, item, rating and timestamp are called in it, where it has them.
         separator: of a table; None for JSON lines and Parquet.
         header: whether a table's first line names its columns.
     """
 
     member: str
-    columns: tuple[str, str, str, str]
+    columns: tuple[str, ...]
     separator: str | None = None
     header: bool = False
     time: pa.DataType | None = None
@@ -315,6 +352,7 @@ FORMATS = {
     "csv": Format(".csv", NAMED, ",", header=True),
     "tsv": Format(".tsv", NAMED, "\t", header=True),
     "parquet": Format(".parquet", NAMED),
+    "sequences": Format(".npz", ARRAYS),  # which have no ratings
 }
 
 
@@ -328,6 +366,10 @@ def read(path: str | Path, format: str, columns: list[str] | None = None) -> Rat
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format}.")
     known = FORMATS[format]
+    if format == "sequences":
+        if columns is not None:
+            raise InputError("sequences have no columns to name.")
+        return collect(checked(read_sequences(path), path, 1))
     if columns is not None and len(columns) != len(COLUMNS):
         raise InputError(f"columns must name user, item, rating and timestamp, got {columns}.")
     names = dict(zip(COLUMNS, columns or known.columns, strict=True))

@@ -48,8 +48,9 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
         for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
             table = pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
             table.to_csv(temporary / f"{name}_map.csv", index=False)
-        stats = statistics(split)
+        stats = {**statistics(split), **(about or {})}
+        told = temporary / "stats.json"
+        told.write_text(json.dumps(stats))  # which says how many items there are
         stats["fingerprint"] = load_dataset(data_path=temporary).fingerprint()
-        stats |= about or {}
-        (temporary / "stats.json").write_text(json.dumps(stats, indent=1) + "\n")
+        told.write_text(json.dumps(stats, indent=1) + "\n")
     return stats

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset, find_dataset, load_dataset
+from DiffRec.data_utils import EVALUATION, Dataset, find_dataset, load_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import parse
 from DiffRec.engine.errors import InputError
@@ -125,8 +125,12 @@ def finished(run: Run, folder: Path, more: Sequence[str]) -> dict | None:
     try:
         record = json.loads(path.read_text())
         same = record["seed"] == run.seed
-        same = same and carried_forward(run.variant, record) == run.settings(more)
-        same = same and (not is_here(run.dataset) or record["data"] == run.data(more))
+        settings, asked = carried_forward(run.variant, record), run.settings(more)
+        if is_here(run.dataset):
+            same = same and record["data"] == run.data(more)
+        else:  # nor do they say how they are evaluated
+            asked |= {name: settings[name] for name in EVALUATION}
+        same = same and settings == asked
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         # none, or not a whole record
         return None

@@ -1,0 +1,174 @@
+"""DiffRec of Du et al. (2023, arXiv 2304.04541): diffusion of a sequence's last item. It is not the
+DiffRec of this project's paper, whose name it shares."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from baselines.noise import generators
+from baselines.sequences import (
+    Histories,
+    Prefixes,
+    SequenceModel,
+    SequenceSettings,
+    SequenceTraining,
+)
+from baselines.transformer import Encoder, key_mask
+from DiffRec import InputError, Interactions
+from DiffRec.engine.settings import Between, Few, NotNegative, Positive, Ranges, setting
+from DiffRec.models.DNN import timestep_embedding
+from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
+from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
+
+
+class DiffRecDuSettings(SequenceSettings):
+    """DiffRec of Du et al."""
+
+    title = "DiffRec-Du"
+    defaults: ClassVar = {"emb_size": 128, "dropout": 0.3, "max_length": 50}
+    steps: Few = setting(32, "N, the number of diffusion steps")
+    noise_schedule: Literal[NOISE_SCHEDULES] = setting("linear", "how noise grows with n")
+    beta_0: NotNegative = setting(0.001, "the variance with which an item becomes a vector (Eq. 6)")
+    layers: Positive = setting(2, "blocks of the encoder")
+    heads: Positive = setting(2, "heads of attention")
+    rec_loss: Literal["printed", "network"] = setting(
+        "printed",
+        "what the cross-entropy is of: the target's own noised vector, as the equation is printed, "
+        "or the network's output",
+    )
+    importance_sampling: bool = setting(True, "draw steps by Eq. 14 of DiffRec, or uniformly")
+    reverse: Literal["full", "direct"] = setting(
+        "full", "inference by all N reverse steps, or by one from step N"
+    )
+    samples: Positive = setting(1, "random seeds whose outputs inference averages")
+
+
+class DiffRecDuTraining(SequenceTraining):
+    """Histories in batches."""
+
+    title = "optimiser"
+    defaults: ClassVar = {"batch_size": 256, "epochs": 250, "patience": 50}
+
+
+class DiffRecDu(SequenceModel):
+    """The next item v's vector is noised, the history's are not; the network sees both:
+
+        h⁰ ~ N(E(v), β_0 I),    hⁿ = √ᾱ_n h⁰ + √(1 - ᾱ_n) ε                            (Eq. 6, 7)
+        ĥ = Encoder(h_m + y_m + z_n)_last, y_m and z_n being place and step            (Eq. 16)
+        L = ‖h⁰ - ĥ‖², or ‖E(v) - ĥ‖² for n = 1, divided by N p_n,  -  log softmax(W h⁰ + b)_v
+
+    Inference puts the vector of an unknown item last and noises it by all N steps, then takes the
+    reverse steps; W ĥ + b ranks. The paper's code is not public: what it does not say is set as in
+    DiffuRec (T, d), in the first author's other code (layers, heads, dropout, batch), by Ho et al.
+    scaled to N steps (β_n), and is searched. A history's vectors are its items' means at inference,
+    and places count from its beginning.
+    """
+
+    variant = "DiffRec-Du"
+    Settings = DiffRecDuSettings
+    Training = DiffRecDuTraining
+    ranges: ClassVar[Ranges] = {
+        "lr": Between(3e-4, 3e-3, log=True),
+        "dropout": Between(0.1, 0.6),
+        "layers": [1, 2, 4],
+        "beta_0": Between(1e-4, 0.1, log=True),
+        "steps": [8, 32, 100],
+        "noise_schedule": ["linear", "cosine", "sqrt"],
+        "rec_loss": ["printed", "network"],
+    }
+
+    def make(self, settings: DiffRecDuSettings) -> None:
+        size = settings.emb_size
+        self.diffusion = GaussianDiffusion(
+            noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
+            noise_scale=1000 / settings.steps, noise_min=1e-4, noise_max=0.02,
+        )  # fmt: skip
+        make_sampler = ImportanceSampler if settings.importance_sampling else UniformSampler
+        self.sampler = make_sampler(settings.steps)
+        self.embedding = nn.Embedding(self.n_items + 1, size)  # row 0 is the unknown item
+        self.positions = nn.Embedding(settings.max_length + 1, size)
+        self.rounding = nn.Linear(size, self.n_items)
+        self.encoder = Encoder(
+            settings.layers, size, settings.heads, 4 * size, settings.dropout, norm_first=True
+        )
+        self.last = nn.LayerNorm(size)
+        self.output = nn.Linear(size, size)
+
+    def item_vectors(self) -> torch.Tensor:
+        return self.rounding.weight
+
+    def item_biases(self) -> torch.Tensor:
+        return self.rounding.bias
+
+    def network(
+        self, sequences: torch.Tensor, history: torch.Tensor, lengths: torch.Tensor,
+        h_n: torch.Tensor, n: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """ĥ, (B, d): h_n, (B, d), stands behind a history of ``lengths``, (B,), of the vectors
+        (B, L, d); n: (B,) steps counted from 0."""
+        rows = torch.arange(len(history), device=history.device)
+        tokens = F.pad(history, (0, 0, 0, 1)).index_put((rows, lengths), h_n)
+        places = torch.arange(tokens.shape[1], device=tokens.device)
+        step = timestep_embedding(n, tokens.shape[2])
+        tokens = tokens + self.positions(places) + step[:, None]
+        h = self.encoder(tokens, key_mask(lengths + 1, tokens.shape[1]))
+        return self.output(self.last(h[rows, lengths]))
+
+    # Training ------------------------------------------------------------------------------------
+
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+        prefixes = Prefixes(train, self.settings.max_length)
+        if not len(prefixes):
+            raise InputError("no user has two items: there is no next item to predict.")
+        batches = prefixes.batches(batch_size, len(prefixes), by_length=True)
+        return -(-len(prefixes) // batch_size), map(prefixes.take, batches)
+
+    def as_vector(self, items: torch.Tensor) -> torch.Tensor:
+        """h⁰ of item numbers from 1 on (Eq. 6)."""
+        mean = self.embedding(items)
+        return mean + self.settings.beta_0**0.5 * torch.randn_like(mean)
+
+    def training_loss(self, batch: Histories) -> torch.Tensor:
+        h_0 = self.as_vector(batch.targets + 1)
+        n, p = self.sampler.sample(len(batch), h_0.device)
+        h_n = self.diffusion.q_sample(h_0, n, torch.randn_like(h_0))
+        history = self.as_vector(batch.sequences)
+        output = self.network(batch.sequences, history, batch.lengths, h_n, n)
+        wanted = torch.where((n == 0)[:, None], self.embedding(batch.targets + 1), h_0)
+        losses = (wanted - output).square().sum(dim=1)
+        self.sampler.update(n, losses)
+        rounded = self.rounding(h_0 if self.settings.rec_loss == "printed" else output)
+        return (losses / p).mean() + F.cross_entropy(rounded, batch.targets)
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        return dict(self.sampler.named_buffers())
+
+    # Inference -----------------------------------------------------------------------------------
+
+    def encode(self, batch: Interactions) -> torch.Tensor:
+        settings = self.settings
+        N, size = settings.steps, settings.emb_size
+        sequences, lengths = batch.padded(settings.max_length)
+        history = self.embedding(sequences)
+        # ε of h_N, of each reverse step but the last, and of Eq. 6.
+        noise = torch.stack(
+            [torch.randn(settings.samples, N + 1, size, generator=g) for g in generators(batch)]
+        ).to(batch.device)
+        unknown = self.embedding.weight[0].expand(len(history), size)
+        total = torch.zeros_like(unknown)
+        for sample in noise.unbind(1):
+            h_0 = unknown + settings.beta_0**0.5 * sample[:, N]
+            n = torch.full((len(h_0),), N - 1, device=h_0.device)
+            h = self.diffusion.q_sample(h_0, n, sample[:, 0])
+            for step in reversed(range(N)):
+                n = torch.full((len(h),), step, device=h.device)
+                output = self.network(sequences, history, lengths, h, n)
+                if settings.reverse == "direct":
+                    break
+                mean, variance = self.diffusion.q_posterior(output, h, n)
+                h = mean + variance.sqrt() * sample[:, step]
+            total = total + output
+        return total / settings.samples

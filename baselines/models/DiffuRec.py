@@ -1,0 +1,230 @@
+"""DiffuRec (Li et al. 2023): diffusion of the next item's vector, given the items before it."""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from baselines.noise import generators
+from baselines.sequences import (
+    Histories,
+    Prefixes,
+    SequenceModel,
+    SequenceSettings,
+    SequenceTraining,
+)
+from baselines.transformer import Encoder, key_mask
+from DiffRec import InputError, Interactions
+from DiffRec.engine.settings import (
+    Between,
+    Count,
+    Few,
+    NotNegative,
+    Positive,
+    Ranges,
+    Share,
+    setting,
+)
+from DiffRec.models.DNN import timestep_embedding
+from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
+from DiffRec.models.layers import Dropout
+from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
+
+UNSEEN = -1e9  # what the release adds to the logits of padding
+
+
+class DiffuRecSettings(SequenceSettings):
+    """DiffuRec."""
+
+    title = "DiffuRec"
+    defaults: ClassVar = {"emb_size": 128, "dropout": 0.1}
+    steps: Few = setting(32, "T, the number of diffusion steps")
+    noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with t")
+    lambda_mean: float = setting(0.001, "the mean of lambda, by which x_t joins the history")
+    lambda_std: NotNegative = setting(0.001, "its standard deviation")
+    layers: Positive = setting(4, "blocks of the encoder")
+    heads: Positive = setting(4, "heads of attention")
+    emb_dropout: Share = setting(0.3, "rate of dropout on the history's item vectors")
+    padding_mask: Literal["released", "keys"] = setting(
+        "released",
+        "released: padding is seen by all positions, and itself sees all alike, so that all "
+        "sequences are L long; keys: nobody sees it",
+    )
+    trained_on: Literal["histories", "positions"] = setting(
+        "histories",
+        "each history by itself, as released; or all positions of a user at once, where each sees "
+        "those before it alone and the noised vector of the item behind it, in batches of users",
+    )
+    histories_per_epoch: Count = setting(
+        0, "train on so many histories an epoch, drawn at random; 0: on all"
+    )
+    reverse: Literal["full", "direct"] = setting(
+        "full", "inference by all T reverse steps, or by one from pure noise"
+    )
+    importance_sampling: bool = setting(
+        False, "draw steps by Eq. 14 of DiffRec; the release means to, and draws uniformly"
+    )
+
+
+class DiffuRecTraining(SequenceTraining):
+    """The release's training: histories in batches."""
+
+    title = "optimiser"
+    defaults: ClassVar = {
+        "batch_size": 512, "epochs": 500, "eval_every": 20, "patience": 120, "lr_step": 100,
+    }  # fmt: skip
+
+
+class DiffuRec(SequenceModel):
+    """With e the vector of the next item and x_t = √ᾱ_t e + √(1 - ᾱ_t) ε,
+
+        z_m = LN(e_{s_m}) + λ_m ⊙ (x_t + step(t)),    λ_m ~ N(δ, δ²) in each dimension,
+        x̂_0 = LN(Encoder(z))_n,                       the last position of the history,
+        L = -log softmax(E x̂_0)_{next}.
+
+    Inference starts from x_T ~ N(0, I), takes T reverse steps with x̂_0 (Eq. 5 and 8 of DiffRec;
+    their variance is β_t), and ranks by the last x̂_0. Its noise and λ belong to a row
+    (`baselines.noise`). There is no position embedding; what is padded counts, as released. Written
+    from facts on the authors' code.
+    """
+
+    variant = "DiffuRec"
+    Settings = DiffuRecSettings
+    Training = DiffuRecTraining
+    ranges: ClassVar[Ranges] = {
+        "lr": Between(3e-4, 3e-3, log=True),
+        "dropout": Between(0.05, 0.4),
+        "emb_dropout": Between(0.1, 0.6),
+        "layers": [1, 2, 4],
+        "lambda_mean": [0.0, 0.001, 0.01, 0.1],
+        "noise_schedule": ["trunc_lin", "linear", "cosine", "sqrt"],
+        "steps": [8, 16, 32],
+    }
+
+    def make(self, settings: DiffuRecSettings) -> None:
+        size = settings.emb_size
+        self.diffusion = GaussianDiffusion(
+            noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
+            noise_scale=1000 / settings.steps, noise_min=1e-4, noise_max=0.02,
+        )  # fmt: skip
+        make_sampler = ImportanceSampler if settings.importance_sampling else UniformSampler
+        self.sampler = make_sampler(settings.steps)
+        self.embedding = nn.Embedding(self.n_items + 1, size)  # the release's padding learns too
+        self.norm, self.emb_dropout = nn.LayerNorm(size, 1e-12), Dropout(settings.emb_dropout)
+        self.step = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
+        self.encoder = Encoder(
+            settings.layers, size, settings.heads, 4 * size, settings.dropout, "gelu_tanh",
+            norm_first=True, end_dropout=settings.dropout,
+        )  # fmt: skip
+        self.last, self.dropout = nn.LayerNorm(size, 1e-12), Dropout(settings.dropout)
+        for block in self.encoder.blocks:
+            for layer in (block.attention.output, block.first, block.second):
+                nn.init.xavier_normal_(layer.weight)
+
+        self.causal = settings.trained_on == "positions"
+        self.released_mask = settings.padding_mask == "released" and not self.causal
+
+    def mask(self, lengths: torch.Tensor, width: int) -> torch.Tensor | None:
+        """What attention is told of padding, for sequences of ``lengths``, (B,)."""
+        if self.causal:
+            return None
+        if not self.released_mask:
+            return key_mask(lengths, width)
+        padding = torch.arange(width, device=lengths.device) >= lengths[:, None]
+        return (padding * UNSEEN)[:, None, :, None].expand(-1, 1, width, width)
+
+    def history(self, sequences: torch.Tensor) -> torch.Tensor:
+        """LN(e), (B, L, d)."""
+        return self.norm(self.emb_dropout(self.embedding(sequences)))
+
+    def hidden(
+        self, history: torch.Tensor, lengths: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor,
+        lam: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """LN(Encoder(z)), (B, L, d). history, lam: (B, L, d); lengths, t: (B,); x_t: (B, 1, d), or
+        one for each position."""
+        step = self.step(
+            timestep_embedding(t * (1000 / self.settings.steps), self.settings.emb_size)
+        )
+        z = history + lam * (x_t + step[:, None])
+        h = self.encoder(z, self.mask(lengths, z.shape[1]), self.causal)
+        return self.last(self.dropout(h))
+
+    def lambdas(self, noise: torch.Tensor) -> torch.Tensor:
+        """λ of standard normal noise, (B, L, d)."""
+        return self.settings.lambda_mean + self.settings.lambda_std * noise
+
+    # Training ------------------------------------------------------------------------------------
+
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+        if self.causal:
+            return super().epoch_batches(train, batch_size)
+        prefixes = Prefixes(train, self.settings.max_length)
+        if not len(prefixes):
+            raise InputError("no user has two items: there is no next item to predict.")
+        width = self.settings.max_length if self.released_mask else None
+        count = min(self.settings.histories_per_epoch or len(prefixes), len(prefixes))
+        batches = prefixes.batches(batch_size, count, by_length=not self.released_mask)
+        return -(-count // batch_size), (prefixes.take(some, width) for some in batches)
+
+    def training_loss(self, batch: Histories | Interactions) -> torch.Tensor:
+        """A batch of histories, or of users whose positions are trained on at once."""
+        if self.causal:
+            sequences, lengths = batch.padded(self.settings.max_length + 1)
+            sequences, following = sequences[:, :-1], sequences[:, 1:]
+            lengths = (lengths - 1).clamp(min=0)
+        else:
+            sequences, lengths = batch.sequences, batch.lengths
+            following = batch.targets[:, None] + 1
+        history, target = self.history(sequences), self.embedding(following)
+        t, p = self.sampler.sample(len(target), target.device)
+        x_t = self.diffusion.q_sample(target, t, torch.randn_like(target))
+        h = self.hidden(history, lengths, x_t, t, self.lambdas(torch.randn_like(history)))
+        if self.causal:
+            places = torch.arange(h.shape[1], device=h.device)
+            rows, places = (places < lengths[:, None]).nonzero(as_tuple=True)
+            if not len(rows):  # users of one item alone
+                return 0 * h.sum()
+            x0_hat, wanted = h[rows, places], following[rows, places]
+        else:
+            rows = torch.arange(len(h), device=h.device)
+            x0_hat, wanted = h[rows, lengths - 1], following[:, 0]
+        logits = F.linear(x0_hat, self.embedding.weight)
+        losses = F.cross_entropy(logits, wanted, reduction="none")
+        self.sampler.update(t[rows], losses)
+        return (losses / p[rows]).mean()
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        return dict(self.sampler.named_buffers())
+
+    # Inference -----------------------------------------------------------------------------------
+
+    def noise(self, batch: Interactions, width: int) -> torch.Tensor:
+        """(B, T, L + 1, d): for each reverse step ε of the vector, which step 1 has no use for and
+        x_T is made of, and of λ at each position; 0 where nobody sees the position."""
+        T, size = self.settings.steps, self.settings.emb_size
+        noise = torch.zeros(len(batch), T, width + 1, size)
+        lengths = batch.lengths.clamp(max=width).tolist()
+        for row, (length, generator) in enumerate(zip(lengths, generators(batch), strict=True)):
+            n = (width if self.released_mask else length) + 1
+            noise[row, :, :n] = torch.randn(T, n, size, generator=generator)
+        return noise.to(batch.device)
+
+    def encode(self, batch: Interactions) -> torch.Tensor:
+        diffusion, steps = self.diffusion, self.settings.steps
+        sequences, lengths = batch.padded(self.settings.max_length)
+        if self.released_mask:
+            sequences = F.pad(sequences, (0, self.settings.max_length - sequences.shape[1]))
+        history, noise = self.history(sequences), self.noise(batch, sequences.shape[1])
+        rows = torch.arange(len(history), device=history.device)
+        x = x0_hat = noise[:, 0, 0]
+        for step in reversed(range(steps if self.settings.reverse == "full" else 1)):
+            n = step if self.settings.reverse == "full" else steps - 1
+            t = torch.full((len(x),), n, device=x.device)
+            h = self.hidden(history, lengths, x[:, None], t, self.lambdas(noise[:, n, 1:]))
+            x0_hat = h[rows, (lengths - 1).clamp(min=0)]
+            mean, _ = diffusion.q_posterior(x0_hat, x, t)
+            x = mean + diffusion.beta[n].sqrt().to(x.dtype) * noise[:, n, 0]
+        return x0_hat

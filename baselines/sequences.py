@@ -1,0 +1,208 @@
+"""What models of item sequences share: histories and the items that follow them.
+
+Item i is row i + 1 of an item table; row 0 is padding, which stands behind a sequence.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from baselines.recommender import Baseline
+from DiffRec import Interactions
+from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.settings import DecaySettings, Positive, Settings, Share, setting
+from DiffRec.evaluate_utils import Scorer
+
+CHUNK = 64  # sequences encoded at a time: those of one length together, so that few are padded
+TOGETHER = 32  # batches that are drawn together and then sorted by length
+
+
+class SequenceSettings(Settings):
+    """Sequences and their items."""
+
+    title = "sequences"
+    emb_size: Positive = setting(64, "d, the size of item vectors")
+    max_length: Positive = setting(50, "L, how many of a user's latest items are read")
+    dropout: Share = setting(0.5, "rate of dropout")
+
+
+class SequenceTraining(DecaySettings):
+    """Adam on users, or on histories of users."""
+
+    title = "optimiser"
+    defaults: ClassVar = {"optimizer": "Adam", "lr": 1e-3, "batch_size": 128}
+
+
+@dataclasses.dataclass(frozen=True)
+class Histories:
+    """B histories and what comes next.
+
+    Attributes:
+        sequences: (B, L) int64, items from 1 to I in order of time, then 0 for padding.
+        lengths: (B,) int64, how many items each has.
+        targets: (B,) int64, the next item, from 0 to I - 1.
+    """
+
+    sequences: torch.Tensor
+    lengths: torch.Tensor
+    targets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+class Prefixes:
+    """Every beginning of every user's sequence, with at least one item, and the item after it.
+
+    Args:
+        train: rows in order of time.
+        longest: L, how many of the latest items a history keeps.
+    """
+
+    def __init__(self, train: Interactions, longest: int):
+        self.items, self.longest = train.items.long(), longest
+        starts = train.offsets[:-1].to(train.device)[train.row_index()]
+        self.before = torch.arange(len(self.items), device=train.device) - starts  # items before it
+        self.targets = self.before.nonzero()[:, 0]  # places in ``items``
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def take(self, which: torch.Tensor, width: int | None = None) -> Histories:
+        """The prefixes numbered ``which``; padded to the longest of them, or to ``width``."""
+        ends = self.targets[which]
+        lengths = self.before[ends].clamp(max=self.longest)
+        width = int(lengths.max()) if width is None else width
+        places = torch.arange(width, device=ends.device)
+        from_items = (ends - lengths)[:, None] + places
+        inside = places < lengths[:, None]
+        taken = self.items[torch.where(inside, from_items, 0)] + 1
+        return Histories(torch.where(inside, taken, 0), lengths, self.items[ends])
+
+    def batches(self, size: int, count: int, by_length: bool) -> Iterator[torch.Tensor]:
+        """``count`` of the prefixes in random order, ``size`` at a time, or as `of_one_length`."""
+        drawn = torch.randperm(len(self), device=self.targets.device)[:count]
+        if not by_length:
+            return iter(drawn.split(size))
+        return of_one_length(drawn, self.before[self.targets].clamp(max=self.longest), size)
+
+
+def of_one_length(drawn: torch.Tensor, lengths: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
+    """``drawn``, a random order of sequences with such ``lengths``, ``size`` at a time: many
+    batches together are sorted by length before they are cut, so that little is padded, and come in
+    random order again."""
+    for many in drawn.split(size * TOGETHER):
+        batches = many[lengths[many].argsort()].split(size)
+        for number in torch.randperm(len(batches)).tolist():
+            yield batches[number]
+
+
+class SequenceModel(Baseline):
+    """A model that reads a user's latest items in order of time, and gives the vector whose product
+    with an item's says how likely it comes next. Subclasses give `encode`.
+
+    Attributes:
+        embedding: the item table, (I + 1, d).
+    """
+
+    reads_weights = False
+    group = "sequential"
+    Training = SequenceTraining
+    embedding: nn.Embedding
+
+    def optimizers(self, training: DecaySettings) -> list[torch.optim.Optimizer]:
+        return [
+            make_optimizer(
+                training.optimizer, self.parameters(), training.lr, training.weight_decay
+            )
+        ]
+
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+        """Rows of users, those of nearly one length together (`of_one_length`)."""
+        lengths = train.lengths.clamp(max=self.settings.max_length + 1)
+        batches = of_one_length(torch.randperm(len(train)), lengths, batch_size)
+        return -(-len(train) // batch_size), map(train.rows, batches)
+
+    def encode(self, batch: Interactions) -> torch.Tensor:
+        """(B, d) of B rows, as inference has it."""
+        raise NotImplementedError
+
+    def item_biases(self) -> torch.Tensor:
+        return torch.zeros(self.n_items, device=self.device)
+
+    def item_vectors(self) -> torch.Tensor:
+        """(I, d)"""
+        return self.embedding.weight[1:]
+
+    def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
+        def encode(batch: Interactions) -> torch.Tensor:
+            order = batch.lengths.argsort()
+            parts = [self.encode(batch.rows(rows)) for rows in order.split(CHUNK)]
+            found = torch.cat(parts) if parts else self.item_vectors()[:0]
+            return found[order.argsort().to(found.device)]
+
+        return encode, self.item_vectors(), self.item_biases()
+
+
+class CausalSettings(SequenceSettings):
+    """A model whose position m sees the items up to m alone."""
+
+    title = "sequences"
+    loss: Literal["ce", "bce"] = setting(
+        "ce", "cross-entropy over all items, or binary with one drawn item that is not the user's"
+    )
+
+
+class CausalModel(SequenceModel):
+    """A sequence model that is trained on all positions at once: position m predicts item m + 1.
+    Subclasses give `hidden`.
+
+        L = mean over positions of  -log softmax(h_m · q)_{s_{m+1}}                          (ce)
+        L = mean over positions of  -log σ(h_m · q_{s_{m+1}}) - log σ(-h_m · q_j)           (bce)
+
+    with j uniform over the items that the sequence lacks.
+    """
+
+    def hidden(self, sequences: torch.Tensor) -> torch.Tensor:
+        """h, (B, L, d), of sequences, (B, L); padding stands behind them."""
+        raise NotImplementedError
+
+    def encode(self, batch: Interactions) -> torch.Tensor:
+        sequences, lengths = batch.padded(self.settings.max_length)
+        h = self.hidden(sequences)
+        return h[torch.arange(len(h), device=h.device), (lengths - 1).clamp(min=0)]
+
+    def training_loss(self, batch: Interactions) -> torch.Tensor:
+        sequences, lengths = batch.padded(self.settings.max_length + 1)
+        inputs = sequences[:, : max(sequences.shape[1] - 1, 1)]
+        steps = torch.arange(inputs.shape[1], device=inputs.device)
+        rows, places = (steps < (lengths - 1)[:, None]).nonzero(as_tuple=True)
+        h = self.hidden(inputs)[rows, places]
+        targets = sequences[rows, places + 1] - 1 if len(rows) else rows
+        if not len(rows):  # users of one item alone
+            return 0 * self.embedding.weight.sum()
+        vectors, biases = self.item_vectors(), self.item_biases()
+        if self.settings.loss == "ce":
+            return F.cross_entropy(F.linear(h, vectors, biases), targets)
+
+        def score(items: torch.Tensor) -> torch.Tensor:
+            return (h * vectors[items]).sum(dim=1) + biases[items]
+
+        others = absent(sequences[rows] - 1, self.n_items)
+        return (F.softplus(-score(targets)) + F.softplus(score(others))).mean()
+
+
+def absent(sequences: torch.Tensor, n_items: int, tries: int = 20) -> torch.Tensor:
+    """(n,) items drawn uniformly from those that a row of ``sequences``, (n, L) ids or -1, lacks;
+    after so many tries one that it has is kept."""
+    drawn = torch.randint(n_items, (len(sequences),), device=sequences.device)
+    for _ in range(tries):
+        wrong = (sequences == drawn[:, None]).any(dim=1).nonzero()[:, 0]
+        if not len(wrong):
+            break
+        drawn[wrong] = torch.randint(n_items, (len(wrong),), device=drawn.device)
+    return drawn
