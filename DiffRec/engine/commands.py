@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from DiffRec.data_utils import REPOSITORY, Dataset, default_dataset, load_dataset
+from DiffRec.data_utils import REPOSITORY, Dataset, default_dataset, home, load_dataset
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
@@ -129,10 +129,15 @@ def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:
 
 
 def command_line(variant: Variant, script: str, argv: Sequence[str]) -> str:
-    """How to call this again, the script named from the repository's root."""
+    """How to call this again, the script named from the repository's root, or, where the package
+    is installed, as a module."""
     path = variant.folder / script
-    inside = path.is_relative_to(REPOSITORY)
-    return shlex.join(["python", str(path.relative_to(REPOSITORY)) if inside else script, *argv])
+    if home(variant.folder) != variant.folder:
+        words = ["-m", f"{variant.folder.name}.{path.stem}"]
+    else:
+        inside = path.is_relative_to(REPOSITORY)
+        words = [str(path.relative_to(REPOSITORY)) if inside else script]
+    return shlex.join(["python", *words, *argv])
 
 
 def train_by(variant: Variant, argv: Sequence[str] | None, description: str = "") -> dict[str, Any]:

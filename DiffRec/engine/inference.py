@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import (
-    REPOSITORY,
     Dataset,
     Interactions,
     find_dataset,
     holds_dataset,
+    home,
 )
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
@@ -126,7 +126,7 @@ def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
     if not ours and variants[0].read_released is None:
         raise InputError("name a .safetensors file that training wrote with --checkpoint.")
     if path is None or path.is_dir():
-        folder = path or REPOSITORY / "checkpoints" / variants[0].name
+        folder = path or home() / "checkpoints" / variants[0].name
         path = locate(folder, options.dataset or "ml-1m_clean")
         print(f"checkpoint: {path.name}")
     if path.suffix == ".safetensors":

@@ -288,7 +288,7 @@ class RunOptions(MachineOptions, DataOptions):
     preset: str = setting("auto", "settings to start from: auto (the data set's), none, or a name")
     seed: Seed = setting(1, "the seed of all random numbers")
     save_path: Folder | None = setting(
-        None, "folder for checkpoints; by default saved_models beside main.py"
+        None, "folder for checkpoints; by default saved_models beside main.py, or, installed, here"
     )
     log_name: Word = setting("log", "a word at the end of the names of the run's files")
     round: int = setting(1, "a label of yours; it changes nothing")

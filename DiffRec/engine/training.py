@@ -483,7 +483,7 @@ def train(
         seed: of everything random. A model of `for_dataset` with the same seed trains as by the
             command line.
         save_path: folder for the checkpoint, the state for ``resume``, the log and the curve; by
-            default saved_models in the model's folder.
+            default saved_models in the model's folder, or, installed, in the one you are in.
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
         on_evaluation: called after each evaluation with its row of the history; an error that it
@@ -512,7 +512,7 @@ def train(
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     name = variant.name_of_run(dataset.name, everything.dump(), seed, log_name, preset)
-    folder = save_path or variant.folder / "saved_models"
+    folder = save_path or variant.saved_models
     checkpoint = folder / f"{name}.safetensors"
 
     device = choose_device(None, "0") if device is None else prepared_device(device)

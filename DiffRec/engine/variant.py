@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from DiffRec.data_utils import home
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.settings import (
     DataSettings,
@@ -72,6 +73,11 @@ class Variant:
     def settings(self) -> type[Settings]:
         """All that decides the numbers of its runs: of the model, its training and its data."""
         return settings_of(self.model)
+
+    @property
+    def saved_models(self) -> Path:
+        """Where its checkpoints go if no folder is named."""
+        return home(self.folder) / "saved_models"
 
     def known_presets(self) -> dict[str, dict]:
         """The settings of each preset, by its name."""
