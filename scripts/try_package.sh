@@ -40,12 +40,12 @@ PYTHON
 short=(--dataset tiny --epochs 1 --topN 10 20)
 diffrec "${short[@]}" --dims 8 --steps 2 --result_json diffrec.json
 l-diffrec "${short[@]}" --n_cate 1 --in_dims 8 --out_dims [] --mlp_dims 8 --steps 2
-t-diffrec "${short[@]}" --dims 8 --steps 2 --log_name recent
+t-diffrec "${short[@]}" --dims 8 --steps 2
 diffrec-baselines "${short[@]}" --model EASE
 grep -q '"python -m DiffRec.main' diffrec.json
-diffrec-inference --checkpoint saved_models/tiny_lr*_log_*.safetensors --history 0,1 --raw_ids 0
-l-diffrec-inference --checkpoint saved_models/tiny_lr1*.safetensors --recommend lists.csv
-t-diffrec-inference --checkpoint saved_models/tiny_*recent*.safetensors > /dev/null
-diffrec-baselines-inference --checkpoint saved_models/tiny_EASE*.safetensors > /dev/null
+diffrec-inference --checkpoint saved_models/DiffRec_*.safetensors --history 0,1 --raw_ids 0
+l-diffrec-inference --checkpoint saved_models/L-DiffRec_*.safetensors --recommend lists.csv
+t-diffrec-inference --checkpoint saved_models/T-DiffRec_*.safetensors > /dev/null
+diffrec-baselines-inference --checkpoint saved_models/EASE_*.safetensors > /dev/null
 test -s lists.csv
 echo "the package works"

@@ -153,8 +153,9 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     model = model_class.for_dataset(dataset, seed=options.seed, **of_model, **sources)
     run = train(
         model, dataset, preset=options.preset, seed=options.seed, save_path=options.save_path,
-        log_name=options.log_name, resume=options.resume, device=device,
-        tensorboard=options.tensorboard, **settings.part(model_class.Training).dump(),
+        log_name=options.log_name, resume=options.resume, keep_state=options.keep_state,
+        long_names=options.long_names, device=device, tensorboard=options.tensorboard,
+        **settings.part(model_class.Training).dump(),
     )  # fmt: skip
     record = {**run.record, "command": command_line(variant, "main.py", argv)}
     if options.result_json:

@@ -294,6 +294,12 @@ class RunOptions(MachineOptions, DataOptions):
     round: int = setting(1, "a label of yours; it changes nothing")
     result_json: Folder | None = setting(None, "write settings and metrics to this file")
     resume: bool = setting(False, "go on with this run where it was stopped")
+    keep_state: bool = setting(
+        False, "keep the state of a run that is done, so that --resume can make it longer"
+    )
+    long_names: bool = setting(
+        False, "name the run's files by all its settings, as the released checkpoints are"
+    )
     tensorboard: Folder | None = setting(
         None, "write curves for TensorBoard to this folder (pip install tensorboard)"
     )
