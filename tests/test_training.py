@@ -184,7 +184,8 @@ def test_a_run_with_an_average_is_resumed_exactly(run, tiny_folder, tmp_path, sc
             results[name] = tmp_path / f"{name}.json"
             done = run(
                 f"{script}/main.py", "--data_path", tiny_folder, *flags, "--ema", ".95", "--resume",
-                "--keep_state", "--epochs", epochs, "--save_path", tmp_path / name, "--result_json", results[name],
+                "--keep_state", "--epochs", epochs, "--save_path", tmp_path / name,
+                "--result_json", results[name],
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
     assert "resumed after epoch 10" in done.stdout
