@@ -11,16 +11,19 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse
 import torch
 
 from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    import scipy.sparse
+
+REPOSITORY = Path(__file__).resolve().parent.parent  # or, installed, where packages lie
+IS_CHECKOUT = (REPOSITORY / "pyproject.toml").is_file()
 SPLITS = ("train", "valid", "test")
 # The largest id that a list may hold: memory is taken for every id below it.
 SPARSEST, ROOM = 10, 1000
@@ -133,8 +136,10 @@ class Interactions:
         x[self.row_index(), self.items.long()] = 1.0 if self.values is None else self.values
         return x
 
-    def matrix(self) -> scipy.sparse.csr_matrix:
+    def matrix(self) -> "scipy.sparse.csr_matrix":
         """(U, I) float32, a SciPy matrix on the CPU whose columns ascend; a copy."""
+        import scipy.sparse  # here, since it takes a tenth of a second
+
         values = torch.ones(len(self.items)) if self.values is None else self.values.cpu()
         arrays = values.numpy(), self.items.cpu().numpy(), self.offsets.numpy()
         shape = len(self), self.n_items
@@ -244,6 +249,13 @@ class Dataset:
         return {**sizes, "sha256": digest.hexdigest()[:16]}
 
 
+def home(folder: Path = REPOSITORY) -> Path:
+    """Where datasets, checkpoints and saved models lie if no place is named: the checkout, or the
+    ``folder`` in it; and where that is an installed package's, the folder one is in."""
+    installed = not IS_CHECKOUT and folder.is_relative_to(REPOSITORY)
+    return Path.cwd() if installed else folder
+
+
 def holds_dataset(folder: Path) -> bool:
     """Whether a folder is a data set's own: it has at least one of the three lists."""
     return any((folder / f"{split}_list.npy").is_file() for split in SPLITS)
@@ -259,13 +271,13 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     """Name and folder of a data set.
 
     ``data_path`` may be the data set's own folder or the parent of several; by default it is the
-    environment variable DIFFREC_DATASETS, or else the repository's datasets folder.
+    environment variable DIFFREC_DATASETS, or else the folder datasets of `home`.
     """
     if dataset is not None and (Path(dataset).name != dataset or dataset == ".."):
         raise InputError(
             f"a data set is named, not {dataset}: give its folder or that of several as data_path."
         )
-    default = os.environ.get("DIFFREC_DATASETS") or REPOSITORY / "datasets"
+    default = os.environ.get("DIFFREC_DATASETS") or home() / "datasets"
     root = Path(data_path or default).expanduser()
     if data_path is not None and holds_dataset(root):
         own = root.resolve().name
@@ -282,8 +294,8 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     present = sorted(path.parent.name for path in root.glob("*/train_list.npy"))
     raise InputError(
         f"no data set {dataset} in {root} (there: {', '.join(present) or 'none'}): "
-        f"get one with `bash scripts/get_data.sh ml-1m`, or give as data_path a folder that holds "
-        f"train_list.npy, valid_list.npy and test_list.npy."
+        f"{'get one with `bash scripts/get_data.sh ml-1m`, or ' if IS_CHECKOUT else ''}"
+        f"give as data_path a folder that holds train_list.npy, valid_list.npy and test_list.npy."
     )
 
 

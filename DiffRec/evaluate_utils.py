@@ -8,7 +8,6 @@ Where others differ, a named argument says so, or the data set itself (`Dataset.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import scipy.sparse
 import torch
 
 from DiffRec.data_utils import Dataset, Interactions
@@ -146,6 +145,8 @@ def scorer_of(source: object, dataset: Dataset) -> Scorer:
         return source.scorer()  # a model makes new ones for each call
     if callable(source):
         return lambda batch: torch.as_tensor(source(batch)).to(batch.device, copy=True)
+    import scipy.sparse  # here, since it takes a tenth of a second
+
     if not (torch.is_tensor(source) or scipy.sparse.issparse(source)):
         source = np.asarray(source)
     if tuple(source.shape) != (dataset.n_users, dataset.n_items):

@@ -15,5 +15,9 @@ def main(argv: list[str] | None = None) -> dict | None:
     return infer([variant_of(LDiffRec.variant)], argv, __doc__)
 
 
-if __name__ == "__main__":
+def console() -> None:
     command(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -10,5 +10,9 @@ def main(argv: list[str] | None = None) -> dict:
     return train_by(variant_of(LDiffRec.variant), argv, __doc__)
 
 
-if __name__ == "__main__":
+def console() -> None:
     command(main)
+
+
+if __name__ == "__main__":
+    console()

@@ -12,5 +12,9 @@ def main(argv: list[str] | None = None) -> dict:
     return train_by(variants(argv)[0], argv, __doc__)
 
 
-if __name__ == "__main__":
+def console() -> None:
     command(main)
+
+
+if __name__ == "__main__":
+    console()

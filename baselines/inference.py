@@ -18,5 +18,9 @@ def main(argv: list[str] | None = None) -> dict | None:
     return infer([variant_of(name) for name in ([name] if name else MODELS)], argv, __doc__)
 
 
-if __name__ == "__main__":
+def console() -> None:
     command(main)
+
+
+if __name__ == "__main__":
+    console()

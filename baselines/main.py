@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> dict:
     embeddings = embedding_file(options)  # before hours of training
     record = train_by(variant, argv, __doc__)
     if embeddings:
-        folder = options.save_path or variant.folder / "saved_models"
+        folder = options.save_path or variant.saved_models
         best = variant.model.load(folder / record["checkpoint"])
         found = best.item_embeddings(options.item_emb).numpy()
         with written_whole(embeddings) as temporary, temporary.open("wb") as file:
@@ -44,5 +44,9 @@ def main(argv: list[str] | None = None) -> dict:
     return record
 
 
-if __name__ == "__main__":
+def console() -> None:
     command(main)
+
+
+if __name__ == "__main__":
+    console()

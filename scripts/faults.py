@@ -252,7 +252,7 @@ def fill_in_training(scenario: Scenario, known: tuple, draw: random.Random) -> s
     """A training whose disk is full for a time, and which then goes on."""
     _, wanted, weights = known
     with sandbox.workplace("full.") as folder:
-        part = [*scenario.flags, "--epochs", "10"]
+        part = [*scenario.flags, "--epochs", "10", "--keep_state"]
         first = sandbox.run(scenario.script, part, folder)
         if first.code:
             return f"does not run: {first.err[-200:]}"

@@ -118,7 +118,8 @@ class Workshop:
             tiny = [w for n, v in TINY.items() if n in known for w in (f"--{n}", v)]
             saved = self.folder / "saved" / variant.name
             words = [*variant.flags, "--data_path", str(self.data), "--preset", "none", *tiny,
-                     "--epochs", "1", "--save_path", str(saved), "--cuda", "0"]  # fmt: skip
+                     "--epochs", "1", "--save_path", str(saved), "--cuda", "0",
+                     "--keep_state", "1"]  # fmt: skip
             words += ["--result_json", str(saved / "result.json")]
             done = sandbox.run(str(variant.folder.relative_to(REPOSITORY) / "main.py"), words,
                                self.folder)  # fmt: skip

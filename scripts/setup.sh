@@ -1,7 +1,20 @@
 # Sourced by the other scripts: go to the repository, and have a virtual environment with
-# everything in it. An active one is used; otherwise .venv is made. Nothing is installed twice.
+# everything in it. An active one is used; otherwise .venv is made. Nothing is installed twice, and
+# nothing at all where the script was given --dry_run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+case " $* " in *" --dry_run "*)
+    if [ -z "${VIRTUAL_ENV:-}" ] && [ -x .venv/bin/python ]; then
+        source .venv/bin/activate
+    fi
+    if ! python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))' 2>/dev/null
+    then
+        echo "error: a dry run installs nothing: call bash scripts/setup.sh first." >&2
+        exit 2
+    fi
+    return 0 ;;
+esac
 
 if [ -z "${VIRTUAL_ENV:-}" ]; then
     if [ ! -x .venv/bin/python ]; then

@@ -36,4 +36,5 @@ if grep -q '^python' "$here/all.txt"; then
     exit 1
 fi
 grep -q 'Figure 7' "$here/results/README.md"
+bash scripts/try_package.sh > "$here/package.txt" 2>&1 || { cat "$here/package.txt"; exit 1; }
 echo "all scripts run"

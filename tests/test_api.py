@@ -204,7 +204,7 @@ def test_validation_as_input_is_refused_at_once_where_it_does_nothing(tiny, tmp_
 
 
 def test_a_run_is_not_made_shorter(tiny, tmp_path):
-    train(small_model(tiny), tiny, epochs=10, save_path=tmp_path)
+    train(small_model(tiny), tiny, epochs=10, save_path=tmp_path, keep_state=True)
     state = next(tmp_path.glob("*.state"))
     with pytest.raises(InputError, match="at epoch 10 already, beyond the 7"):
         train(small_model(tiny), tiny, epochs=7, save_path=tmp_path, resume=True)
@@ -267,7 +267,7 @@ def test_curves_for_tensorboard(tiny, tmp_path, monkeypatch):
 
     module = types.SimpleNamespace(SummaryWriter=SummaryWriter)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-    where = {"save_path": tmp_path, "tensorboard": tmp_path / "board"}
+    where = {"save_path": tmp_path, "tensorboard": tmp_path / "board", "keep_state": True}
     run = train(small_model(tiny), tiny, epochs=10, **where)
     assert ("board", "valid/recall@20", run.history[0]["recall@20"], 5) in drawn
     assert ("board", "loss", run.history[1]["loss"], 10) in drawn
@@ -282,7 +282,7 @@ def test_curves_for_tensorboard(tiny, tmp_path, monkeypatch):
 def test_lengthening_a_run_that_ended_before_its_first_evaluation(tiny, tmp_path):
     """Its one evaluation is dropped: it ends as a run that was as long from the start."""
     whole = train(small_model(tiny), tiny, epochs=20, save_path=tmp_path / "a")
-    short = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "b")
+    short = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "b", keep_state=True)
     assert [row["epoch"] for row in short.history] == [3]
     longer = train(small_model(tiny), tiny, epochs=20, save_path=tmp_path / "b", resume=True)
     assert longer.history == whole.history
@@ -332,7 +332,7 @@ def test_a_model_of_ones_own(tiny, tmp_path, registered):
     model = Constant.for_dataset(tiny, start=0.5)
     run = train(model, tiny, epochs=6, rate=0.5)
     assert run.checkpoint.parent == tmp_path / "saved_models"
-    assert run.checkpoint.name == "tiny_from0.5_log_seed1_" + run.checkpoint.name[-18:]
+    assert run.checkpoint.name == "Constant_tiny_seed1_" + run.checkpoint.name[-20:]
     assert any_model(run.checkpoint).settings.start == 0.5
     assert run.record["settings"]["rate"] == 0.5
     with pytest.raises(InputError, match="there is no model Other: choose from DiffRec"):

@@ -267,7 +267,7 @@ def test_a_packed_table_without_an_end_of_line_is_refused(shop):
 
 
 def test_a_state_of_two_gigabytes_in_two_megabytes_is_not_read(train, tmp_path):
-    assert train("--epochs", "1").returncode == 0
+    assert train("--epochs", "1", "--keep_state").returncode == 0
     (state,) = (tmp_path / "saved").glob("*.state")
     with zipfile.ZipFile(state, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("archive/data.pkl", b"0" * 10**6)
@@ -369,14 +369,13 @@ def test_embeddings_are_real_numbers(shop, change):
     assert tried(shop, "array", ("item_emb", change)).refused
 
 
-def test_the_state_of_another_run_is_told_in_a_sentence(train, shop, tmp_path):
-    assert train("--epochs", "1").returncode == 0
+@pytest.mark.parametrize("keep", ["0", "1"])
+def test_the_state_or_result_of_another_run_is_told_in_a_sentence(train, shop, tmp_path, keep):
+    assert train("--epochs", "1", "--keep_state", keep).returncode == 0
     other = shutil.copytree(shop.data, tmp_path / "tiny")
     pairs = np.load(other / "train_list.npy")
     np.save(other / "train_list.npy", pairs[::-1])
-    said = refused(
-        train("--epochs", "2", "--resume", data=other), "the state of another run (data)"
-    )
+    said = refused(train("--epochs", "2", "--resume", data=other), "is of another run (data)")
     assert "{" not in said
 
 

@@ -340,8 +340,8 @@ def test_train_resume_and_inference(train, run, tiny, tiny_folder, tmp_path):
     done, whole = train("whole", "--epochs", "20")
     assert done.returncode == 0, done.stderr
     record = json.loads(whole.read_text())
-    train("part", "--epochs", "10")
-    done, part = train("part", "--epochs", "20", "--resume")
+    train("part", "--epochs", "10", "--keep_state")
+    done, part = train("part", "--epochs", "20", "--resume", "--keep_state")
     assert "resumed after epoch 10" in done.stdout
     assert json.loads(part.read_text())["test"] == record["test"]
 

@@ -64,6 +64,34 @@ def test_run_sh_takes_the_releases_arguments(tiny_folder, tmp_path):
     assert re.search(r"epoch +5 .*best so far", done.stdout)
 
 
+@pytest.mark.parametrize("has_torch", [True, False])
+def test_a_dry_run_installs_nothing(tmp_path, has_torch):
+    """A checkout without an environment: pip and venv are not called, and python is what it is."""
+    scripts = tmp_path / "checkout" / "scripts"
+    scripts.mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "setup.sh", scripts)
+    (scripts / "table.sh").write_text('source "$(dirname "$0")/setup.sh"\npython -m table "$@"\n')
+    fake = tmp_path / "bin" / "python"
+    fake.parent.mkdir()
+    told = f'echo "$@" >> {tmp_path}/called\n[ "$1" != -c ] || exit {0 if has_torch else 1}\n'
+    fake.write_text(f"#!/bin/sh\n{told}")
+    fake.chmod(0o755)
+    (fake.parent / "python3").symlink_to(fake)
+    environment = {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", scripts / "table.sh", "--seeds", "1", "--dry_run"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    called = (tmp_path / "called").read_text().splitlines()
+    assert not [line for line in called if "venv" in line or "pip" in line]
+    assert not (tmp_path / "checkout" / ".venv").exists()
+    if has_torch:
+        assert (done.returncode, called[-1]) == (0, "-m table --seeds 1 --dry_run"), done.stderr
+    else:
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "bash scripts/setup.sh first" in done.stderr
+
+
 def test_quickstart_offline(run, tmp_path):
     """No data and no network: it says so, trains on synthetic data, and recommends."""
     elsewhere = (

@@ -16,6 +16,7 @@ from DiffRec.engine import checkpoints, training
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import written_whole
 from DiffRec.engine.settings import setting
+from DiffRec.engine.variant import variant_of
 
 MAIN = "DiffRec/main.py"
 SMALL = [
@@ -183,7 +184,8 @@ def test_a_run_with_an_average_is_resumed_exactly(run, tiny_folder, tmp_path, sc
             results[name] = tmp_path / f"{name}.json"
             done = run(
                 f"{script}/main.py", "--data_path", tiny_folder, *flags, "--ema", ".95", "--resume",
-                "--epochs", epochs, "--save_path", tmp_path / name, "--result_json", results[name],
+                "--keep_state", "--epochs", epochs, "--save_path", tmp_path / name,
+                "--result_json", results[name],
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
     assert "resumed after epoch 10" in done.stdout
@@ -223,25 +225,116 @@ def test_a_killed_run_ends_with_the_result_of_an_unbroken_one(train, tiny_folder
 
 def test_a_shorter_run_can_be_made_longer(train, tmp_path, tiny_folder, run):
     _, whole = train("whole", "--epochs", "20")
-    train("short", "--epochs", "10")
-    done, resumed = train("short", "--epochs", "20", "--resume")
+    keep = ("--keep_state", "1", "--resume")
+    train("short", "--epochs", "10", *keep)
+    done, resumed = train("short", "--epochs", "20", *keep)
     assert "resumed after epoch 10" in done.stdout
     assert result_of(resumed) == result_of(whole)
-    done, again = train("short", "--epochs", "20", "--resume")  # a finished run is not trained anew
+    done, again = train("short", "--epochs", "20", *keep)  # a finished run is not trained anew
     assert done.stdout.count("loss ") == 0
     assert result_of(again) == result_of(whole)
     (path,) = (tmp_path / "short").glob("*.state")
     state = torch.load(path, weights_only=True)
     state["progress"]["peak_memory_mb"] = 1e6  # of the process before
     torch.save(state, path)
-    _, again = train("short", "--epochs", "20", "--resume")
+    _, again = train("short", "--epochs", "20", *keep)
     assert json.loads(again.read_text())["peak_memory_mb"] == 1e6
 
 
+def test_a_run_that_is_done_leaves_no_state_and_gives_its_result_again(train, tmp_path):
+    first, path = train("a", "--epochs", "10", "--resume")
+    assert first.returncode == 0, first.stderr
+    before = json.loads(path.read_text())
+    kinds = [".csv", ".json", ".log", ".safetensors"]
+    assert sorted(file.suffix for file in (tmp_path / "a").iterdir()) == kinds
+    checkpoint = (tmp_path / "a" / before["checkpoint"]).read_bytes()
+    path.unlink()
+    again, _ = train("a", "--epochs", "10", "--resume")
+    assert "this run is done, after epoch 10" in again.stdout
+    assert "loss 0" not in again.stdout
+    assert json.loads(path.read_text()) == before
+    assert (tmp_path / "a" / before["checkpoint"]).read_bytes() == checkpoint
+    longer, _ = train("a", "--epochs", "20", "--resume")
+    assert (longer.returncode, longer.stderr.count("\n")) == (2, 1)
+    assert "its state was removed" in longer.stderr
+    shorter, _ = train("a", "--epochs", "5", "--resume")
+    assert "at epoch 10 already, beyond the 5" in shorter.stderr
+    anew, _ = train("a", "--epochs", "20")
+    assert anew.returncode == 0
+    assert json.loads(path.read_text())["epochs"] == 20
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record.update(history=[{"epoch": 1}]),
+        lambda record: record.pop("identity"),
+        lambda record: record.update(epochs="many"),
+        lambda record: record["settings"].update(dims=["x"]),
+        lambda record: record.update(seconds=3),
+    ],
+)
+def test_a_damaged_result_is_one_sentence(train, tmp_path, damage):
+    train("a", "--epochs", "1")
+    (path,) = (tmp_path / "a").glob("*.json")
+    record = json.loads(path.read_text())
+    damage(record)
+    path.write_text(json.dumps(record))
+    done, _ = train("a", "--epochs", "1", "--resume")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is not the result of a training" in done.stderr
+
+
+def test_a_result_of_other_data_is_refused(train, tmp_path):
+    train("a", "--epochs", "1")
+    (path,) = (tmp_path / "a").glob("*.json")
+    record = json.loads(path.read_text())
+    record["identity"]["data"]["sha256"] = "other"
+    path.write_text(json.dumps(record))
+    done, _ = train("a", "--epochs", "1", "--resume")
+    assert done.returncode == 2
+    assert "is of another run (data)" in done.stderr
+
+
+def test_names_are_short_and_as_many_as_runs(tiny):
+    """And a setting's default, a preset or epochs rename none."""
+    variant = variant_of("DiffRec")
+    start = variant.settings().dump()
+    longest = 2**32 - 1
+    told = [
+        ("ml-1m_clean", start, 1, "log"), ("ml-1m_clean", start, 2, "log"),
+        ("ml-1m_noisy", start, 1, "log"), ("ml-1m_clean", start, 1, "mine"),
+        ("ml-1m_clean", {**start, "lr": 0.1}, 1, "log"),
+        ("ml-1m_clean", {**start, "random_noise": 0.1}, 1, "log"),
+        ("x" * 300, start, longest, "y" * 60), ("x" * 299, start, longest, "y" * 60),
+        ("x" * 300, start, longest, "y" * 59),
+    ]  # fmt: skip
+    names = [variant.name_of_run(*about) for about in told]
+    assert len(set(names)) == len(told)
+    assert all(len(f"{name}.safetensors.state") < 80 for name in names)
+    assert names[0].startswith("DiffRec_ml-1m_clean_seed1_")
+    other = {**start, "epochs": 7, "patience": 9}
+    assert variant.name_of_run("ml-1m_clean", other, 1) == names[0]
+    without = {name: value for name, value in start.items() if name != "ema"}
+    assert variant.name_of_run("ml-1m_clean", without, 1) == names[0]
+
+
+def test_released_names_are_an_option(train, tmp_path, run, tiny_folder):
+    _, path = train("long", "--epochs", "1", "--long_names", "1")
+    _, other = train("short", "--epochs", "1")
+    name = json.loads(path.read_text())["checkpoint"]
+    assert name.startswith("tiny_lr0.01_wd0.0_bs40_dims[16]_emb10_x0_steps4_scale0.5_min0.001_")
+    assert result_of(path) == result_of(other)
+    for folder in ("long", "short"):  # both are found by the data set
+        where = ["--checkpoint", tmp_path / folder, "--dataset", "tiny"]
+        done = run("DiffRec/inference.py", *where, "--data_path", tiny_folder)
+        assert done.returncode == 0, done.stderr
+
+
 def test_a_state_of_another_configuration_is_refused(train, tmp_path):
-    train("a", "--epochs", "5", "--dropout", "0.25")
-    train("a", "--epochs", "5")
-    other, state = sorted((tmp_path / "a").glob("*.state"), key=lambda path: -len(path.name))
+    train("b", "--epochs", "5", "--dropout", "0.25", "--keep_state")
+    train("a", "--epochs", "5", "--keep_state")
+    (other,), (state,) = ((tmp_path / name).glob("*.state") for name in "ba")
     before = other.read_bytes()
     state.write_bytes(before)
     done, _ = train("a", "--epochs", "5", "--resume")
@@ -301,7 +394,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(train, tmp_path, limited_to)
     assert "Traceback" not in done.stderr
     assert checkpoint.read_bytes() == before
     suffixes = sorted(path.suffix for path in (tmp_path / "a").iterdir())
-    assert suffixes == [".csv", ".log", ".safetensors", ".state"]
+    assert suffixes == [".csv", ".json", ".log", ".safetensors"]
 
 
 def test_written_whole_or_not_at_all(tmp_path):
@@ -430,7 +523,7 @@ def test_a_checkpoint_written_before_a_setting_was_added(tiny, tmp_path, monkeyp
     assert all(map(torch.equal, before, after.recommend(tiny.train, k=5)))
     # and a run that was stopped before goes on
     longer = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=2,
-                            save_path=tmp_path)  # fmt: skip
+                            save_path=tmp_path, keep_state=True)  # fmt: skip
     state = longer.checkpoint.with_name(longer.checkpoint.name + ".state")
     content = torch.load(state, weights_only=True)
     del content["settings"]["new_one"]

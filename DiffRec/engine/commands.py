@@ -17,6 +17,7 @@ from DiffRec.data_utils import (
     Dataset,
     default_dataset,
     evaluation_beside,
+    home,
     load_dataset,
 )
 from DiffRec.engine.errors import InputError
@@ -137,10 +138,15 @@ def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:
 
 
 def command_line(variant: Variant, script: str, argv: Sequence[str]) -> str:
-    """How to call this again, the script named from the repository's root."""
+    """How to call this again, the script named from the repository's root, or, where the package
+    is installed, as a module."""
     path = variant.folder / script
-    inside = path.is_relative_to(REPOSITORY)
-    return shlex.join(["python", str(path.relative_to(REPOSITORY)) if inside else script, *argv])
+    if home(variant.folder) != variant.folder:
+        words = ["-m", f"{variant.folder.name}.{path.stem}"]
+    else:
+        inside = path.is_relative_to(REPOSITORY)
+        words = [str(path.relative_to(REPOSITORY)) if inside else script]
+    return shlex.join(["python", *words, *argv])
 
 
 def train_by(variant: Variant, argv: Sequence[str] | None, description: str = "") -> dict[str, Any]:
@@ -156,8 +162,9 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     model = model_class.for_dataset(dataset, seed=options.seed, **of_model, **sources)
     run = train(
         model, dataset, preset=options.preset, seed=options.seed, save_path=options.save_path,
-        log_name=options.log_name, resume=options.resume, device=device,
-        tensorboard=options.tensorboard, **settings.part(model_class.Training).dump(),
+        log_name=options.log_name, resume=options.resume, keep_state=options.keep_state,
+        long_names=options.long_names, device=device, tensorboard=options.tensorboard,
+        **settings.part(model_class.Training).dump(),
     )  # fmt: skip
     record = {**run.record, "command": command_line(variant, "main.py", argv)}
     if options.result_json:

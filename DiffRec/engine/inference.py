@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import (
-    REPOSITORY,
     Dataset,
     Interactions,
     find_dataset,
     holds_dataset,
+    home,
 )
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
@@ -53,13 +53,15 @@ class Restored:
         return self.variant.model.restore(header, self.weights, self.path).eval()
 
 
-def locate(folder: Path, dataset: str) -> Path:
-    """The one checkpoint of a data set in a folder, by the beginning of its name."""
+def locate(folder: Path, dataset: str, variants: Sequence[Variant]) -> Path:
+    """The one checkpoint of a data set in a folder, by the beginning of its name: the data set, or
+    the model before it."""
+    heads = [f"{dataset}_", *(f"{variant.name}_{dataset}_" for variant in variants)]
     found = [
         path
         for ending in (".pth", ".safetensors")
-        for path in sorted(folder.glob(f"{dataset}_*{ending}"))
-        if not path.stem.endswith("_AE")
+        for path in sorted(folder.glob(f"*{ending}"))
+        if path.name.startswith(tuple(heads)) and not path.stem.endswith("_AE")
     ]
     if len(found) == 1:
         return found[0]
@@ -126,8 +128,8 @@ def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
     if not ours and variants[0].read_released is None:
         raise InputError("name a .safetensors file that training wrote with --checkpoint.")
     if path is None or path.is_dir():
-        folder = path or REPOSITORY / "checkpoints" / variants[0].name
-        path = locate(folder, options.dataset or "ml-1m_clean")
+        folder = path or home() / "checkpoints" / variants[0].name
+        path = locate(folder, options.dataset or "ml-1m_clean", variants)
         print(f"checkpoint: {path.name}")
     if path.suffix == ".safetensors":
         return restore_own(path, variants)

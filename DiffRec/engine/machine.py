@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from DiffRec.data_utils import REPOSITORY
+from DiffRec.data_utils import IS_CHECKOUT, REPOSITORY
 from DiffRec.engine.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -68,6 +68,8 @@ def available_memory_mb() -> float:
 
 def code_version() -> str | None:
     """The commit of this checkout, with "+" if its code differs; None outside of git."""
+    if not IS_CHECKOUT:  # a repository around an installed package is not this one
+        return None
     git = ["git", "-C", str(REPOSITORY)]
     try:
         commit = subprocess.run(

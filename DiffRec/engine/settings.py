@@ -297,12 +297,18 @@ class RunOptions(MachineOptions, DataOptions):
     preset: str = setting("auto", "settings to start from: auto (the data set's), none, or a name")
     seed: Seed = setting(1, "the seed of all random numbers")
     save_path: Folder | None = setting(
-        None, "folder for checkpoints; by default saved_models beside main.py"
+        None, "folder for checkpoints; by default saved_models beside main.py, or, installed, here"
     )
     log_name: Word = setting("log", "a word at the end of the names of the run's files")
     round: int = setting(1, "a label of yours; it changes nothing")
     result_json: Folder | None = setting(None, "write settings and metrics to this file")
     resume: bool = setting(False, "go on with this run where it was stopped")
+    keep_state: bool = setting(
+        False, "keep the state of a run that is done, so that --resume can make it longer"
+    )
+    long_names: bool = setting(
+        False, "name the run's files by all its settings, as the released checkpoints are"
+    )
     tensorboard: Folder | None = setting(
         None, "write curves for TensorBoard to this folder (pip install tensorboard)"
     )

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import io
+import json
 import logging
 import math
 import textwrap
@@ -22,7 +23,7 @@ from DiffRec.data_utils import Dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError, settings_from_user
-from DiffRec.engine.files import write_text, write_torch
+from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb, prepared_device
 from DiffRec.engine.paper import comparable_figures, metrics_table
@@ -132,8 +133,9 @@ class Training:
         model, dataset: on one device; the data as the model wants them.
         settings: all that decides the numbers (`variant.settings_of`).
         seed: of everything random.
-        checkpoint: where the best model goes; the state from which a run is resumed, finished or
-            not, lies beside it with the suffix ``.state``, and the curve with ``.csv``.
+        checkpoint: where the best model goes. Beside it lie the curve, with the suffix ``.csv``;
+            of a run that is not done the state from which it is resumed, ``.state``; and of one
+            that is done its result, ``.json``.
         tensorboard: a folder for curves, or None.
     """
 
@@ -156,6 +158,7 @@ class Training:
             "seed": seed,
         }  # fmt: skip
         self.state_path = checkpoint.with_name(checkpoint.name + ".state")
+        self.result_path = checkpoint.with_suffix(".json")
         self.fingerprint = dataset.fingerprint()
         self.item_ids = raw_item_ids(dataset)
         with settings_from_user():
@@ -205,6 +208,7 @@ class Training:
             "random": self._random_states(),
         }
         write_torch(self.state_path, state)
+        self.result_path.unlink(missing_ok=True)  # of a run before, under the same name
 
     def save_checkpoint(self) -> None:
         progress = self.progress
@@ -229,6 +233,12 @@ class Training:
             raise InputError(
                 f"{self.state_path} is not a training state of this version ({reason}): {anew}."
             ) from error
+        self.require_own(self.state_path, theirs, state["progress"].epoch)
+        return state
+
+    def require_own(self, path: Path, theirs: dict[str, Any], epoch: int) -> None:
+        """InputError unless a file of identity and settings ``theirs``, at ``epoch``, is of this
+        run."""
         ours = {**self.identity(), **self.header["settings"]}
         differing = [
             name if isinstance(value, dict) else f"{name} {theirs.get(name)} there, {value} here"
@@ -237,14 +247,52 @@ class Training:
         ]
         if differing:
             raise InputError(
-                f"{self.state_path} is the state of another run ({', '.join(differing)}): {anew}."
+                f"{path} is of another run ({', '.join(differing)}): remove it to start anew."
             )
-        if state["progress"].epoch > self.settings.epochs:
+        if epoch > self.settings.epochs:
             raise InputError(
-                f"{self.state_path} is at epoch {state['progress'].epoch} already, beyond the "
-                f"{self.settings.epochs} that are asked for."
+                f"{path} is at epoch {epoch} already, beyond the {self.settings.epochs} that are "
+                f"asked for."
             )
-        return state
+
+    def finish(self, record: dict[str, Any], keep_state: bool) -> None:
+        """Write the result of a run that is done, and only then remove its state."""
+        write_json(self.result_path, {**record, "identity": self.identity()})
+        if not keep_state:
+            self.state_path.unlink(missing_ok=True)
+
+    def is_finished(self) -> bool:
+        """Whether this run is done already and has no state any more; its progress is that of the
+        result then. InputError if the result is of another run, or of a shorter one, which can not
+        go on without its state."""
+        whole = self.result_path.is_file() and self.checkpoint.is_file()
+        if not whole or self.state_path.is_file():
+            return False
+        try:
+            record = json.loads(self.result_path.read_text())
+            saved = checkpoints.migrated(record["settings"], record["format"])
+            saved = settings_of(type(self.model)).of(saved).dump()
+            theirs = {**record["identity"], **saved}
+            told = {name: record[name] for name in ("best_epoch", "valid", "test", "history")}
+            seconds = {f"{name}_seconds": value for name, value in record["seconds"].items()}
+            told |= {"epoch": record["epochs"], "peak_memory_mb": record["peak_memory_mb"]}
+            progress = Progress.read({**told, **seconds}, self.settings.select_by)
+        except Exception as error:  # a foreign or damaged file can raise almost anything
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"{self.result_path} is not the result of a training of this version ({reason}): "
+                f"remove it to start anew."
+            ) from error
+        self.require_own(self.result_path, theirs, progress.epoch)
+        self.progress = progress
+        if progress.epoch < self.last_epoch():
+            raise InputError(
+                f"this run was done after epoch {progress.epoch} and its state was removed: leave "
+                f"out --resume to train it anew, and give --keep_state 1 to runs that shall be "
+                f"made longer."
+            )
+        self.save_curve()
+        return True
 
     def resume(self) -> bool:
         """Go on from the state file, if there is one; InputError if it is of another run."""
@@ -356,6 +404,12 @@ class Training:
         if self.progress.history:
             write_text(self.checkpoint.with_suffix(".csv"), curve(self.progress.history))
 
+    def last_epoch(self) -> int:
+        """Where the training ends, if no better model is found until then."""
+        if not self.optimizers:
+            return 1
+        return min(self.settings.epochs, self.progress.best_epoch + self.settings.patience - 1)
+
     def run(
         self, log: Log, on_evaluation: Callable[[dict[str, float]], None] | None = None
     ) -> Progress:
@@ -365,13 +419,7 @@ class Training:
         It is evaluated after every ``eval_every`` epochs. A run that ends before the first of these
         is evaluated once, at its end; when it is made longer, that evaluation is dropped.
         """
-        settings, progress = self.settings, self.progress
-
-        def last_epoch() -> int:
-            if not self.optimizers:
-                return 1
-            return min(settings.epochs, progress.best_epoch + settings.patience - 1)
-
+        settings, progress, last_epoch = self.settings, self.progress, self.last_epoch
         bar = tqdm(
             total=last_epoch(), initial=progress.epoch, unit="epoch", desc="training", disable=None
         )
@@ -480,6 +528,8 @@ def train(
     save_path: str | Path | None = None,
     log_name: str = "log",
     resume: bool = False,
+    keep_state: bool = False,
+    long_names: bool = False,
     device: str | torch.device | None = None,
     tensorboard: str | Path | None = None,
     on_evaluation: Callable[[dict[str, float]], None] | None = None,
@@ -492,8 +542,12 @@ def train(
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
         seed: of everything random. A model of `for_dataset` with the same seed trains as by the
             command line.
-        save_path: folder for the checkpoint, the state for ``resume``, the log and the curve; by
-            default saved_models in the model's folder.
+        save_path: folder for the checkpoint, the result, the state for ``resume``, the log and the
+            curve; by default saved_models in the model's folder, or, installed, in the one you are
+            in.
+        resume: go on where the run was stopped. One that is done gives its result again; it is made
+            longer only if it was called with ``keep_state``, which keeps what it goes on from.
+        long_names: name files by all settings, as the released checkpoints are.
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
         on_evaluation: called after each evaluation with its row of the history; an error that it
@@ -505,7 +559,8 @@ def train(
     """
     variant = variant_of(model.variant)
     told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
-            "save_path": save_path, "tensorboard": tensorboard}  # fmt: skip
+            "keep_state": keep_state, "long_names": long_names, "save_path": save_path,
+            "tensorboard": tensorboard}  # fmt: skip
     options = variant.options.of(told)
     seed, log_name, save_path = options.seed, options.log_name, options.save_path
     if dataset.random_noise and dataset.noise_seed != seed:
@@ -522,8 +577,11 @@ def train(
     chosen = model.Training.of(model.evaluation_of(dataset.evaluation), start, settings)
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
-    name = variant.name_of_run(dataset.name, everything.dump(), seed, log_name, preset)
-    folder = save_path or variant.folder / "saved_models"
+    about = dataset.name, everything.dump(), seed, log_name
+    name = variant.name_of_run(*about)
+    if options.long_names:
+        name = variant.long_name_of_run(*about, preset)
+    folder = save_path or variant.saved_models
     checkpoint = folder / f"{name}.safetensors"
 
     device = choose_device(None, "0") if device is None else prepared_device(device)
@@ -539,14 +597,19 @@ def train(
     log, about = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
     try:
         describe(log, training, device, preset)
-        if resume:
-            found = training.resume()
-            log(
-                f"resumed after epoch {training.progress.epoch}"
-                if found
-                else "nothing to resume: starting from the first epoch"
-            )
-        progress = training.run(log, on_evaluation)
+        if options.resume and training.is_finished():
+            progress = training.progress
+            log(f"this run is done, after epoch {progress.epoch}: its result")
+        else:
+            if options.resume:
+                found = training.resume()
+                log(
+                    f"resumed after epoch {training.progress.epoch}"
+                    if found
+                    else "nothing to resume: starting from the first epoch"
+                )
+            progress = training.run(log, on_evaluation)
+        checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
         parameters = model.size()
         paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
         log(
@@ -559,7 +622,6 @@ def train(
     except KeyboardInterrupt:
         log("stopped; the same command with --resume goes on from the last evaluation.")
         raise
-    checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
     record = {
         "format": checkpoints.FORMAT,
         **training.header,
@@ -580,6 +642,7 @@ def train(
         "data": training.fingerprint,
         "machine": about,
     }
+    training.finish(record, options.keep_state)
     model.eval()
     return Run(record, checkpoint)
 

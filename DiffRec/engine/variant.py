@@ -7,11 +7,13 @@ this list, and nobody takes a name apart.
 import dataclasses
 import functools
 import hashlib
+import json
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from DiffRec.data_utils import home
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.settings import (
     DataSettings,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from DiffRec.engine.released import Released
 
 FREE = ("epochs", "patience")  # in which a run may differ from the one whose state it goes on with
+LONGEST_HEAD = 36  # letters of a run's name before its seed and hash: with .safetensors.state 78
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Variant:
         presets: a TOML file with a section of settings for each data set, or a function that gives
             the sections.
         flags: what its main.py must be told to train this model and no other.
-        run_name: what stands before each setting in the names of runs; a word alone for None.
+        run_name: what stands before each setting in the long names of runs; a word alone for None.
         options: of training, and ``inference_options`` of inference.
         prepare: what the options make of the data, before any model is built.
         read_released: reads the release's checkpoint of it, a file and for latent models a second
@@ -73,6 +76,11 @@ class Variant:
         """All that decides the numbers of its runs: of the model, its training and its data."""
         return settings_of(self.model)
 
+    @property
+    def saved_models(self) -> Path:
+        """Where its checkpoints go if no folder is named."""
+        return home(self.folder) / "saved_models"
+
     def known_presets(self) -> dict[str, dict]:
         """The settings of each preset, by its name."""
         return self.presets() if callable(self.presets) else read_presets(self.presets)
@@ -94,9 +102,28 @@ class Variant:
         return known[name]
 
     def name_of_run(
+        self, dataset: str, settings: Mapping[str, Any], seed: int, log_name: str = "log"
+    ) -> str:
+        """The name of a run's files: DiffRec_ml-1m_clean_seed1_0a1b2c3d.
+
+        The hash is of the run's whole name and of all settings that are not the default's, so that
+        no run overwrites another's files and a new setting renames none.
+        """
+        start = self.settings().dump()
+        changed = {
+            name: value
+            for name, value in settings.items()
+            if name not in FREE and value != start[name]
+        }
+        told = [self.name, dataset, seed, log_name, changed]
+        digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
+        head = "_".join([self.name, dataset, *([log_name] if log_name != "log" else [])])
+        return f"{head[:LONGEST_HEAD]}_seed{seed}_{digest}"
+
+    def long_name_of_run(
         self, dataset: str, settings: Mapping[str, Any], seed: int, log_name: str, preset: str
     ) -> str:
-        """The name of a run's files, in the manner of the released checkpoints.
+        """The name of a run's files in the manner of the released checkpoints, with its settings.
 
         What ``run_name`` does not show, and is neither default nor of the preset, is told apart by
         a short hash, so that no run overwrites another's files.

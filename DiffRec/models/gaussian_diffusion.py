@@ -252,7 +252,7 @@ class GaussianDiffusion(nn.Module):
         """Algorithm 2: corrupt x_0 for T' steps, then denoise for all T steps; (B, …) → (B, …)."""
         x = self.corrupt(x0, sampling_steps)
         for step in reversed(range(self.steps)):
-            t = torch.full((len(x),), step, device=x.device)
+            t = torch.full((x.shape[0],), step, device=x.device)  # len would fix the size in graphs
             x = self.p_sample(denoiser, x, t, sampling_noise)
         return x
 
