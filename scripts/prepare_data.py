@@ -142,8 +142,9 @@ def make_parser() -> Parser:
         "all users",
     )  # fmt: skip
     parser.add_argument(
-        "--ratio", default=None, help="train:validation:test, not with the released protocol"
-    )
+        "--ratio", default=None,
+        help="train:validation:test, not with the released protocol; 1:0:0 makes all of it train",
+    )  # fmt: skip
     parser.add_argument(
         "--noise", type=checked(NotNegative), default=0.0,
         help="natural noise in train and validation, as a share of the interactions",
