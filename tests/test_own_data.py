@@ -1,18 +1,27 @@
 """Data of one's own: training on everything, and what is recommended from all that is known."""
 
 import json
+import re
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import module_of
 
+from baselines import wanted
+from baselines.models import MODELS
 from DiffRec import DiffRec as Model
-from DiffRec import InputError, load_dataset, train
+from DiffRec import InputError, Interactions, load_dataset, train
 from DiffRec.engine import checkpoints
+from DiffRec.engine.commands import parse
+from DiffRec.engine.variant import variant_of
+from DiffRec.engine.warm import take_over
 from DiffRec.preparation import protocol, readers, synthetic, writer
 from T_DiffRec import TDiffRec
 
+EASE = MODELS["EASE"]
 SMALL = ["--preset", "none", "--dims", "[16]", "--steps", "4", "--lr", "0.01"]
 
 
@@ -186,3 +195,167 @@ def test_a_final_model_is_told_all_that_is_known(run, finished, tiny, tiny_folde
         known = tiny.seen(with_test=True)
         scores[known.row_index(), known.items.long()] = -torch.inf
         assert lists(folder / name, *flags).tolist() == scores.topk(5).indices.tolist()
+
+
+# A start from older weights
+
+
+@pytest.fixture(scope="module")
+def weeks(tmp_path_factory):
+    """Folders of older data and of newer, which have some new items and lack some old ones; item
+    embeddings lie beside both."""
+    folder = tmp_path_factory.mktemp("weeks")
+    table = synthetic.make_ratings(n_users=120, n_items=80, mean_ratings=35, seed=3)
+    parts = {"old": table[table["item"] > 8], "new": table[table["item"] <= 72]}
+    random = np.random.default_rng(0)
+    embeddings = {item: random.normal(size=4) + 5 * (item % 2) for item in range(1, 100)}
+    for name, part in parts.items():
+        writer.write(folder / name, protocol.prepare(readers.from_table(part), core=3))
+        raw = pd.read_csv(folder / name / "item_map.csv")["raw_item"]
+        np.save(folder / name / "item_emb.npy", np.stack([embeddings[item] for item in raw]))
+    return folder
+
+
+# One step: with more the scores of items that are gone were inputs of the next one.
+WARM = {
+    "DiffRec": ("DiffRec/main.py", [*SMALL, "--steps", "1"]),
+    "T-DiffRec": ("T-DiffRec/main.py", [*SMALL, "--steps", "1"]),
+    "L-DiffRec": ("L-DiffRec/main.py", ["--preset", "none", "--in_dims", "[17]", "--n_cate", "2"]),
+    "L-DiffRec, decoders": ("L-DiffRec/main.py", ["--preset", "none", "--in_dims", "[17,23]",
+                                                  "--out_dims", "[9]", "--n_cate", "2"]),
+    "MultiDAE": ("baselines/main.py", ["--model", "MultiDAE", "--preset", "none", "--dims", "[9]"]),
+    "MultiVAE": ("baselines/main.py", ["--model", "MultiVAE", "--preset", "none", "--dims", "[9]"]),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def older(weeks):
+    """A function from a name in WARM to a model trained on the older data."""
+    made = {}
+
+    def get(name):
+        if name not in made:
+            script, flags = WARM[name]
+            where = ["--data_path", str(weeks / "old"), "--save_path", str(weeks / "saved")]
+            record = module_of(script).main([*flags, *where, "--epochs", "5"])
+            made[name] = weeks / "saved" / record["checkpoint"]
+        return made[name]
+
+    return get
+
+
+def raw_items(folder):
+    return pd.read_csv(folder / "item_map.csv")["raw_item"].tolist()
+
+
+def fresh_model(name, weeks):
+    """A model for the newer data with the settings of the older one."""
+    script, flags = WARM[name]
+    variant = wanted(flags) if script.startswith("baselines") else variant_of(name.split(",")[0])
+    settings, _ = parse(variant, flags)
+    data = load_dataset(data_path=weeks / "new")
+    of_model = settings.part(variant.model.Settings).dump()
+    return variant.model.for_dataset(data, seed=2, **of_model), data
+
+
+@pytest.mark.parametrize("name", WARM)
+def test_a_warm_start_scores_known_items_as_the_older_model_did(weeks, older, name):
+    """Histories of known items give the same scores; items the older model lacks change nothing as
+    inputs, since their weights there are 0."""
+    model, data = fresh_model(name, weeks)
+    take_over(model, older(name), data)
+    old = type(model).load(older(name))
+    model.eval()
+    mine, theirs = raw_items(weeks / "new"), raw_items(weeks / "old")
+    both = [item for item in mine if item in theirs]
+    new_only = [mine.index(item) for item in mine if item not in theirs]
+    assert new_only
+    assert len(both) < len(theirs)
+    history = both[:6]
+
+    def scores(model, numbering, more=()):
+        numbers = [numbering.index(item) for item in history]
+        rows = Interactions.from_histories([[*numbers, *more]], len(numbering))
+        with torch.inference_mode():
+            found = model.scorer()(rows)[0]
+        return found[[numbering.index(item) for item in both]]
+
+    torch.testing.assert_close(scores(model, mine), scores(old, theirs), rtol=1e-4, atol=1e-5)
+    if name == "DiffRec":  # the others scale a row by its length, or weigh it by its order
+        torch.testing.assert_close(
+            scores(model, mine, new_only), scores(old, theirs), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_new_items_begin_by_rule(weeks, older):
+    model, data = fresh_model("DiffRec", weeks)
+    take_over(model, older("DiffRec"), data)
+    theirs = set(raw_items(weeks / "old"))
+    known = torch.tensor([item in theirs for item in raw_items(weeks / "new")])
+    last = model.dnn.out_layers[-1]
+    assert (last.bias[~known] == last.bias[known].min()).all()
+    assert not last.weight[~known].any()
+    assert not model.dnn.first_layer()[0][:, ~known].any()
+    assert model.dnn.first_layer()[0][:, known].any()
+
+    latent, data = fresh_model("L-DiffRec", weeks)
+    take_over(latent, older("L-DiffRec"), data)
+    old = type(latent).load(older("L-DiffRec"))
+    old_raw = raw_items(weeks / "old")
+    weights, biases = (part[latent.vae.position] for part in latent.vae.item_factors())
+    for place, item in enumerate(raw_items(weeks / "new")):
+        if item in theirs:  # known items stay in their clusters
+            assert latent.vae.clusters[place] == old.vae.clusters[old_raw.index(item)]
+            continue
+        like = known & (latent.vae.clusters == latent.vae.clusters[place])
+        torch.testing.assert_close(weights[place], weights[like].mean(dim=0))
+        torch.testing.assert_close(biases[place], biases[like].mean(dim=0))
+        # and a new one comes to those it is like: here all of an even raw id, or of an odd one
+        assert (
+            latent.vae.clusters[place]
+            == old.vae.clusters[[other % 2 == item % 2 for other in old_raw]].mode().values
+        )
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "L-DiffRec", "L-DiffRec, decoders"])
+def test_a_warm_run_through_the_command_line(run, weeks, older, tmp_path, name):
+    script, flags = WARM[name]
+    call = [script, *flags, "--data_path", weeks / "new", "--epochs", "5", "--save_path", tmp_path]
+    results = [tmp_path / "cold.json", tmp_path / "warm.json"]
+    for result, more in zip(results, ([], ["--warm_start", older(name)]), strict=True):
+        done = run(*call, "--result_json", result, *more)
+        assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"warm start from .*: \d+ of \d+ items are known, \d new, \d gone", done.stdout
+    )
+    cold, warm = (json.loads(result.read_text()) for result in results)
+    assert warm["warm_start"] == older(name).name
+    assert "warm_start" not in cold
+    assert warm["settings"] == cold["settings"]
+    assert warm["checkpoint"] != cold["checkpoint"]  # neither overwrites the other
+    assert warm["valid"] != cold["valid"]
+    assert run(*call, "--warm_start", older(name), "--resume").returncode == 0
+
+
+def test_a_warm_start_that_can_not_be(run, weeks, older, tiny, tmp_path):
+    def refused(words, name="DiffRec", *flags, **how):
+        script, own = WARM[name]
+        where = ["--data_path", how.get("data", weeks / "new"), "--save_path", tmp_path]
+        from_ = ["--warm_start", how.get("path", older("DiffRec"))]
+        done = run(script, *own, *where, "--epochs", "2", *from_, *flags)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert words in done.stderr
+
+    refused("dims [16] there, [8] here", "DiffRec", "--dims", "[8]")
+    refused("holds DiffRec, not T-DiffRec", "T-DiffRec")
+    bare = tmp_path / "bare"
+    shutil.copytree(weeks / "new", bare)
+    (bare / "item_map.csv").unlink()
+    refused("item_map.csv does not tell the items' raw ids", data=bare)
+    (bare / "item_map.csv").write_text("raw_item,item\n" + "".join(
+        f"x{n},{n}\n" for n in range(len(raw_items(weeks / "new")))
+    ))  # fmt: skip
+    refused("no item in common", data=bare)
+    ease = train(EASE.for_dataset(tiny), tiny, save_path=tmp_path).checkpoint
+    with pytest.raises(InputError, match="EASE has no weights of items"):
+        train(EASE.for_dataset(tiny), tiny, save_path=tmp_path, warm_start=ease)

@@ -181,7 +181,8 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     run = train(
         model, dataset, preset=options.preset, seed=options.seed, save_path=options.save_path,
         log_name=options.log_name, resume=options.resume, final=options.final is not None,
-        device=device, tensorboard=options.tensorboard, **model_class.Training.own(told),
+        warm_start=options.warm_start, device=device, tensorboard=options.tensorboard,
+        **model_class.Training.own(told),
     )  # fmt: skip
     record = {**run.record, "command": command_line(variant, "main.py", argv)}
     if options.result_json:

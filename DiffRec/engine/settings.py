@@ -294,6 +294,11 @@ class RunOptions(MachineOptions, DataOptions):
     round: int = setting(1, "a label of yours; it changes nothing")
     result_json: Folder | None = setting(None, "write settings and metrics to this file")
     resume: bool = setting(False, "go on with this run where it was stopped")
+    warm_start: Folder | None = setting(
+        None,
+        "begin with the weights of this checkpoint of the same model and settings, trained on "
+        "older data; items are found by their raw ids",
+    )
     final: Folder | None = setting(
         None,
         "train on everything, the lists of validation and test too, with the settings, the seed "

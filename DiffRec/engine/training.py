@@ -35,6 +35,7 @@ from DiffRec.engine.settings import (
     TrainingSettings,
 )
 from DiffRec.engine.variant import FREE, settings_of, variant_of
+from DiffRec.engine.warm import digest_of, take_over
 from DiffRec.evaluate_utils import evaluate
 
 logger = logging.getLogger(__name__)
@@ -503,6 +504,7 @@ def train(
     log_name: str = "log",
     resume: bool = False,
     final: bool = False,
+    warm_start: str | Path | None = None,
     device: str | torch.device | None = None,
     tensorboard: str | Path | None = None,
     on_evaluation: Callable[[dict[str, float]], None] | None = None,
@@ -519,6 +521,8 @@ def train(
             default saved_models in the model's folder.
         final: train on everything, `Dataset.everything`, for all ``epochs``, with nothing left to
             evaluate by; the names of the run's files end in _final.
+        warm_start: a checkpoint of the same model, trained on older data, whose weights it begins
+            with (`DiffRec.engine.warm`).
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
         on_evaluation: called after each evaluation with its row of the history; an error that it
@@ -529,7 +533,8 @@ def train(
     """
     variant = variant_of(model.variant)
     told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
-            "save_path": save_path, "tensorboard": tensorboard}  # fmt: skip
+            "save_path": save_path, "tensorboard": tensorboard,
+            "warm_start": warm_start}  # fmt: skip
     options = variant.options.of(told)
     seed, log_name, save_path = options.seed, options.log_name, options.save_path
     if dataset.random_noise and dataset.noise_seed != seed:
@@ -551,6 +556,9 @@ def train(
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     name = variant.name_of_run(dataset.name, everything.dump(), seed, log_name, preset)
+    if options.warm_start:
+        take_over(model, options.warm_start, dataset)
+        name = f"{name}_warm-{digest_of(options.warm_start)}"
     name = f"{name}_final" if final else name
     folder = save_path or variant.folder / "saved_models"
     checkpoint = folder / f"{name}.safetensors"
@@ -602,6 +610,7 @@ def train(
         "format": checkpoints.FORMAT,
         **training.header,
         "preset": preset,
+        **({"warm_start": options.warm_start.name} if options.warm_start else {}),
         "checkpoint": checkpoint.name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
