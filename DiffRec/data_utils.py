@@ -237,6 +237,25 @@ class Dataset:
         seen = join(self.train, self.valid)
         return join(seen, self.test) if with_test else seen
 
+    def everything(self) -> "Dataset":
+        """The same with all three lists as train and nothing in the others.
+
+        A user's items are in order of time where the folder tells it (`times_of_pairs`), else those
+        of train come first, then validation's, then test's.
+        """
+        train = self.seen(with_test=True)
+        known = times_of_pairs(self)
+        if known is not None:
+            keys, times = known
+            pairs = train.pairs()
+            of_pairs = times[np.searchsorted(keys, pairs[:, 0] * self.n_items + pairs[:, 1])]
+            order = torch.from_numpy(np.lexsort((of_pairs, pairs[:, 0]))).to(train.device)
+            train = dataclasses.replace(train, items=train.items[order])
+        nothing = Interactions.from_pairs(
+            np.empty((0, 2), dtype=np.int64), self.n_users, self.n_items
+        ).to(train.device)
+        return dataclasses.replace(self, train=train, valid=nothing, test=nothing)
+
     def fingerprint(self) -> dict:
         """Sizes and a hash of the three lists: equal for equal data, and kept in checkpoints."""
         digest = hashlib.sha256()
@@ -254,6 +273,29 @@ def home(folder: Path = REPOSITORY) -> Path:
     ``folder`` in it; and where that is an installed package's, the folder one is in."""
     installed = not IS_CHECKOUT and folder.is_relative_to(REPOSITORY)
     return Path.cwd() if installed else folder
+
+
+def times_of_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray] | None:
+    """Each interaction's time, from the train_times.npy, valid_times.npy and test_times.npy beside
+    the lists: the keys user · I + item, (n,) ascending, and their times, (n,); of a repeated pair
+    the latest. None where one of the files is missing or random noise, which has no times, is in
+    the data. InputError for a file that does not fit its list."""
+    files = [dataset.path / f"{split}_times.npy" for split in SPLITS]
+    if dataset.random_noise or not all(file.is_file() for file in files):
+        return None
+    keys, times = [], []
+    for split, file in zip(SPLITS, files, strict=True):
+        pairs, found = read_pairs(dataset.path / f"{split}_list.npy"), read_array(file, "times")
+        if found.shape != (len(pairs),) or found.dtype.kind not in "fiu":
+            raise InputError(f"{file} must hold a number for each of the {len(pairs)} rows.")
+        inside = (pairs < (dataset.n_users, dataset.n_items)).all(axis=1)
+        keys.append(pairs[inside, 0].astype(np.int64) * dataset.n_items + pairs[inside, 1])
+        times.append(found[inside])
+    keys, times = np.concatenate(keys), np.concatenate(times)
+    order = np.lexsort((times, keys))
+    keys, times = keys[order], times[order]
+    last = np.r_[keys[1:] != keys[:-1], True] if len(keys) else np.zeros(0, dtype=bool)
+    return keys[last], times[last]
 
 
 def holds_dataset(folder: Path) -> bool:

@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 
 from DiffRec.data_utils import Interactions
-from DiffRec.engine.contract import Recommender
+from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import Between, DecaySettings, Ranges
@@ -91,6 +91,17 @@ class DiffRec(Recommender):
                 training.optimizer, self.parameters(), training.lr, training.weight_decay
             )
         ]
+
+    def axes(self) -> dict[str, Axes]:
+        if not isinstance(self.dnn, DNN):
+            return {}  # of a network that is not known here
+        items, last = torch.arange(self.n_items), f"dnn.out_layers.{len(self.dnn.out_layers) - 1}"
+        inputs = torch.cat([items, -1 - torch.arange(self.dnn.emb_size)])
+        return {
+            "dnn.in_layers.0.weight": (None, inputs),
+            f"{last}.weight": (items, None),
+            f"{last}.bias": (items,),
+        }
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         """Algorithm 1, lines 4-6: the mean over users of L_t / p_t (Eq. 13 or 14)."""

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Self
 import torch
 
 from DiffRec import Dataset, DiffRec, Interactions
+from DiffRec.engine.contract import Axes
+from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import Between, Ranges
 from DiffRec.engine.tensors import Expected, require
@@ -16,7 +18,7 @@ from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.VAE import annealed_kl_weight, kl_to_standard_normal, multinomial_nll
 from L_DiffRec.data_utils import cluster_items
 from L_DiffRec.models.DNN import DNN
-from L_DiffRec.models.VAE import ClusteredVAE
+from L_DiffRec.models.VAE import LABELS, ClusteredVAE
 from L_DiffRec.settings import JointTraining, LDiffRecSettings
 
 
@@ -109,6 +111,41 @@ class LDiffRec(DiffRec):
             settings.norm,
             settings.dropout,
         )
+
+    def axes(self) -> dict[str, Axes]:
+        of_vae, latent = self.vae.axes()
+        last = f"dnn.out_layers.{len(self.dnn.out_layers) - 1}"
+        of_embedding = -1 - (LABELS * len(self.vae.lengths) + torch.arange(self.dnn.emb_size))
+        inputs = torch.cat([latent, of_embedding])
+        return {
+            **{f"vae.{name}": labels for name, labels in of_vae.items()},
+            "dnn.in_layers.0.weight": (None, inputs),
+            f"{last}.weight": (latent, None),
+            f"{last}.bias": (latent,),
+        }
+
+    def item_groups(self) -> torch.Tensor:
+        return self.vae.clusters.cpu()
+
+    def newcomer(self, known: torch.Tensor) -> torch.Tensor:
+        """The mean of its cluster."""
+        return known.mean(dim=0)
+
+    def arrange_as(self, old: Self, number: torch.Tensor) -> None:
+        """Known items stay in their clusters. A new one comes to the cluster that most of the known
+        items have with which it was clustered today."""
+        is_known = number < self.n_items
+        theirs, today = old.vae.clusters[is_known], self.vae.clusters.cpu()
+        shared = torch.zeros(int(today.max()) + 1, int(theirs.max()) + 1, dtype=torch.int64)
+        shared.index_put_((today[number[is_known]], theirs), torch.tensor(1), accumulate=True)
+        clusters = shared.argmax(dim=1)[today]
+        clusters[number[is_known]] = theirs
+        if len(clusters.unique()) < len(old.vae.lengths):
+            raise InputError("a cluster of the warm start's model has no item left.")
+        self.clusters_of_items = clusters
+        with settings_from_user():
+            self.make_networks(self.settings)
+        del self.clusters_of_items
 
     def optimizers(self, training: JointTraining) -> list[torch.optim.Optimizer]:
         """One for the VAE, one for the denoising network."""

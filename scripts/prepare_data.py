@@ -154,8 +154,9 @@ def make_parser() -> Parser:
         "all users; or each user's last item for test and the one before for validation",
     )  # fmt: skip
     parser.add_argument(
-        "--ratio", default=None, help="train:validation:test, with the protocol paper or global"
-    )
+        "--ratio", default=None,
+        help="train:validation:test, with the protocol paper or global; 1:0:0: all of it is train",
+    )  # fmt: skip
     parser.add_argument(
         "--noise", type=checked(NotNegative), default=0.0,
         help="natural noise in train and validation, as a share of the interactions",

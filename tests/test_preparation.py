@@ -262,7 +262,7 @@ def test_a_ratio_of_ones_own(made_up):
     split = protocol.prepare(made_up, core=3, protocol="paper", shares=(8, 1, 1))
     clean = protocol.prepare(made_up, core=3, protocol="paper")
     assert len(split.pairs["train"]) > len(clean.pairs["train"])
-    for wrong in ({"shares": (8, 1, 1)}, {"protocol": "paper", "shares": (1, 0, 1)}):
+    for wrong in ({"shares": (8, 1, 1)}, {"protocol": "paper", "shares": (0, 1, 1)}):
         with pytest.raises(InputError, match="ratio"):
             protocol.prepare(made_up, **wrong)
     with pytest.raises(InputError, match="core"):

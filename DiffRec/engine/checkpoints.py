@@ -85,10 +85,16 @@ def save(
 
 def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     """Header and weights of a checkpoint; InputError if the file is missing or not one."""
-    path = Path(path)
-    metadata = read_metadata(path)
+    header = read_header(path)
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return header, weights
+
+
+def read_header(path: str | Path) -> dict:
+    """The header of a checkpoint; InputError if the file is missing or not one."""
+    path = Path(path)
+    metadata = read_metadata(path)
     if "diffrec" not in metadata:
         raise InputError(f"{path} holds weights, but no header of this project.")
     try:
@@ -110,7 +116,7 @@ def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
     unknown = sorted(set(header) - {*HEADER, *({"checkpoint"} if header["format"] == 1 else ())})
     if unknown:
         raise InputError(f"{path} has a header with what no checkpoint has: {unknown[0]}.")
-    return {name: header[name] for name in HEADER if name in header}, weights
+    return {name: header[name] for name in HEADER if name in header}
 
 
 def read_metadata(path: Path) -> dict[str, str]:

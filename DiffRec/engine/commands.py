@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from tqdm import tqdm
@@ -17,9 +18,11 @@ from DiffRec.data_utils import (
     Dataset,
     default_dataset,
     evaluation_beside,
+    holds_dataset,
     home,
     load_dataset,
 )
+from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
@@ -27,6 +30,8 @@ from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import RunOptions, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant
+
+logger = logging.getLogger(__name__)
 
 LONGEST = 1000  # letters of a sentence that somebody shall read
 
@@ -117,15 +122,34 @@ def parse(
     Flags beat the preset, which beats what the data set says of its evaluation."""
     flags = given(make_parser(variant, description, variant.options), argv)
     options = variant.options.of(variant.options.own(flags))
+    finished = None
+    if options.final:
+        finished = header_of_finished(variant, options.final, flags)
+        defaults = {"seed": finished["seed"], "dataset": finished["dataset"]}
+        if options.data_path and holds_dataset(options.data_path):
+            del defaults["dataset"]  # the folder says itself what it holds
+        options = variant.options.of(defaults, variant.options.own(flags))
     if options.preset == "auto":
         name = options.dataset or default_dataset(options.data_path)
         found = name if name in variant.known_presets() else "none"
         options = variant.options.of(dict(options), {"preset": found})
     chosen = variant.settings.own(flags)
     of_data = variant.model.evaluation_of(evaluation_beside(options.dataset, options.data_path))
-    settings = variant.settings.of(of_data, variant.preset(options.preset), chosen)
+    start = finished["settings"] if finished else variant.preset(options.preset)
+    settings = variant.settings.of(of_data, start, chosen)
     settings.part(variant.model.Training).check_selection()
     return settings, options
+
+
+def header_of_finished(variant: Variant, path: Path, flags: Mapping[str, Any]) -> dict:
+    """The header of the checkpoint that --final names, with its best epoch as ``epochs``."""
+    header = checkpoints.read_header(path)
+    checkpoints.require_variant(path, header, variant.name)
+    header = checkpoints.completed(path, header, variant.settings)
+    epochs = flags.get("epochs", header.get("best_epoch", 0))
+    if epochs in (0, None):
+        raise InputError(f"{path} does not tell its best epoch: give --epochs.")
+    return {**header, "settings": {**header["settings"], "epochs": epochs}}
 
 
 def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:
@@ -156,15 +180,19 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     require_writable(options.result_json)
     device = choose_device(options.cuda, options.gpu)
     dataset = load(variant, settings, options).to(device)
+    if options.final and checkpoints.read_header(options.final)["data"] != dataset.fingerprint():
+        logger.warning("%s was trained on other data than %s.", options.final, dataset.name)
     model_class = variant.model
     sources = {name: getattr(options, name) for name in model_class.sources}
     of_model = settings.part(model_class.Settings).dump()
     model = model_class.for_dataset(dataset, seed=options.seed, **of_model, **sources)
+    told = settings.model_dump(mode="json", exclude_unset=True)  # train tells these from defaults
     run = train(
         model, dataset, preset=options.preset, seed=options.seed, save_path=options.save_path,
         log_name=options.log_name, resume=options.resume, keep_state=options.keep_state,
-        long_names=options.long_names, device=device, tensorboard=options.tensorboard,
-        **settings.part(model_class.Training).dump(),
+        long_names=options.long_names, final=options.final is not None,
+        warm_start=options.warm_start, device=device, tensorboard=options.tensorboard,
+        **model_class.Training.own(told),
     )  # fmt: skip
     record = {**run.record, "command": command_line(variant, "main.py", argv)}
     if options.result_json:

@@ -16,6 +16,9 @@ from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
 
+# What stands along each axis of a tensor: see `Recommender.axes`.
+Axes = tuple[torch.Tensor | None, ...]
+
 ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
 
 
@@ -174,6 +177,28 @@ class Recommender(nn.Module):
         """What of a data set's own way of evaluation goes for this model: validation as input too
         changes nothing for one that does not read rows."""
         return {k: v for k, v in told.items() if k != "tst_w_val" or cls.reads_rows}
+
+    # A start from older weights (`DiffRec.engine.warm`) ------------------------------------------
+
+    def axes(self) -> dict[str, Axes]:
+        """Of the tensors in which something belongs to items, by their names in the state: for each
+        axis labels, (n,) int64, on the CPU. An item's label is its number, that of anything else is
+        negative, and equal labels of two models mean the same thing; None is an axis whose places
+        do. Axis 0 is an output and axis 1 an input. Empty for a model that has no such tensors."""
+        return {}
+
+    def item_groups(self) -> torch.Tensor:
+        """(I,) int64 on the CPU: the items among which a new one is alike."""
+        return torch.zeros(self.n_items, dtype=torch.int64)
+
+    def newcomer(self, known: torch.Tensor) -> torch.Tensor:
+        """A new item's output weights, or its bias, from those of its group's known items, (n, D)
+        or (n,): no weights, and the smallest bias, so that it is not ahead of what is known."""
+        return torch.zeros_like(known[0]) if known.dim() > 1 else known.min()
+
+    def arrange_as(self, old: Self, number: torch.Tensor) -> None:
+        """Take over what the shapes of the weights depend on besides settings. number: (n,) int64,
+        this model's item for each of ``old``'s, I and above for those it does not have."""
 
     # Scores --------------------------------------------------------------------------------------
 

@@ -177,13 +177,21 @@ def infer(
 
     device = choose_device(options.cuda, options.gpu)
     dataset = load(variant, settings, options)
+    checkpoints.require_items(restored.path, header, dataset)
+    is_final = False
+    if "sha256" in header["data"] and dataset.fingerprint() != header["data"]:
+        is_final = dataset.everything().fingerprint() == header["data"]
+        if not is_final:
+            print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
+    serving = options.recommend or options.export_vectors
+    if not serving:
+        require_lists(restored.path, dataset, is_final)
+    elif options.history_from == "all" or (options.history_from == "auto" and is_final):
+        dataset = dataset.everything()
     torch.manual_seed(options.seed)
     model = restored.model(settings).to(device)
     dataset = model.prepare_data(dataset.to(device))
-    checkpoints.require_items(restored.path, header, dataset)
-    if "sha256" in header["data"] and dataset.fingerprint() != header["data"]:
-        print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
-    if options.recommend or options.export_vectors:
+    if serving:
         serve(model, dataset, settings, options)
         return None
 
@@ -205,6 +213,18 @@ def infer(
     if options.result_json:
         write_json(options.result_json, record)
     return record
+
+
+def require_lists(path: Path, dataset: Dataset, is_final: bool) -> None:
+    """InputError where there is nothing to evaluate by."""
+    if not len(dataset.valid.items) and not len(dataset.test.items):
+        raise InputError(
+            f"{dataset.name} has neither validation nor test: there is nothing to evaluate by."
+        )
+    if is_final:
+        raise InputError(
+            f"{path} was fitted on validation and test too: metrics on them would mean nothing."
+        )
 
 
 def serve(

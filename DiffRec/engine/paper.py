@@ -26,13 +26,17 @@ def comparable_figures(variant: str, dataset: str, settings: Mapping[str, Any]) 
 
 
 def metrics_table(valid: dict, test: dict, paper: dict | None = None) -> str:
-    """The metrics as aligned text, a row for each."""
+    """The metrics as aligned text: a row for each, and a column for each split that has any."""
     paper = paper or {}
-    header = f"{'metric':<14}{'valid':>8}{'test':>8}" + (f"{'paper':>8}" if paper else "")
+    columns = {"valid": valid, "test": test, "paper": paper}
+    columns = {name: column for name, column in columns.items() if column}
+    header = f"{'metric':<14}" + "".join(f"{name:>8}" for name in columns)
     lines = [header, "-" * len(header)]
-    for metric, value in test.items():
-        published = f"{paper[metric]:8.4f}" if metric in paper else ""
-        lines.append(f"{metric:<14}{valid[metric]:8.4f}{value:8.4f}{published}")
+    for metric in test or valid:
+        values = (
+            f"{column[metric]:8.4f}" if metric in column else "" for column in columns.values()
+        )
+        lines.append(f"{metric:<14}{''.join(values)}")
     return "\n".join(lines)
 
 

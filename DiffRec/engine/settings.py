@@ -309,6 +309,16 @@ class RunOptions(MachineOptions, DataOptions):
     long_names: bool = setting(
         False, "name the run's files by all its settings, as the released checkpoints are"
     )
+    warm_start: Folder | None = setting(
+        None,
+        "begin with the weights of this checkpoint of the same model and settings, trained on "
+        "older data; items are found by their raw ids",
+    )
+    final: Folder | None = setting(
+        None,
+        "train on everything, the lists of validation and test too, with the settings, the seed "
+        "and the best epoch of this finished run's checkpoint; nothing is evaluated",
+    )
     tensorboard: Folder | None = setting(
         None, "write curves for TensorBoard to this folder (pip install tensorboard)"
     )
@@ -331,6 +341,11 @@ class InferenceOptions(RunOptions):
     exclude_seen: bool = setting(True, "leave out what a user has in train or validation")
     exclude_test: bool = setting(
         True, "leave out what a user has in test too, where exclude_seen is 1"
+    )
+    history_from: Literal["auto", "train", "all"] = setting(
+        "auto",
+        "what a model is told of users to recommend to: train, as published, or all three lists; "
+        "auto: all for a model that was fitted on all (--final), else train",
     )
     history: str | None = setting(
         None, "recommend to a user who is not in the data: item ids, oldest first, as 3,17,256"

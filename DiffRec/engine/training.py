@@ -36,6 +36,7 @@ from DiffRec.engine.settings import (
     TrainingSettings,
 )
 from DiffRec.engine.variant import FREE, settings_of, variant_of
+from DiffRec.engine.warm import digest_of, take_over
 from DiffRec.evaluate_utils import evaluate
 
 logger = logging.getLogger(__name__)
@@ -62,13 +63,18 @@ class Progress:
     peak_memory_mb: float = 0.0
 
     @classmethod
-    def read(cls, saved: dict[str, Any], select_by: str) -> "Progress":
-        """From a state file, checked; a ValueError or TypeError for what no training has left."""
+    def read(cls, saved: dict[str, Any], select_by: str | None) -> "Progress":
+        """From a state file, checked; a ValueError or TypeError for what no training has left.
+        select_by: None where there is no validation."""
         found = pydantic.TypeAdapter(cls).validate_python(dataclasses.asdict(cls(**saved)))
         columns = [set(row) for row in found.history]
-        whole = all(names == columns[0] and {"epoch", select_by} <= names for names in columns)
-        whole = whole and set(found.valid) == set(found.test) and found.best_epoch <= found.epoch
-        if not whole or (found.best_epoch and select_by not in found.valid):
+        needed = {"epoch"} if select_by is None else {"epoch", select_by}
+        whole = all(names == columns[0] and needed <= names for names in columns)
+        whole = whole and found.best_epoch <= found.epoch
+        whole = whole and (
+            not found.test or select_by is None or set(found.test) == set(found.valid)
+        )
+        if not whole or (found.best_epoch and select_by and select_by not in found.valid):
             raise ValueError("its progress contradicts itself")
         return found
 
@@ -94,9 +100,10 @@ class Log:
 def evaluate_model(
     model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS
 ) -> dict[str, dict]:
-    """`evaluate` of a model as the settings say."""
+    """`evaluate` of a model as the settings say; nothing for a list that is empty."""
     how = settings.part(EvaluationSettings).model_dump()
-    return evaluate(model, dataset, batch_size=min(batch_size, ROWS), **how)
+    found = evaluate(model, dataset, batch_size=min(batch_size, ROWS), **how)
+    return {split: found[split] if len(getattr(dataset, split).items) else {} for split in found}
 
 
 def raw_item_ids(dataset: Dataset) -> np.ndarray | None:
@@ -137,7 +144,13 @@ class Training:
             of a run that is not done the state from which it is resumed, ``.state``; and of one
             that is done its result, ``.json``.
         tensorboard: a folder for curves, or None.
+
+    Attributes:
+        chooses: whether there is validation to choose the best epoch by. Without it all epochs are
+            trained, nothing is evaluated, and the last one is the model.
     """
+
+    chooses = True
 
     def __init__(
         self,
@@ -169,6 +182,7 @@ class Training:
             self.average = moving_average(model, self.settings.ema)
         self.progress = Progress()
         self.tensorboard = tensorboard
+        self.chooses = len(dataset.valid.items) > 0
 
     @property
     def candidate(self) -> Recommender:
@@ -224,7 +238,8 @@ class Training:
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
             if type(state) is not dict:
                 raise ValueError("it is no state")
-            state["progress"] = Progress.read(state["progress"], self.settings.select_by)
+            select_by = self.settings.select_by if self.chooses else None
+            state["progress"] = Progress.read(state["progress"], select_by)
             saved = checkpoints.migrated(state["settings"], state["format"])
             saved = settings_of(type(self.model)).of(saved).dump()
             theirs = {**state["identity"], **saved}
@@ -330,7 +345,7 @@ class Training:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.model.device)
         every = self.settings.eval_every
         early = [row for row in progress.history if row["epoch"] % every]
-        if early and self.optimizers and progress.epoch < self.settings.epochs:
+        if self.chooses and early and self.optimizers and progress.epoch < self.settings.epochs:
             # It ended before its first evaluation was due and was evaluated all the same. A run
             # that is longer from the start is not, and neither is this one.
             empty = Progress()
@@ -375,6 +390,15 @@ class Training:
             total += loss.detach()
         return total.item() / n_batches
 
+    def note(self, loss: float | None, log: Log) -> None:
+        """In the place of `validate`, where there is nothing to validate by."""
+        progress = self.progress
+        told = {} if loss is None else {"loss": loss}
+        progress.history.append({"epoch": progress.epoch, **told})
+        log(f"epoch {progress.epoch:4d}" + ("" if loss is None else f"  loss {loss:.6f}"))
+        self.save_state()
+        self.save_curve()
+
     def validate(self, loss: float | None, log: Log) -> None:
         """Evaluate, remember the best, and write state, checkpoint and curve."""
         progress, settings, started = self.progress, self.settings, time.perf_counter()
@@ -390,10 +414,10 @@ class Training:
         if better:
             progress.best_epoch, progress.best_value = progress.epoch, compared
             progress.valid, progress.test = metrics["valid"], metrics["test"]
+        of_test = f"  test {metrics['test'][select_by]:.4f}" if metrics["test"] else ""
         log(
             f"epoch {progress.epoch:4d}  {'' if loss is None else f'loss {loss:.6f}  '}"
-            f"valid {select_by} {value:.4f}  "
-            f"test {metrics['test'][select_by]:.4f}{'  best so far' if better else ''}"
+            f"valid {select_by} {value:.4f}{of_test}{'  best so far' if better else ''}"
         )
         self.save_state()
         if better:
@@ -408,6 +432,8 @@ class Training:
         """Where the training ends, if no better model is found until then."""
         if not self.optimizers:
             return 1
+        if not self.chooses:
+            return self.settings.epochs
         return min(self.settings.epochs, self.progress.best_epoch + self.settings.patience - 1)
 
     def run(
@@ -417,7 +443,8 @@ class Training:
         ``on_evaluation`` is given each new row of the history, and may stop the run by an error.
 
         It is evaluated after every ``eval_every`` epochs. A run that ends before the first of these
-        is evaluated once, at its end; when it is made longer, that evaluation is dropped.
+        is evaluated once, at its end; when it is made longer, that evaluation is dropped. Without
+        validation (``chooses``) it trains all ``epochs`` and keeps the last.
         """
         settings, progress, last_epoch = self.settings, self.progress, self.last_epoch
         bar = tqdm(
@@ -437,20 +464,26 @@ class Training:
                         f"the loss became {loss} in epoch {progress.epoch}: lower the learning "
                         f"rate{kept if progress.best_epoch else ''}."
                     )
-                last = progress.epoch == last_epoch() and not progress.history
+                last = progress.epoch == last_epoch() and not (progress.history and self.chooses)
                 if progress.epoch % settings.eval_every == 0 or last:
-                    self.validate(loss, log)
+                    (self.validate if self.chooses else self.note)(loss, log)
                     draw(progress.history[-1])
                     if on_evaluation is not None:
                         on_evaluation(progress.history[-1])
-                best = "none yet"
-                if progress.best_epoch:
-                    best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
                 shown = {} if loss is None else {"loss": f"{loss:.4f}"}
-                bar.set_postfix({**shown, settings.select_by: best}, refresh=False)
+                if self.chooses:
+                    best = "none yet"
+                    if progress.best_epoch:
+                        best = f"{progress.best_value:.4f} (epoch {progress.best_epoch})"
+                    shown[settings.select_by] = best
+                bar.set_postfix(shown, refresh=False)
                 bar.total = last_epoch()
                 bar.update()
+        if not self.chooses:
+            progress.best_epoch = progress.epoch
         self.save_state()
+        if not self.chooses:
+            self.save_checkpoint()
         return progress
 
 
@@ -530,6 +563,8 @@ def train(
     resume: bool = False,
     keep_state: bool = False,
     long_names: bool = False,
+    final: bool = False,
+    warm_start: str | Path | None = None,
     device: str | torch.device | None = None,
     tensorboard: str | Path | None = None,
     on_evaluation: Callable[[dict[str, float]], None] | None = None,
@@ -548,6 +583,10 @@ def train(
         resume: go on where the run was stopped. One that is done gives its result again; it is made
             longer only if it was called with ``keep_state``, which keeps what it goes on from.
         long_names: name files by all settings, as the released checkpoints are.
+        final: train on everything, `Dataset.everything`, for all ``epochs``, with nothing left to
+            evaluate by; the names of the run's files end in _final.
+        warm_start: a checkpoint of the same model, trained on older data, whose weights it begins
+            with (`DiffRec.engine.warm`).
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
         on_evaluation: called after each evaluation with its row of the history; an error that it
@@ -560,7 +599,7 @@ def train(
     variant = variant_of(model.variant)
     told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
             "keep_state": keep_state, "long_names": long_names, "save_path": save_path,
-            "tensorboard": tensorboard}  # fmt: skip
+            "tensorboard": tensorboard, "warm_start": warm_start}  # fmt: skip
     options = variant.options.of(told)
     seed, log_name, save_path = options.seed, options.log_name, options.save_path
     if dataset.random_noise and dataset.noise_seed != seed:
@@ -568,6 +607,10 @@ def train(
             f"the data's random noise was drawn with seed {dataset.noise_seed}: train with the "
             f"same seed, by which the checkpoint finds its data again."
         )
+    if final:
+        if dataset.random_noise:
+            raise InputError("random_noise is for experiments: it does not go with a final fit.")
+        dataset = dataset.everything()
     if dataset.n_items != model.n_items:
         raise InputError(
             f"the model is built for {model.n_items} items, but {dataset.name} has "
@@ -581,6 +624,10 @@ def train(
     name = variant.name_of_run(*about)
     if options.long_names:
         name = variant.long_name_of_run(*about, preset)
+    if options.warm_start:
+        take_over(model, options.warm_start, dataset)
+        name = f"{name}_warm-{digest_of(options.warm_start)}"
+    name = f"{name}_final" if final else name
     folder = save_path or variant.saved_models
     checkpoint = folder / f"{name}.safetensors"
 
@@ -594,6 +641,11 @@ def train(
     if chosen.compile:
         model.compile()
     training = Training(model, dataset, everything, seed, checkpoint, options.tensorboard)
+    if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
+        raise InputError(
+            f"{dataset.name} has no validation to choose the number of epochs by: give epochs, "
+            f"such as the best_epoch of a run that had one."
+        )
     log, about = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
     try:
         describe(log, training, device, preset)
@@ -612,9 +664,13 @@ def train(
         checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
         parameters = model.size()
         paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
+        found = f"best epoch {progress.best_epoch} of {progress.epoch}"
+        if training.chooses:
+            found = f"\n{metrics_table(progress.valid, progress.test, paper)}\n\n{found}"
+        else:
+            found = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
         log(
-            f"\n{metrics_table(progress.valid, progress.test, paper)}"
-            f"\n\nbest epoch {progress.best_epoch} of {progress.epoch}; {parameters:,} parameters; "
+            f"{found}; {parameters:,} parameters; "
             f"training {progress.training_seconds:.1f} s, evaluation "
             f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
             f"\ncheckpoint: {checkpoint}"
@@ -626,13 +682,14 @@ def train(
         "format": checkpoints.FORMAT,
         **training.header,
         "preset": preset,
+        **({"warm_start": options.warm_start.name} if options.warm_start else {}),
         "checkpoint": checkpoint.name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "valid": progress.valid,
         "test": progress.test,
         "history": progress.history,
-        "evaluations": len(progress.history),
+        "evaluations": len(progress.history) if training.chooses else 0,
         "parameters": parameters,
         "seconds": {
             "training": progress.training_seconds,

@@ -174,21 +174,25 @@ def prepare(
         protocol: "released" cuts each user's rows 7:1:2 in time into train, test and validation,
             in this order; "paper" 7:1:2 into train, validation and test; "global" cuts all rows at
             two times instead. ``shares`` for (train, validation, test) in place of 7:1:2 with the
-            middle two.
+            middle two; a share of 0 leaves that list empty.
         noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
             to train and validation, by time under the global protocol and else at random in the
             proportion of its user's interactions in the two; test is the same.
         random_noise: random noise, as a share of each user's rows in train and in validation.
         seed: of the noise.
 
-    Raises InputError where nothing is left, or a split is empty.
+    Raises InputError where nothing is left, or a split that has a share is empty.
     """
     if protocol not in PROTOCOLS:
         raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol}.")
     if shares is not None and (
-        protocol not in ("paper", "global") or not all(0 < share < np.inf for share in shares)
+        protocol not in ("paper", "global")
+        or not (shares[0] > 0 and all(0 <= share < np.inf for share in shares))
     ):
-        raise InputError("a ratio needs three positive shares, and the protocol paper or global.")
+        raise InputError(
+            "a ratio needs three shares, of which train's is above 0 and the others may be 0, and "
+            "the protocol paper or global."
+        )
     ratings = latest_of_repeated(ratings)
     positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
     if protocol == "released":
@@ -211,10 +215,11 @@ def prepare(
             cuts = rows.times[split == 0].max(), rows.times[split < 2].max()
         rows, split = add_natural_noise(ratings, rows, split, cuts, noise, seed, min_rating)
     found = number(rows, split, keep=last)
-    empty = [name for name in SPLITS if not len(found.pairs[name])]
+    wanted = zip(SPLITS, shares or (7, 1, 2), strict=True)
+    empty = [name for name, share in wanted if share and not len(found.pairs[name])]
     if empty:
         raise InputError(
-            f"there are too few interactions for three splits: {' and '.join(empty)} would be "
+            f"there are too few interactions for these splits: {' and '.join(empty)} would be "
             f"empty."
         )
     return with_random_noise(found, random_noise, seed) if random_noise else found

@@ -9,6 +9,8 @@ from torch import nn
 from DiffRec.models.layers import Dropout
 from DiffRec.models.VAE import GaussianEncoder, mlp, reparameterize
 
+LABELS = 2**32  # apart: more than any layer has units
+
 
 def share_out(lengths: list[int], size: int) -> list[int]:
     """Split ``size`` units over clusters by their share of the items: at least one each, and what
@@ -82,6 +84,35 @@ class ClusteredVAE(nn.Module):
             nn.Sequential(*mlp([latent, *between, length], act_func, False))
             for latent, between, length in zip(self.latent_sizes, hidden, self.lengths, strict=True)
         )
+
+    def axes(self) -> tuple[dict[str, tuple], torch.Tensor]:
+        """What stands along the axes of its tensors (`DiffRec.engine.contract.Recommender.axes`),
+        and the labels of z_0, (D,): how large a cluster's layers are depends on its share of the
+        items, and its units are told by cluster and place."""
+        found, order = {}, self.order.cpu()
+
+        def name(prefix: str, layers: nn.Sequential, inputs, outputs) -> None:
+            places = [at for at, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+            for at in places:
+                hidden = -1 - torch.arange(layers[at].out_features)
+                outputs_here = outputs if at == places[-1] else hidden
+                found[f"{prefix}.{at}.weight"] = (outputs_here, inputs)
+                found[f"{prefix}.{at}.bias"] = (outputs_here,)
+                inputs = hidden
+
+        latent = [
+            -1 - (LABELS * cluster + torch.arange(size))
+            for cluster, size in enumerate(self.latent_sizes)
+        ]
+        items = order.split(self.lengths)
+        for cluster, of_cluster in enumerate(latent):
+            twice = torch.cat([of_cluster, of_cluster - LABELS * len(latent)])  # μ, log σ²
+            name(f"encoder.{cluster}", self.encoder[cluster], items[cluster], twice)
+            if isinstance(self.decoder, nn.ModuleList):
+                name(f"decoder.{cluster}", self.decoder[cluster], of_cluster, items[cluster])
+        if isinstance(self.decoder, nn.Sequential):
+            name("decoder", self.decoder, torch.cat(latent), order)
+        return found, torch.cat(latent)
 
     def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """μ_φ(x_0) and log σ_φ²(x_0), each (B, D), from x: (B, I) in grouped order."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from baselines.recommender import Autoencoder
 from DiffRec import Interactions
+from DiffRec.engine.contract import Axes
 from DiffRec.engine.settings import DecaySettings, Settings, Share, Sizes, setting
 from DiffRec.models.layers import Dropout
 from DiffRec.models.VAE import mlp, multinomial_nll
@@ -63,6 +64,14 @@ class MultiDAE(Autoencoder):
         self.layers = nn.Sequential(*mlp(sizes, "tanh", activate_last=True))
         (self.output,) = mlp([dims[-1], self.n_items], "tanh", activate_last=False)
         self.dropout = Dropout(settings.dropout)
+
+    def axes(self) -> dict[str, Axes]:
+        items = torch.arange(self.n_items)
+        return {
+            "layers.0.weight": (None, items),
+            "output.weight": (items, None),
+            "output.bias": (items,),
+        }
 
     def hidden_of(self, x: torch.Tensor) -> torch.Tensor:
         """x: (B, I) → (B, D)."""

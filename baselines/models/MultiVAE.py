@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from baselines.models.MultiDAE import AUTOENCODER_RANGES, AutoencoderSettings, AutoencoderTraining
 from baselines.recommender import Autoencoder
 from DiffRec import Interactions
+from DiffRec.engine.contract import Axes
 from DiffRec.engine.settings import Count, NotNegative, setting
 from DiffRec.models.VAE import VAE, annealed_kl_weight
 
@@ -48,6 +49,14 @@ class MultiVAE(Autoencoder):
     @property
     def output(self) -> torch.nn.Linear:
         return self.vae.decoder[-1]
+
+    def axes(self) -> dict[str, Axes]:
+        items, last = torch.arange(self.n_items), f"vae.decoder.{len(self.vae.decoder) - 1}"
+        return {
+            "vae.encoder.0.weight": (None, items),
+            f"{last}.weight": (items, None),
+            f"{last}.bias": (items,),
+        }
 
     def hidden(self, batch: Interactions) -> torch.Tensor:
         mu, _ = self.vae.encoder(F.normalize(batch.dense()))

@@ -1,0 +1,114 @@
+"""How much a warm start saves when new weeks come:
+
+python scripts/warm_start_study.py RATINGS --format movielens-1m
+
+The ratings are cut in time. A model is trained on those before the cut; then on all of them from
+random weights, and once more from the older model's weights. Told are the epochs and the seconds of
+training until validation is as good as the best of the cold run.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from arguments import checked, listed
+
+import L_DiffRec  # noqa: F401  (each package registers its models)
+import T_DiffRec  # noqa: F401
+from DiffRec import Dataset, InputError, load_dataset, train
+from DiffRec.engine.commands import command
+from DiffRec.engine.files import write_csv
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.settings import Few, Folder, Positive, Share
+from DiffRec.engine.variant import variant_of
+from DiffRec.preparation import readers, writer
+from DiffRec.preparation.protocol import prepare
+
+QUALITIES = (0.98, 1.0)  # of the best cold validation
+
+
+def cut_data(ratings: readers.Ratings, share: float, folder: Path) -> tuple[Dataset, Dataset]:
+    """The data set of the first ``share`` of the ratings in time, and that of all of them."""
+    cut = np.quantile(ratings.times, share)
+    for name, part in (("old", ratings.select(ratings.times <= cut)), ("new", ratings)):
+        writer.write(folder / name, prepare(part, protocol="paper"))
+    return load_dataset(data_path=folder / "old"), load_dataset(data_path=folder / "new")
+
+
+def reached(record: dict, wanted: float) -> tuple[int, float] | None:
+    """Epochs and seconds of training until validation is at least ``wanted``; None if never."""
+    select_by = record["settings"]["select_by"]
+    for row in record["history"]:
+        if row[select_by] >= wanted:
+            per_epoch = record["seconds"]["training"] / record["epochs"]
+            return row["epoch"], per_epoch * row["epoch"]
+    return None
+
+
+def study(
+    name: str, old: Dataset, new: Dataset, preset: str, seed: int, folder: Path, **settings
+) -> list[dict]:
+    """A row for the cold and one for the warm run of a model and seed."""
+    model = variant_of(name).model
+    of_model = {key: settings.pop(key) for key in list(settings) if key in model.Settings.names()}
+
+    def fit(dataset: Dataset, **more) -> dict:
+        fresh = model.for_dataset(dataset, preset=preset, seed=seed, **of_model)
+        return train(fresh, dataset, preset=preset, seed=seed, save_path=folder,
+                     **settings, **more)  # fmt: skip
+
+    before = fit(old)
+    cold = fit(new)
+    warm = fit(new, warm_start=before.checkpoint)
+    select_by = cold.record["settings"]["select_by"]
+    best = max(row[select_by] for row in cold.history)
+    rows = []
+    for kind, run in (("cold", cold), ("warm", warm)):
+        row = {"model": name, "seed": seed, "start": kind, "valid": run.valid[select_by],
+               "test": run.test[select_by], "best_epoch": run.best_epoch}  # fmt: skip
+        for quality in QUALITIES:
+            found = reached(run.record, quality * best)
+            row[f"epochs_to_{quality:.0%}"] = "" if found is None else found[0]
+            row[f"seconds_to_{quality:.0%}"] = "" if found is None else round(found[1], 1)
+        rows.append(row)
+    return rows
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("ratings", type=checked(Folder), help="a file of ratings")
+    parser.add_argument("--format", choices=list(readers.FORMATS), default="movielens-1m")
+    parser.add_argument("--models", type=listed, default=("DiffRec", "L-DiffRec", "T-DiffRec"))
+    parser.add_argument("--share", type=checked(Share), default=0.9, help="of ratings before")
+    parser.add_argument("--preset", default="ml-1m_clean", help="settings of all runs")
+    parser.add_argument("--n_cate", type=checked(Positive), default=1, help="of latent models")
+    parser.add_argument("--steps", type=checked(Few), default=5, help="T; few are fast")
+    parser.add_argument("--epochs", type=checked(Positive), default=60, help="at most")
+    parser.add_argument("--patience", type=checked(Positive), default=8, help="in epochs")
+    parser.add_argument("--seeds", type=checked(Positive), default=3)
+    parser.add_argument("--out", type=checked(Folder), default=Path("warm_start.csv"))
+    args = parser.parse_args(argv)
+    if not args.share:
+        raise InputError("share must be above 0: there is nothing to start from.")
+    rows = []
+    with tempfile.TemporaryDirectory() as place:
+        ratings = readers.read(args.ratings, args.format)
+        old, new = cut_data(ratings, args.share, Path(place))
+        print(f"{old.n_users} users and {old.n_items} items before the cut, "
+              f"{new.n_users} and {new.n_items} in all")  # fmt: skip
+        for name in args.models:
+            own = variant_of(name).model.Settings.names()
+            more = {"n_cate": args.n_cate, "steps": args.steps}
+            more = {key: value for key, value in more.items() if key in own}
+            for seed in range(1, args.seeds + 1):
+                rows += study(
+                    name, old, new, args.preset, seed, Path(place) / "saved", epochs=args.epochs,
+                    patience=args.patience, eval_every=1, topN=[20], metrics=["recall"], **more,
+                )  # fmt: skip
+                for row in rows[-2:]:
+                    print(*(f"{key}={value}" for key, value in row.items()))
+                write_csv(args.out, rows)
+
+
+if __name__ == "__main__":
+    command(main)
