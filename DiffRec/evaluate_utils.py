@@ -218,7 +218,8 @@ def evaluate(
     Raises InputError, a ValueError, for names or shapes that are wrong.
     """
     own = {"topN": CUT_OFFS, "metrics": PUBLISHED_METRICS, **dataset.evaluation}
-    topN, metrics = topN or own["topN"], metrics or own["metrics"]
+    topN = own["topN"] if topN is None else topN
+    metrics = own["metrics"] if metrics is None else metrics
     if tst_w_val is None:
         reads_rows = getattr(scores, "reads_rows", True)  # else it would change nothing
         tst_w_val = reads_rows and own.get("tst_w_val", False)

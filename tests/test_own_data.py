@@ -83,7 +83,7 @@ def test_a_final_fit_goes_on_where_it_was_stopped(tiny, tmp_path):
     def fit(name, *epochs):
         for number in epochs:
             model = Model.for_dataset(tiny, dims=[8], steps=2)
-            run = train(model, tiny, final=True, epochs=number, resume=True,
+            run = train(model, tiny, final=True, epochs=number, resume=True, keep_state=True,
                         save_path=tmp_path / name)  # fmt: skip
         return run.record["epochs"], checkpoints.load(run.checkpoint)[1]
 

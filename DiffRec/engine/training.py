@@ -238,8 +238,7 @@ class Training:
             state = torch.load(self.state_path, map_location="cpu", weights_only=True)
             if type(state) is not dict:
                 raise ValueError("it is no state")
-            select_by = self.settings.select_by if self.chooses else None
-            state["progress"] = Progress.read(state["progress"], select_by)
+            state["progress"] = self.read_progress(state["progress"])
             saved = checkpoints.migrated(state["settings"], state["format"])
             saved = settings_of(type(self.model)).of(saved).dump()
             theirs = {**state["identity"], **saved}
@@ -270,6 +269,9 @@ class Training:
                 f"asked for."
             )
 
+    def read_progress(self, saved: dict[str, Any]) -> Progress:
+        return Progress.read(saved, self.settings.select_by if self.chooses else None)
+
     def finish(self, record: dict[str, Any], keep_state: bool) -> None:
         """Write the result of a run that is done, and only then remove its state."""
         write_json(self.result_path, {**record, "identity": self.identity()})
@@ -291,7 +293,7 @@ class Training:
             told = {name: record[name] for name in ("best_epoch", "valid", "test", "history")}
             seconds = {f"{name}_seconds": value for name, value in record["seconds"].items()}
             told |= {"epoch": record["epochs"], "peak_memory_mb": record["peak_memory_mb"]}
-            progress = Progress.read({**told, **seconds}, self.settings.select_by)
+            progress = self.read_progress({**told, **seconds})
         except Exception as error:  # a foreign or damaged file can raise almost anything
             reason = " ".join(str(error).split())[:200]
             raise InputError(
