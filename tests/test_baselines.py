@@ -43,6 +43,9 @@ SMALL = {
     "ACVAE": {"emb_size": 6, "max_length": 9}, "iALS": {"factors": 6}, "GF-CF": {"rank": 6},
     "ItemKNN": {"neighbors": 5}, "RP3beta": {"neighbors": 5, "normalize": True},
     "SLIM": {"alpha": 0.01},
+    "SASRec": {"emb_size": 8, "max_length": 9}, "GRU4Rec": {"emb_size": 6, "hidden_size": 7},
+    "DiffuRec": {"emb_size": 8, "max_length": 9, "steps": 3, "layers": 2},
+    "DiffRec-Du": {"emb_size": 8, "max_length": 9, "steps": 3, "noise_schedule": "cosine"},
 }  # fmt: skip
 
 

@@ -75,7 +75,7 @@ class DiffRecDu(SequenceModel):
         "dropout": Between(0.1, 0.6),
         "layers": [1, 2, 4],
         "beta_0": Between(1e-4, 0.1, log=True),
-        "steps": [8, 32, 100],
+        "steps": [20, 32, 100],
         "noise_schedule": ["linear", "cosine", "sqrt"],
         "rec_loss": ["printed", "network"],
     }

@@ -1,0 +1,550 @@
+"""Sequence models and the next-item protocol, by hand and against torch's and NumPy's own."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from baselines.models.DiffRecDu import DiffRecDu
+from baselines.models.DiffuRec import DiffuRec
+from baselines.models.GRU4Rec import GRU4Rec
+from baselines.models.SASRec import SASRec
+from baselines.sequences import Prefixes, absent, of_one_length
+from baselines.transformer import Block, Encoder, key_mask
+from DiffRec import Dataset, InputError, Interactions, evaluate, load_dataset, train
+from DiffRec.engine.variant import variant_of
+from DiffRec.models.gaussian_diffusion import GaussianDiffusion, make_betas
+from DiffRec.preparation import protocol, readers, writer
+
+# The encoder
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_block_is_torchs_own(norm_first, masked):
+    torch.manual_seed(0)
+    ours = Block(8, 2, 16, 0.0, "gelu", norm_first).double().eval()
+    theirs = nn.TransformerEncoderLayer(
+        8, 2, 16, 0.0, "gelu", 1e-12, batch_first=True, norm_first=norm_first
+    ).double().train()  # whose other path is a fused one  # fmt: skip
+    theirs.load_state_dict(
+        {
+            "self_attn.in_proj_weight": ours.attention.qkv.weight,
+            "self_attn.in_proj_bias": ours.attention.qkv.bias,
+            "self_attn.out_proj.weight": ours.attention.output.weight,
+            "self_attn.out_proj.bias": ours.attention.output.bias,
+            "linear1.weight": ours.first.weight, "linear1.bias": ours.first.bias,
+            "linear2.weight": ours.second.weight, "linear2.bias": ours.second.bias,
+            "norm1.weight": ours.norms[0].weight, "norm1.bias": ours.norms[0].bias,
+            "norm2.weight": ours.norms[1].weight, "norm2.bias": ours.norms[1].bias,
+        }
+    )  # fmt: skip
+    x, lengths = torch.randn(3, 5, 8, dtype=torch.float64), torch.tensor([5, 2, 3])
+    mask = key_mask(lengths, 5) if masked else None
+    padding = torch.arange(5) >= lengths[:, None] if masked else None
+    torch.testing.assert_close(ours(x, mask, False), theirs(x, src_key_padding_mask=padding))
+
+
+def test_dropout_at_the_end_of_a_block():
+    block = Block(4, 1, 8, 0.0, end_dropout=0.5)
+    out = block.train()(torch.randn(50, 5, 4), None, False)
+    assert 0.4 < float((out == 0).float().mean()) < 0.6
+
+
+def test_causal_positions_see_none_behind_them():
+    torch.manual_seed(0)
+    encoder = Encoder(2, 8, 2, 16, 0.0).eval()
+    x = torch.randn(2, 6, 8)
+    other = x.clone()
+    other[:, 4:] = torch.randn(2, 2, 8)
+    before, after = encoder(x, causal=True), encoder(other, causal=True)
+    torch.testing.assert_close(before[:, :4], after[:, :4])
+    assert not torch.allclose(before[:, 4], after[:, 4])
+
+
+def test_masked_keys_change_nothing():
+    torch.manual_seed(0)
+    encoder, lengths = Encoder(2, 8, 2, 16, 0.0).eval(), torch.tensor([3, 1, 0])
+    x = torch.randn(3, 3, 8)
+    longer = torch.cat([x, torch.randn(3, 4, 8)], dim=1)
+    short, long = encoder(x, key_mask(lengths, 3)), encoder(longer, key_mask(lengths, 7))
+    for row, length in enumerate([3, 1, 1]):
+        torch.testing.assert_close(short[row, :length], long[row, :length])
+    assert short.isfinite().all()
+
+
+# Noise schedules
+
+
+def test_schedules_of_the_sequence_models_by_their_formulas():
+    T = 32
+    low, high = 1e-4 * 1000 / T + 0.01, 0.02 * 1000 / T + 0.01
+    expected = np.linspace(low, high, T)
+    found = make_betas("trunc_lin", T, 0, 0, 0).numpy()
+    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found[[0, -1]], [0.013125, 0.635])
+    np.testing.assert_allclose(
+        np.cumprod(1 - found)[[0, 7, 15, 23]], [0.987, 0.494, 0.052, 8e-4], rtol=0.02
+    )
+    for steps, end in ((16, 0.0725), (8, 0.135)):  # where the line would pass 1
+        assert float(make_betas("trunc_lin", steps, 0, 0, 0)[-1]) == pytest.approx(end)
+    u = np.arange(T + 1) / T
+    alpha_bar = 1 - np.sqrt(u + 1e-4)
+    expected = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+    np.testing.assert_allclose(make_betas("sqrt", T, 0, 0, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("schedule", ["sqrt", "trunc_lin"])
+def test_the_posterior_is_bayes_rule_with_these_schedules(schedule):
+    d = GaussianDiffusion(noise_schedule=schedule, steps=32, beta_fixed=False)
+    beta = make_betas(schedule, 32, 0, 0, 0).numpy()
+    alpha_bar = np.cumprod(1 - beta)
+    before = np.r_[1, alpha_bar[:-1]]
+    # x_t | x_{t-1} has variance β, x_{t-1} | x_0 has 1 - ᾱ_{t-1}: precisions add.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = (1 - beta) / beta + 1 / (1 - before)
+        variance = np.where(before < 1, 1 / precision, 0)
+    np.testing.assert_allclose(d.posterior_variance.numpy(), variance, atol=1e-12)
+    np.testing.assert_allclose(d.posterior_x0.numpy()[0], 1)
+    np.testing.assert_allclose(d.posterior_x_t.numpy()[0], 0, atol=1e-12)
+
+
+# Histories
+
+
+@pytest.fixture
+def rows() -> Interactions:
+    """Users with 4, 1, 0 and 6 items of 9."""
+    histories = [[3, 1, 4, 2], [5], [], [8, 0, 1, 2, 3, 4]]
+    return Interactions.from_histories(histories, 9)
+
+
+def test_prefixes_are_every_history_and_what_follows(rows):
+    prefixes = Prefixes(rows, longest=3)
+    found = prefixes.take(torch.arange(len(prefixes)))
+    told = [
+        ([i - 1 for i in row[:n]], target)
+        for row, n, target in zip(
+            found.sequences.tolist(), found.lengths.tolist(), found.targets.tolist(), strict=True
+        )
+    ]
+    assert told == [
+        ([3], 1), ([3, 1], 4), ([3, 1, 4], 2),
+        ([8], 0), ([8, 0], 1), ([8, 0, 1], 2), ([0, 1, 2], 3), ([1, 2, 3], 4),
+    ]  # fmt: skip
+    assert found.sequences.shape == (8, 3)
+    assert prefixes.take(torch.tensor([0]), width=5).sequences.tolist() == [[4, 0, 0, 0, 0]]
+    for by_length in (False, True):
+        drawn = torch.cat(list(prefixes.batches(3, 8, by_length)))
+        assert sorted(drawn.tolist()) == list(range(8))
+    assert len(torch.cat(list(prefixes.batches(3, 5, True)))) == 5
+
+
+def test_batches_of_one_length_hold_all_and_pad_little():
+    torch.manual_seed(0)
+    lengths = torch.randint(1, 50, (1000,))
+    batches = list(of_one_length(torch.randperm(1000), lengths, 50))
+    assert sorted(torch.cat(batches).tolist()) == list(range(1000))
+    assert max(int(lengths[b].max() - lengths[b].min()) for b in batches) <= 5
+    firsts = [int(lengths[b].min()) for b in batches]
+    assert firsts != sorted(firsts)
+
+
+def test_absent_items_are_those_a_row_lacks():
+    torch.manual_seed(0)
+    rows = torch.tensor([[0, 1, 2, -1], [3, -1, -1, -1]]).repeat(100, 1)
+    drawn = absent(rows, 5)
+    assert not (rows == drawn[:, None]).any()
+    assert set(drawn[::2].tolist()) == {3, 4}
+    assert set(drawn[1::2].tolist()) == {0, 1, 2, 4}
+
+
+# Models
+
+
+@pytest.mark.parametrize("loss", ["ce", "bce"])
+def test_causal_losses_by_hand(rows, loss):
+    torch.manual_seed(0)
+    model = SASRec(4, 9, emb_size=8, max_length=4, loss=loss, dropout=0).eval()
+    torch.manual_seed(1)
+    found = model.training_loss(rows).item()
+    expected = []
+    torch.manual_seed(1)
+    pairs = [([3, 1, 4], [1, 4, 2]), ([0, 1, 2, 3], [1, 2, 3, 4])]
+    sequences = torch.full((7, 5), -1)
+    sequences[:3, :4] = torch.tensor([3, 1, 4, 2])
+    sequences[3:] = torch.tensor([0, 1, 2, 3, 4])
+    others = absent(sequences, 9).tolist() if loss == "bce" else []
+    items = model.embedding.weight[1:]
+    for inputs, targets in pairs:
+        h = model.hidden(torch.tensor([inputs]) + 1)[0]
+        for m, target in enumerate(targets):
+            scores = items @ h[m]
+            if loss == "ce":
+                expected.append(float(-scores.log_softmax(0)[target]))
+            else:
+                other = others[len(expected)]
+                of = torch.nn.functional.logsigmoid
+                expected.append(float(-of(scores[target]) - of(-scores[other])))
+    assert found == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+SMALL_DU = {"emb_size": 8, "noise_schedule": "cosine"}  # whose own asks for 20 steps or more
+MODELS = {
+    "SASRec": lambda: SASRec(4, 9, emb_size=8, max_length=5),
+    "GRU4Rec": lambda: GRU4Rec(4, 9, emb_size=8, max_length=5),
+    "DiffuRec": lambda: DiffuRec(4, 9, emb_size=8, max_length=5, steps=3, padding_mask="keys"),
+    "DiffuRec released": lambda: DiffuRec(4, 9, emb_size=8, max_length=5, steps=3),
+    "DiffuRec causal": lambda: DiffuRec(
+        4, 9, emb_size=8, max_length=5, steps=3, trained_on="positions"
+    ),
+    "DiffRec-Du": lambda: DiffRecDu(4, 9, SMALL_DU, max_length=5, steps=3),
+}
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", MODELS)
+def test_scores_read_the_latest_items_alone_and_their_order(name):
+    torch.manual_seed(0)
+    model = MODELS[name]().eval()
+    with torch.no_grad():
+        model.embedding.weight.normal_()
+
+    def scores(*histories: list[int]) -> torch.Tensor:
+        return model.scorer()(Interactions.from_histories(list(histories), 9))
+
+    # Noise belongs to all of a row's items, so that two rows share none: it is switched off.
+    if hasattr(model, "noise"):
+        model.noise = lambda batch, width: torch.zeros(len(batch), 3, width + 1, 8)
+    elif name == "DiffRec-Du":
+        torch.manual_seed(0)
+        model.settings = model.settings.of(model.settings.dump(), {"beta_0": 0.0})
+    long, cut = scores([8, 7, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+    other = scores([1, 2, 3, 5, 4])[0]
+    if name != "DiffRec-Du":  # whose noise is drawn by the row's items
+        torch.testing.assert_close(long, cut)
+    assert not torch.allclose(cut, other, atol=1e-4)
+    # More padding, by a longer row beside it, changes nothing; nor does an empty row.
+    alone = scores([1, 2])[0]
+    together = scores([1, 2], [3, 4, 5, 6, 7], [])
+    torch.testing.assert_close(together[0], alone)
+    assert together.isfinite().all()
+
+
+def test_released_padding_is_seen_and_sees_all_alike():
+    """The release masks rows of queries, not columns of keys."""
+    torch.manual_seed(0)
+    model = DiffuRec(1, 9, emb_size=8, max_length=4, steps=3, heads=2, layers=1).eval()
+    mask = model.mask(torch.tensor([2]), 4)
+    block = model.encoder.blocks[0]
+    x = torch.randn(1, 4, 8)
+    q, k, v = block.attention.qkv(x).view(4, 3, 2, 4).permute(1, 2, 0, 3)
+    weights = (q @ k.transpose(1, 2) / 2).softmax(dim=2)
+    weights[:, 2:] = 0.25  # padded queries
+    expected = block.attention.output((weights @ v).transpose(0, 1).reshape(1, 4, 8))
+    torch.testing.assert_close(block.attention(x, mask, False), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_diffurecs_loss_by_hand(rows):
+    model = DiffuRec(4, 9, emb_size=8, max_length=3, steps=4, padding_mask="keys").eval()
+    batch = Prefixes(rows, 3).take(torch.tensor([1, 4, 6]))
+    torch.manual_seed(3)
+    found = model.training_loss(batch).item()
+    torch.manual_seed(3)
+    table = model.embedding.weight
+    t = torch.randint(4, (3,))
+    epsilon, for_lambda = torch.randn(3, 8), torch.randn(3, 3, 8)
+    expected = []
+    for row, n in enumerate(batch.lengths.tolist()):
+        e = table[batch.targets[row] + 1]
+        alpha_bar = float(model.diffusion.alpha_bar[t[row]])
+        x_t = alpha_bar**0.5 * e + (1 - alpha_bar) ** 0.5 * epsilon[row]
+        angles = t[row] * 1000 / 4 * 10_000 ** (-torch.arange(4) / 4)
+        step = model.step(torch.cat([angles.cos(), angles.sin()]))
+        history = model.norm(table[batch.sequences[row, :n]])
+        z = history + (0.001 + 0.001 * for_lambda[row, :n]) * (x_t + step)
+        x0_hat = model.last(model.encoder(z[None])[0, n - 1])
+        expected.append(float(-(table @ x0_hat).log_softmax(0)[batch.targets[row] + 1]))
+    assert found == pytest.approx(np.mean(expected), rel=1e-4)
+
+
+def test_diffurecs_reverse_steps_by_hand():
+    torch.manual_seed(0)
+    model = DiffuRec(1, 9, emb_size=8, max_length=3, steps=4, lambda_mean=0.3).eval()
+    row = Interactions.from_histories([[4, 2]], 9)
+    noise = model.noise(row, 3)
+    d = model.diffusion
+    history = model.history(torch.tensor([[5, 3, 0]]))
+    x = noise[:, 0, 0]
+    for step in (3, 2, 1, 0):
+        lam = 0.3 + 0.001 * noise[:, step, 1:]
+        h = model.hidden(history, torch.tensor([2]), x[:, None], torch.tensor([step]), lam)
+        x0_hat = h[:, 1]
+        mean = float(d.posterior_x0[step]) * x0_hat + float(d.posterior_x_t[step]) * x
+        x = mean + float(d.beta[step]) ** 0.5 * noise[:, step, 0]
+    with torch.inference_mode():
+        torch.testing.assert_close(model.encode(row), x0_hat)
+        direct = DiffuRec(
+            1, 9, emb_size=8, max_length=3, steps=4, lambda_mean=0.3, reverse="direct"
+        )
+        direct.load_state_dict(model.state_dict())
+        h = model.hidden(
+            history,
+            torch.tensor([2]),
+            noise[:, :1, 0],
+            torch.tensor([3]),
+            0.3 + 0.001 * noise[:, 3, 1:],
+        )
+        torch.testing.assert_close(direct.eval().encode(row), h[:, 1])
+
+
+def test_without_lambda_diffusion_changes_nothing():
+    torch.manual_seed(0)
+    still = {"lambda_mean": 0.0, "lambda_std": 0.0, "emb_size": 8, "steps": 3}
+    full, direct = DiffuRec(1, 9, still).eval(), DiffuRec(1, 9, still, reverse="direct").eval()
+    direct.load_state_dict(full.state_dict())
+    row = Interactions.from_histories([[4, 2, 7]], 9)
+    with torch.inference_mode():
+        torch.testing.assert_close(full.encode(row), direct.encode(row))
+
+
+@pytest.mark.parametrize("rec_loss", ["printed", "network"])
+def test_du_losses_train_what_they_are_said_to(rows, rec_loss):
+    torch.manual_seed(0)
+    about = {"max_length": 3, "steps": 4, "beta_0": 0.0, "rec_loss": rec_loss}
+    model = DiffRecDu(4, 9, SMALL_DU, **about).eval()
+    batch = Prefixes(rows, 3).take(torch.tensor([1, 4, 6]))
+    torch.manual_seed(3)
+    found = model.training_loss(batch).item()
+    torch.manual_seed(3)
+    torch.randn(3, 8)  # of Eq. 6, whose variance is 0 here
+    n = torch.multinomial(torch.full((4,), 0.25, dtype=torch.float64), 3, replacement=True)
+    e = model.embedding(batch.targets + 1)
+    h_n = model.diffusion.q_sample(e, n, torch.randn(3, 8))
+    history = model.embedding(batch.sequences)
+    output = model.network(batch.sequences, history, batch.lengths, h_n, n)
+    rounded = model.rounding(e if rec_loss == "printed" else output)
+    of_item = nn.functional.cross_entropy(rounded, batch.targets)
+    expected = float((e - output).square().sum(1).mean() + of_item)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_du_inference_averages_its_samples():
+    torch.manual_seed(0)
+    about = {**SMALL_DU, "steps": 3, "reverse": "direct"}
+    one, many = DiffRecDu(1, 9, about).eval(), DiffRecDu(1, 9, about, samples=50).eval()
+    many.load_state_dict(one.state_dict())
+    row = Interactions.from_histories([[4, 2, 7]], 9)
+    with torch.inference_mode():
+        a, b = one.encode(row), many.encode(row)
+        torch.testing.assert_close(b, many.encode(row))
+    assert not torch.allclose(a, b)
+
+
+def test_learning_rates_fall_in_steps(tiny, tmp_path, monkeypatch):
+    from DiffRec.engine import training
+
+    seen = []
+    plain = training.Training.train_epoch
+
+    def watch(self):
+        loss = plain(self)
+        seen.append(self.optimizers[0].param_groups[0]["lr"])
+        return loss
+
+    monkeypatch.setattr(training.Training, "train_epoch", watch)
+    settings = {"lr": 0.1, "lr_step": 2, "lr_factor": 0.5, "save_path": tmp_path, "eval_every": 2}
+    for epochs in (3, 6):  # and a resumed run has the rates of an unbroken one
+        model = SASRec.for_dataset(tiny, emb_size=4)
+        train(model, tiny, epochs=epochs, resume=True, keep_state=True, **settings)
+    assert seen == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025, 0.025])
+
+
+# The next-item protocol
+
+
+def test_leave_one_out_by_hand(tmp_path):
+    lines = "7 a b c d\n9 x a\n8 b a z\n\n"
+    (tmp_path / "seq.txt").write_text(lines)
+    ratings = readers.read(tmp_path / "seq.txt", "sequences")
+    split = protocol.prepare(ratings, min_rating=0, core=0, protocol="leave_one_out")
+    raw = {
+        name: [
+            (str(split.raw_users[u]), str(split.raw_items[i]))
+            for u, i in split.pairs[name].tolist()
+        ]
+        for name in protocol.SPLITS
+    }
+    assert raw["train"] == [("7", "a"), ("7", "b"), ("8", "b"), ("9", "x"), ("9", "a")]
+    assert raw["valid"] == [("7", "c"), ("8", "a")]
+    assert raw["test"] == [("7", "d"), ("8", "z")]
+    writer.write(tmp_path / "out", split, {"evaluation": protocol.NEXT_ITEM})
+    found = load_dataset(data_path=tmp_path / "out")
+    assert found.n_items == 6  # c, d and z are in no train row, and are ranked all the same
+    assert found.evaluation["tst_w_val"] is True
+
+
+def test_sequences_of_text_and_arrays_are_equal(run, tmp_path):
+    (tmp_path / "a.txt").write_text("".join(f"{u} {u + 1} {u + 2} {u + 3} {u}\n" for u in range(9)))
+    users = np.repeat(np.arange(9), 4)
+    order = np.tile(np.arange(4), 9)
+    items = users + np.tile([1, 2, 3, 0], 9)
+    mixed = np.random.default_rng(0).permutation(36)
+    np.savez(tmp_path / "a.npz", users=users[mixed], items=items[mixed], order=order[mixed])
+    flags = ["--format", "sequences", "--protocol", "leave_one_out", "--core", "0"]
+    for kind in ("txt", "npz"):
+        done = run("scripts/prepare_data.py", tmp_path / f"a.{kind}", *flags, "--out",
+                   tmp_path / f"out_{kind}")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    a, b = (load_dataset(data_path=tmp_path / f"out_{kind}") for kind in ("txt", "npz"))
+    assert a.fingerprint() == b.fingerprint()
+    assert json.loads((tmp_path / "out_npz" / "stats.json").read_text())["evaluation"] == (
+        protocol.NEXT_ITEM
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", b"1 2 3\n4\n", "line 2 has a user and no items"),
+        ("a.txt", b"", "holds no ratings"),
+        ("a.npz", b"PK\x03\x04 no", "must hold the arrays users, items, order"),
+        ("a.npz", {"users": [1], "items": [2]}, "must hold the arrays users, items, order"),
+        ("a.npz", {"users": [1], "items": [2, 3], "order": [1]}, "equally many of each"),
+        ("a.npz", {"users": [1.5], "items": [2.0], "order": [1.0]}, "must be integers"),
+    ],
+)
+def test_bad_sequences_are_one_sentence(run, tmp_path, name, content, words):
+    if isinstance(content, dict):
+        np.savez(tmp_path / name, **content)
+    else:
+        (tmp_path / name).write_bytes(content)
+    done = run("scripts/prepare_data.py", tmp_path / name, "--format", "sequences", "--out",
+               tmp_path / "out", "--protocol", "leave_one_out")  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def next_item(tmp_path):
+    """A data set by leave-one-out: cycles that a sequence model learns and others cannot."""
+    random = np.random.default_rng(0)
+    lines = []
+    for user in range(120):
+        start, length = random.integers(12), random.integers(4, 9)
+        lines.append(" ".join(map(str, [user, *((start + n) % 12 for n in range(length))])))
+    (tmp_path / "seq.txt").write_text("\n".join(lines))
+    ratings = readers.read(tmp_path / "seq.txt", "sequences")
+    split = protocol.prepare(ratings, min_rating=0, core=0, protocol="leave_one_out")
+    writer.write(tmp_path / "cycles", split, {"evaluation": protocol.NEXT_ITEM})
+    return tmp_path / "cycles"
+
+
+def test_a_folder_says_how_its_data_are_evaluated(next_item, run, tmp_path):
+    """For any model, from Python and by the command line, if nothing else is said."""
+    dataset = load_dataset(data_path=next_item)
+    scores = np.random.default_rng(1).random((dataset.n_users, dataset.n_items))
+    found = evaluate(scores, dataset)
+    assert set(found["test"]) == {f"{m}@{k}" for m in ("hr", "ndcg") for k in (5, 10, 20)}
+    assert found == evaluate(scores, dataset, [5, 10, 20], tst_w_val=True, metrics="hr,ndcg")
+    # One item is left out: HR@K is the share of users whose item is ranked up to K.
+    masked = scores.copy()
+    for part in (dataset.train, dataset.valid):
+        masked[part.row_index(), part.items.long()] = -np.inf
+    target = masked[np.arange(dataset.n_users), dataset.test.items.long()]
+    rank = (masked > target[:, None]).sum(axis=1)
+    assert found["test"]["hr@5"] == pytest.approx((rank < 5).mean())
+    ndcg = np.where(rank < 10, 1 / np.log2(rank + 2), 0).mean()
+    assert found["test"]["ndcg@10"] == pytest.approx(ndcg)
+    for model in ("EASE", "MF"):  # one that reads rows, and one that does not
+        done = run("baselines/main.py", "--model", model, "--data_path", next_item, "--epochs", "1",
+                   "--save_path", tmp_path / "s", "--result_json", tmp_path / "r.json")  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        record = json.loads((tmp_path / "r.json").read_text())
+        assert set(record["test"]) == set(found["test"])
+        assert record["settings"]["tst_w_val"] is (model == "EASE")
+        assert record["settings"]["select_by"] == "ndcg@10"
+    flags = "--epochs 1 --topN 1 --dims [4] --metrics hr --select_by hr@1".split()
+    told = run("DiffRec/main.py", "--data_path", next_item, *flags, "--save_path", tmp_path / "s",
+               "--result_json", tmp_path / "r.json")  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    assert set(json.loads((tmp_path / "r.json").read_text())["test"]) == {"hr@1"}
+
+
+def test_seen_items_are_ranked_if_asked_for(next_item):
+    dataset = load_dataset(data_path=next_item)
+    scores = np.zeros((dataset.n_users, dataset.n_items))
+    seen = dataset.seen()
+    scores[seen.row_index(), seen.items.long()] = 1.0
+    scores[np.arange(dataset.n_users), dataset.test.items.long()] = 0.5
+    masked, ranked = (evaluate(scores, dataset, [1], rank_seen=flag) for flag in (False, True))
+    assert masked["test"]["hr@1"] == 1.0
+    assert ranked["test"]["hr@1"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{", "is damaged"),
+        ("[1]", "is damaged"),
+        ('{"evaluation": {"lr": 3}}', "alone"),
+        ('{"evaluation": 3}', "alone"),
+        ('{"evaluation": {"rank_seen": false}, "items": "many"}', "cannot be"),
+        ('{"evaluation": {"rank_seen": false}, "items": 1000000000}', "cannot be"),
+        ('{"evaluation": {"topN": "many"}, "items": 12}', "topN"),
+    ],
+)
+def test_a_damaged_stats_file_is_one_sentence(next_item, run, tmp_path, text, words):
+    (next_item / "stats.json").write_text(text)
+    done = run("DiffRec/main.py", "--data_path", next_item, "--save_path", tmp_path / "s")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("SASRec", {}),
+        ("SASRec", {"loss": "bce"}),
+        ("GRU4Rec", {"dropout": 0.0}),
+        ("DiffuRec", {"steps": 4, "layers": 2, "padding_mask": "keys", "emb_dropout": 0.0}),
+        ("DiffuRec", {"steps": 4, "layers": 2, "trained_on": "positions", "emb_dropout": 0.0}),
+        ("DiffRec-Du", {"noise_schedule": "cosine", "steps": 4, "rec_loss": "network"}),
+    ],
+)
+def test_sequence_models_learn_what_follows_what(next_item, tmp_path, name, settings):
+    dataset = load_dataset(data_path=next_item)
+    model = variant_of(name).model.for_dataset(
+        dataset, emb_size=16, max_length=8, **{"dropout": 0.1, **settings}
+    )
+    found = train(model, dataset, save_path=tmp_path, epochs=40, eval_every=10, patience=41,
+                  lr=0.01, batch_size=32)  # fmt: skip
+    assert found.valid["hr@5"] > 0.9  # by chance it is less than half of that
+    lines = (next_item / "item_map.csv").read_text().splitlines()[1:]
+    number = dict(map(int, line.split(",")) for line in lines)  # of each raw id
+    items, _ = model.recommend([[number[i] for i in (3, 4, 5)]], k=1)
+    assert int(items[0, 0]) == number[6]
+
+
+def test_an_epoch_of_some_histories(next_item):
+    dataset = load_dataset(data_path=next_item)
+    model = DiffuRec.for_dataset(dataset, emb_size=8, steps=2, histories_per_epoch=70)
+    n, batches = model.epoch_batches(dataset.train, 32)
+    sizes = [len(batch) for batch in batches]
+    assert n == len(sizes) == 3
+    assert sum(sizes) == 70
+
+
+def test_no_history_to_learn_from_is_said(tmp_path):
+    rows = Interactions.from_pairs(np.array([[0, 1], [1, 0]]), 2, 3)
+    dataset = Dataset("thin", tmp_path, rows, rows, rows)
+    for kind in (DiffuRec, DiffRecDu):
+        with pytest.raises(InputError, match="no next item"):
+            kind(2, 3, emb_size=4, heads=2).epoch_batches(rows, 8)
+    for settings in ({}, {"loss": "bce"}):
+        SASRec(2, 3, emb_size=4, **settings).training_loss(dataset.train).backward()
+    assert dataclasses.is_dataclass(dataset)
