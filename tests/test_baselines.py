@@ -654,11 +654,16 @@ def recall(communities, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     base = ["--data_path", str(communities), "--preset", "none", "--save_path", str(folder)]
     gradient = ["--lr", "1e-2", "--epochs", "20", "--batch_size", "50"]
+    small = ["--emb_size", "16", "--layers", "1", "--steps", "4", "--noise_schedule", "cosine"]
+    more = {
+        "DiffuRec": [*small, "--padding_mask", "keys"],
+        "DiffRec-Du": [*small, "--rec_loss", "network"],
+    }
 
     @functools.cache
     def of(name: str) -> float:
         flags = [] if issubclass(MODELS[name], ClosedForm) else gradient
-        return main(["--model", name, *base, *flags])["test"]["recall@10"]
+        return main(["--model", name, *base, *flags, *more.get(name, [])])["test"]["recall@10"]
 
     return of
 
