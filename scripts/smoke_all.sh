@@ -36,5 +36,6 @@ if grep -q '^python' "$here/all.txt"; then
     exit 1
 fi
 grep -q 'Figure 7' "$here/results/README.md"
+bash examples/own_data.sh > "$here/own.txt" 2>&1 || { cat "$here/own.txt"; exit 1; }
 bash scripts/try_package.sh > "$here/package.txt" 2>&1 || { cat "$here/package.txt"; exit 1; }
 echo "all scripts run"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Set-up, lint, and the whole test suite. Arguments go to pytest, e.g. -k diffusion.
+# Set-up, lint, types, and the whole test suite. Arguments go to pytest, e.g. -k diffusion.
 source "$(dirname "$0")/setup.sh"
 ruff check .
 ruff format --check .
+mypy
 python -m pytest "$@"

@@ -6,10 +6,11 @@ source "$(dirname "$0")/setup.sh"
 
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
-git ls-files -z DiffRec L-DiffRec T-DiffRec baselines pyproject.toml README.md LICENSE |
-    xargs -0 cp --parents -t "$here"   # build leaves files behind
+mkdir "$here/source"  # since a build leaves files behind
+git ls-files DiffRec L-DiffRec T-DiffRec baselines pyproject.toml README.md LICENSE |
+    tar -cf - -T - | tar -xf - -C "$here/source"
 python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
-    --no-index --wheel-dir "$here/wheels" "$here"
+    --no-index --wheel-dir "$here/wheels" "$here/source"
 python -m venv --without-pip "$here/venv"
 python - "$here/venv" <<'PYTHON'
 import sys

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import runpy
 
 import options_page
 import pytest
@@ -53,6 +54,18 @@ def test_the_examples_of_the_readme_run(workplace, word):
     exec(compile(block, "README.md", "exec"), names)
     if "run" in names:
         assert names["run"].test["recall@20"] > 0
+
+
+def test_the_model_of_ones_own_runs(workplace, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["own_model.py"])
+    names = runpy.run_path(str(REPOSITORY / "examples" / "own_model.py"))
+    assert (workplace / "saved_models").is_dir()
+    told = re.findall(r"(\S+)@20: (\S+) against .* difference of \S+ ", capsys.readouterr().out)
+    assert [metric for metric, _ in told] == ["recall", "ndcg"]
+    assert all(float(ours) > 0 for _, ours in told)
+    history = names["run"].history
+    assert history[-1]["loss"] < history[0]["loss"]
+    assert names["items"].shape == (2, 5)
 
 
 def test_the_page_of_options_is_that_of_the_settings():

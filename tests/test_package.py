@@ -3,6 +3,7 @@
 scripts/try_package.sh installs a wheel and calls its commands."""
 
 import importlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -43,6 +44,26 @@ def test_every_main_and_inference_is_a_command():
             assert module == f"{folder.replace('-', '_')}.{script}"
             assert callable(getattr(importlib.import_module(module), function))
     assert len(made) == 8
+
+
+def test_a_version_is_one_everywhere():
+    version = PROJECT["version"]
+    assert f"\nversion: {version}\n" in (REPOSITORY / "CITATION.cff").read_text()
+    assert f"\n## {version}\n" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_hooks_and_workflows_call_what_there_is():
+    """YAML that parses, and no script or module that is gone."""
+    yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
+    workflows = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+    assert len(workflows) == 3
+    for path in (*workflows, REPOSITORY / ".pre-commit-config.yaml", REPOSITORY / "CITATION.cff"):
+        text = path.read_text()
+        assert yaml.safe_load(text), path
+        for script in re.findall(r"\b(?:scripts|examples)/[\w./-]+", text):
+            assert (REPOSITORY / script).is_file(), f"{path.name} calls {script}"
+    matrix = yaml.safe_load(workflows[-1].read_text())["jobs"]["tests"]["strategy"]["matrix"]
+    assert matrix["python"] == ["3.11", "3.12", "3.13"]
 
 
 @pytest.fixture

@@ -485,6 +485,20 @@ def test_a_twin_that_cannot_be():
 # Looking at data
 
 
+def test_the_legend_of_a_data_report_is_off_the_bars(tiny, tmp_path, monkeypatch):
+    from matplotlib import pyplot
+
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
+    inspection.picture(tiny, tmp_path / "a.png")
+    monkeypatch.undo()
+    (figure,) = drawn
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes)
+    pyplot.close(figure)
+
+
 def test_data_report(run, tmp_path):
     writer.write(tmp_path / "twin", synthetic.make_twin(60, 50, 900))
     out = tmp_path / "pictures" / "twin.png"

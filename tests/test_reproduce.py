@@ -414,9 +414,30 @@ def test_points_that_repeat_the_preset_share_its_run():
     assert labels == ["0", "T/4 = 10", "T/2 = 20", "T = 40"]
     steps = figures.sampling_panels("yelp_clean")[1].points  # T = 5
     assert [label for label, _ in steps] == ["0", "T/4 = 1", "T/2 = 2", "T = 5"]
-    assert figures.FIGURES["figure4"].panels("x")[0].points[0] == (
-        "10%", (("random_noise", "0.1"),)
-    )  # fmt: skip
+    noise = figures.FIGURES["figure4"].panels("x")[0].points
+    assert noise[:2] == (("0%", ()), ("10%", (("random_noise", "0.1"),)))
+
+
+def test_no_picture_makes_noise_look_large(tmp_path, monkeypatch):
+    """Every axis begins at 0 and shows all; four of them stand in two rows."""
+    drawn = []
+    monkeypatch.setattr(figures.pictures, "save", lambda picture, path: drawn.append(picture))
+    figure = figures.FIGURES["figure5"]
+    found = {
+        (n, "DiffRec", label): [
+            record(Run("DiffRec", "ml-1m_clean", seed), 0.2 + 0.01 * seed) for seed in (1, 2, 3)
+        ]
+        for n, panel in enumerate(figure.panels("ml-1m_clean"))
+        for label, _ in panel.points
+    }
+    figures.draw(figure, "ml-1m_clean", found, "made-up data", tmp_path, "figure5")
+    axes = drawn[0].axes
+    assert {axis.get_gridspec().nrows for axis in axes} == {2}
+    assert len(axes) == 4
+    for axis in axes:
+        low, high = axis.get_ylim()
+        assert low == 0
+        assert high > 0.23
 
 
 def test_seeds_by_default():

@@ -39,7 +39,8 @@ def serving(app):
     try:
         while not server.started:
             time.sleep(0.01)
-        yield f"127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

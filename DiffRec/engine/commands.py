@@ -27,7 +27,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.machine import choose_device
-from DiffRec.engine.settings import RunOptions, Settings
+from DiffRec.engine.settings import DataSettings, RunOptions, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant
 
@@ -155,9 +155,8 @@ def header_of_finished(variant: Variant, path: Path, flags: Mapping[str, Any]) -
 def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:
     """The data that a command line asks for."""
     found = load_dataset(
-        options.dataset, options.data_path, settings.drop_unknown, settings.random_noise,
-        options.seed,
-    )  # fmt: skip
+        options.dataset, options.data_path, **dict(settings.part(DataSettings)), seed=options.seed
+    )
     return variant.prepare(found, options)
 
 

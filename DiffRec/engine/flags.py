@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
             title = title_of(kind, name)
             if title not in groups:
                 groups[title] = self.add_argument_group(title)
-            spellings = field.json_schema_extra["spellings"]
+            told: Any = field.json_schema_extra
             shape = shape_of(field.annotation)
             more: dict[str, Any] = {}
             if shape is bool:
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
                 offered = choices_of(field.annotation)
                 more = {"metavar": "|".join(map(str, offered)) if offered else name.upper()}
             groups[title].add_argument(
-                *(f"--{word}" for word in (name, *spellings)), dest=name,
+                *(f"--{word}" for word in (name, *told["spellings"])), dest=name,
                 help=f"{field.description} (default: {shown(field.default)})".replace("%", "%%"),
                 **more,
             )  # fmt: skip
@@ -62,7 +62,7 @@ class Words(argparse.Action):
     """The words of a list, however the shell cut them, as one."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, nargs="+", **kwargs)
+        super().__init__(*args, **{**kwargs, "nargs": "+"})
 
     def __call__(self, parser, namespace, values, option_string=None) -> None:
         setattr(namespace, self.dest, " ".join(values))
@@ -70,7 +70,7 @@ class Words(argparse.Action):
 
 def title_of(kind: type[Settings], name: str) -> str:
     """The title of the class that defines a setting."""
-    owner = next(c for c in reversed(kind.__mro__) if name in getattr(c, "model_fields", ()))
+    owner: Any = next(c for c in reversed(kind.__mro__) if name in getattr(c, "model_fields", ()))
     return owner.title
 
 

@@ -1,6 +1,7 @@
 """Optimisers by the release's names for them."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,7 +13,7 @@ def make_optimizer(
     name: str, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
     """An optimiser of `OPTIMIZERS`; "Momentum" is SGD with momentum 0.95."""
-    shared = {"lr": lr, "weight_decay": weight_decay}
+    shared: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay}
     if name == "AdamW":
         return torch.optim.AdamW(parameters, fused=True, **shared)
     if name == "Adam":

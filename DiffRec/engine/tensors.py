@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -53,7 +54,7 @@ def require(
         refuse(name, "is missing")
     for name in sorted(set(tensors) - set(expected)):
         refuse(name, "is not the model's")
-    sizes: dict[str, int] = {}
+    sizes: dict[Any, Any] = {}  # by letter
     for name, wanted in expected.items():
         tensor = tensors[name]
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"

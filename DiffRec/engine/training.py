@@ -11,7 +11,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pydantic
@@ -125,7 +125,7 @@ def moving_average(model: Recommender, decay: float) -> AveragedModel:
 
     counted = 0  # so that no update waits for a device to tell its number
 
-    def average(averages: list, weights: list, n: torch.Tensor | int) -> None:
+    def average(averages: Any, weights: Any, n: torch.Tensor | int) -> None:
         nonlocal counted
         counted = counted + 1 if counted else int(n)
         torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + counted) / (10 + counted)))
@@ -166,7 +166,7 @@ class Training:
         self.settings.check_selection()
         if self.settings.tst_w_val:
             model.require_rows("to test it with validation as input too would change nothing")
-        self.header = {
+        self.header: dict[str, Any] = {
             "variant": model.variant, "dataset": dataset.name, "settings": settings.dump(),
             "seed": seed,
         }  # fmt: skip
@@ -187,7 +187,7 @@ class Training:
     @property
     def candidate(self) -> Recommender:
         """The model that is evaluated and saved: the one that is trained, or its average."""
-        return self.model if self.average is None else self.average.module
+        return self.model if self.average is None else cast(Recommender, self.average.module)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         return evaluate_model(
@@ -648,7 +648,7 @@ def train(
             f"{dataset.name} has no validation to choose the number of epochs by: give epochs, "
             f"such as the best_epoch of a run that had one."
         )
-    log, about = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
+    log, made_on = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
     try:
         describe(log, training, device, preset)
         if options.resume and training.is_finished():
@@ -699,7 +699,7 @@ def train(
         },
         "peak_memory_mb": progress.peak_memory_mb,
         "data": training.fingerprint,
-        "machine": about,
+        "machine": made_on,
     }
     training.finish(record, options.keep_state)
     model.eval()

@@ -80,7 +80,7 @@ def picture(dataset: Dataset, path: Path) -> None:
     import matplotlib  # here, since nothing else needs it
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     colours = {"train": "#3b6ea5", "valid": "#d8a24a", "test": "#a5453b"}
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
@@ -90,6 +90,9 @@ def picture(dataset: Dataset, path: Path) -> None:
     per_user = np.sort(dataset.train.lengths.numpy().clip(min=1))
     axes[1].loglog(per_user, np.arange(dataset.n_users, 0, -1), color="#3b6ea5")
     axes[1].set(title="Activity", xlabel="train interactions", ylabel="users with at least so many")
+    axes[1].xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axes[1].xaxis.set_major_formatter("{x:,.0f}")
+    axes[1].xaxis.set_minor_formatter(ticker.NullFormatter())
     times = {split: dataset.path / f"{split}_times.npy" for split in SPLITS}
     if all(file.is_file() for file in times.values()):
         days = [read_times(file) // 86_400 for file in times.values()]
@@ -104,7 +107,7 @@ def picture(dataset: Dataset, path: Path) -> None:
         axes[2].bar(SPLITS, counts, color=[colours[s] for s in SPLITS])
         axes[2].set(title="Splits (no times here)", xlabel="split", ylabel="interactions")
     if axes[2].get_legend_handles_labels()[0]:
-        axes[2].legend()
+        figure.legend(loc="outside lower right", ncols=len(SPLITS), frameon=False)  # off the bars
     figure.suptitle(
         f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
         f"{sum(len(getattr(dataset, s).items) for s in SPLITS):,} interactions"

@@ -97,6 +97,7 @@ def steady(series: list[list[float]]) -> Verdict:
 def noise_panels(dataset: str) -> tuple[Panel, ...]:
     shares = ("0.1", "0.2", "0.3", "0.4", "0.5")
     points = varied("random_noise", shares, tuple(f"{float(s):.0%}" for s in shares))
+    points = (("0%", ()), *points)  # which the paper leaves out
     return (Panel("random noise", points, ("LightGCN", "MultiVAE", "DiffRec")),)
 
 
@@ -104,7 +105,7 @@ def noise_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
     (panel,) = panels
 
     def falls(what: str) -> Verdict:
-        curves = {method: along(values, panel, what, method) for method in panel.methods}
+        curves = {method: along(values, panel, what, method)[1:] for method in panel.methods}
         seen, clear = zip(*(above(curve[0], curve[-1]) for curve in curves.values()), strict=True)
         ends = (
             f"{method} {statistics.mean(curve[0]):.4f} to {statistics.mean(curve[-1]):.4f}"
@@ -113,8 +114,8 @@ def noise_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
         return all(seen), all(clear), ", ".join(ends)
 
     def leads(what: str) -> Verdict:
-        ours = along(values, panel, what)
-        others = zip(*(along(values, panel, what, m) for m in panel.methods[:-1]), strict=True)
+        ours = along(values, panel, what)[1:]
+        others = zip(*(along(values, panel, what, m)[1:] for m in panel.methods[:-1]), strict=True)
         rivals = [best_of(some) for some in others]
         seen, clear = zip(*map(above, ours, rivals), strict=True)
         gaps = (
@@ -271,27 +272,34 @@ def runs_of(figure: Figure, dataset: str, seeds: Iterable[int]) -> dict:
 
 
 def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path, name: str) -> None:
-    """PNG and SVG. found: (panel, method, label) → records."""
+    """PNG and SVG; axes begin at 0, so that noise looks small, and more than three stand in two
+    columns. found: (panel, method, label) → records."""
     pyplot = pictures.drawing(name)
     panels = figure.panels(dataset)
     axes_in_all = [(n, what) for n, panel in enumerate(panels) for what in panel.shown]
+    columns = len(axes_in_all) if len(axes_in_all) <= 3 else 2
+    lines = -(-len(axes_in_all) // columns)
     picture, axes = pyplot.subplots(
-        1, len(axes_in_all), figsize=(max(3.6 * len(axes_in_all), 9), 3.9), layout="constrained"
+        lines, columns, figsize=(max(3.6 * columns, 9), 0.9 + 3 * lines), layout="constrained"
     )
-    for axis, (n, (key, label)) in zip(axes, axes_in_all, strict=True):
+    for axis, (n, (key, label)) in zip(axes.ravel(), axes_in_all, strict=True):
         panel = panels[n]
+        top = 0.0
         methods = [m for m in panel.methods if any(where[:2] == (n, m) for where in found)]
         for k, method in enumerate(methods):
             points = [p for p, _ in panel.points if found.get((n, method, p))]
             series = [[values_of(r, key) for r in found[n, method, p]] for p in points]
+            means = [statistics.mean(s) for s in series]
+            spreads = [statistics.stdev(s) if len(s) > 1 else 0.0 for s in series]
+            top = max(map(sum, zip([top, *means], [0.0, *spreads], strict=True)))
             axis.errorbar(
-                points, [statistics.mean(s) for s in series],
-                [statistics.stdev(s) if len(s) > 1 else 0 for s in series],
+                points, means, spreads,
                 color=pictures.COLOURS[k], marker=pictures.MARKERS[k], capsize=3, label=method,
                 linestyle="none" if len(panel.points) == 2 else "-",
             )  # fmt: skip
         axis.set(xlabel=panel.x_label, ylabel=label)
-        axis.margins(x=0.25 if len(panel.points) == 2 else 0.08, y=0.15)
+        axis.margins(x=0.25 if len(panel.points) == 2 else 0.08)
+        axis.set_ylim(0, 1.1 * top)
         axis.grid(axis="y", alpha=0.3)
     handles, labels = axis.get_legend_handles_labels()
     if len(labels) > 1:

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# From a CSV of ratings to recommendations: bash examples/own_data.sh RATINGS.csv OUT [COLUMNS]
+# COLUMNS names those of user, item, rating and time, by default user,item,rating,timestamp. OUT is
+# a folder for everything. Without arguments ratings are made up. Set-up: bash scripts/setup.sh
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+out=${2:-$(mktemp -d)}
+ratings=${1:-$out/ratings.csv}
+columns=${3:-user,item,rating,timestamp}
+if [ $# -eq 0 ]; then
+    python - "$ratings" <<'PYTHON'
+import sys
+
+from DiffRec.preparation import synthetic
+
+table = synthetic.make_ratings(n_users=300, n_items=200, mean_ratings=40, seed=1)
+table[["user", "item", "rating", "timestamp"]].to_csv(sys.argv[1], index=False)
+PYTHON
+fi
+
+# 1. Split each user's good ratings in time into train, validation and test.
+python scripts/prepare_data.py "$ratings" --format csv --columns "$columns" --core 5 --out "$out/mine"
+# 2. Train; the settings are a start, scripts/search.py finds better ones.
+python DiffRec/main.py --data_path "$out/mine" --dims 200 --steps 5 --lr 1e-3 --epochs 50 \
+    --save_path "$out/saved" --result_json "$out/result.json"
+# 3. Ten items for every user who is in the data, by raw id, ...
+checkpoint=$(ls "$out"/saved/*.safetensors)
+python DiffRec/inference.py --checkpoint "$checkpoint" --data_path "$out/mine" \
+    --recommend "$out/top10.csv" --k 10
+head -4 "$out/top10.csv"
+# ... and for somebody who is not, by what this person has: here the first list's items.
+history=$(sed -n 2,4p "$out/top10.csv" | cut -d, -f3 | paste -sd,)
+python DiffRec/inference.py --checkpoint "$checkpoint" --history "$history" --k 5

@@ -1,0 +1,83 @@
+"""What speaks for a recommendation: against leaving items out one by one by hand."""
+
+import re
+
+import explain
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from baselines.models import MODELS
+from DiffRec import DiffRec, InputError, Interactions, load_dataset, train
+from T_DiffRec import TDiffRec
+
+
+def changes_by_hand(model, row, items):
+    """Score of each item with the row less that without each of its items."""
+    score = model.eval().scorer()
+    found = np.zeros((len(items), len(row.items)))
+    with torch.no_grad():
+        (whole,) = score(row)
+        for n in range(len(row.items)):
+            kept = torch.arange(len(row.items)) != n
+            values = None if row.values is None else row.values[kept]
+            offsets = torch.tensor([0, len(row.items) - 1])
+            fewer = Interactions(offsets, row.items[kept], values, row.n_items)
+            found[:, n] = (whole - score(fewer)[0])[items].numpy()
+    return found
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "T-DiffRec", "EASE"])
+def test_changes_are_those_of_leaving_out_one_by_one(tiny, tmp_path, name, monkeypatch):
+    monkeypatch.setattr(explain, "ROWS", 4)  # so that a history takes several batches
+    model = {
+        "DiffRec": lambda: DiffRec(tiny.n_items, dims=[8], steps=3),
+        "T-DiffRec": lambda: TDiffRec(tiny.n_items, dims=[8], steps=3),
+        "EASE": lambda: MODELS["EASE"].for_dataset(tiny),
+    }[name]()
+    train(model, tiny, epochs=1, save_path=tmp_path)
+    data = model.prepare_data(tiny)
+    row, seen = data.train.slice(5, 6), data.seen(with_test=True).slice(5, 6)
+    found = explain.explain(model, row, seen, k=4)
+    assert found.changes.shape == (4, len(row.items))
+    assert len(row.items) > 4
+    np.testing.assert_allclose(found.changes, changes_by_hand(model, row, found.items), atol=1e-5)
+    assert np.abs(found.changes).max() > 1e-4
+    assert not set(found.items) & set(seen.items.tolist())
+    assert (np.diff(found.scores) <= 0).all()
+
+
+def test_what_has_no_history_or_hides_it_is_refused(tiny):
+    row = tiny.train.slice(0, 1)
+    nobody = Interactions.from_histories([[]], tiny.n_items)
+    noisy = DiffRec(tiny.n_items, dims=[4], steps=2, sampling_noise=True)
+    for model, given, words in (
+        (noisy, row, "draws noise"),
+        (DiffRec(tiny.n_items, dims=[4], steps=2), nobody, "no history"),
+        (MODELS["MF"].for_dataset(tiny), row, "vectors of their own"),
+    ):
+        with pytest.raises(InputError, match=words):
+            explain.explain(model, given, given, k=3)
+
+
+def test_it_is_told_by_title_and_drawn(tiny_folder, tmp_path, run):
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    for path in tiny_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    table = pd.read_csv(folder / "item_map.csv")
+    table["title"] = [f"Film, the {n}th" for n in table["item"]]
+    table.to_csv(folder / "item_map.csv", index=False)
+    data = load_dataset(data_path=folder)
+    model = DiffRec(data.n_items, dims=[8], steps=2)
+    checkpoint = train(model, data, epochs=1, save_path=tmp_path).checkpoint
+    raw = pd.read_csv(folder / "user_map.csv")["raw_user"][3]
+    base = ["scripts/explain.py", "--checkpoint", checkpoint, "--data_path", folder]
+    done = run(*base, raw, "--k", "3", "--out", tmp_path / "why.png")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "why.png").stat().st_size > 10_000
+    assert len(re.findall(r"^ +[123]\. \d+ Film, the \d+th  -?\d", done.stdout, re.MULTILINE)) == 3
+    done = run(*base, "nobody", "--out", tmp_path / "none.png")
+    assert (done.returncode, done.stderr) == (2, "error: there is no user 'nobody'.\n")
+    assert not (tmp_path / "none.png").exists()
