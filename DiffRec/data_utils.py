@@ -225,6 +225,20 @@ class Dataset:
         seen = join(self.train, self.valid)
         return join(seen, self.test) if with_test else seen
 
+    def popularity(self) -> torch.Tensor:
+        """(I,) int64 on the CPU: how many train interactions each item has."""
+        return torch.bincount(self.train.items.cpu(), minlength=self.n_items)
+
+    def disliked(self) -> Interactions | None:
+        """What each user rated below the threshold of interactions, from disliked_list.npy beside
+        the lists, which scripts/prepare_data.py writes; None without it."""
+        path = self.path / "disliked_list.npy"
+        if not path.is_file():
+            return None
+        pairs = read_pairs(path)
+        pairs = pairs[(pairs < (self.n_users, self.n_items)).all(axis=1)]
+        return Interactions.from_pairs(pairs, self.n_users, self.n_items)
+
     def everything(self) -> "Dataset":
         """The same with all three lists as train and nothing in the others.
 

@@ -171,6 +171,7 @@ class Training:
         self.state_path = checkpoint.with_name(checkpoint.name + ".state")
         self.fingerprint = dataset.fingerprint()
         self.item_ids = raw_item_ids(dataset)
+        self.popularity = dataset.popularity()
         with settings_from_user():
             self.optimizers = model.optimizers(self.settings)
         self.average = None
@@ -223,7 +224,7 @@ class Training:
         progress = self.progress
         found = {"best_epoch": progress.best_epoch, "valid": progress.valid, "test": progress.test}
         header = {**self.header, **found, "data": self.fingerprint}
-        checkpoints.save(self.checkpoint, self.candidate, header, self.item_ids)
+        checkpoints.save(self.checkpoint, self.candidate, header, self.item_ids, self.popularity)
 
     def read_state(self) -> dict:
         """The content of the state file; InputError if it is of another run."""
@@ -606,6 +607,7 @@ def train(
         log("stopped; the same command with --resume goes on from the last evaluation.")
         raise
     checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
+    model.popularity = training.popularity
     record = {
         "format": checkpoints.FORMAT,
         **training.header,

@@ -26,6 +26,7 @@ class Split:
         pairs: for each split (n, 2) int64 (user, item), users ascending, in order of time.
         times, ratings: for each split (n,), the time (int64) and rating (float32) of each row.
         raw_users, raw_items: the raw id of each number.
+        disliked: (n, 2) int64, what users rated below the threshold of interactions.
     """
 
     pairs: dict[str, np.ndarray]
@@ -33,6 +34,7 @@ class Split:
     ratings: dict[str, np.ndarray]
     raw_users: np.ndarray
     raw_items: np.ndarray
+    disliked: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 def latest_of_repeated(ratings: Ratings) -> Ratings:
@@ -118,9 +120,10 @@ def known_to_train(rows: Ratings, split: np.ndarray) -> np.ndarray:
     return known
 
 
-def number(rows: Ratings, split: np.ndarray) -> Split:
+def number(rows: Ratings, split: np.ndarray, low: Ratings | None = None) -> Split:
     """Number users in the order they stand in and items by first appearance in train; rows of
-    users or items that train does not have are left out, since nothing can be learnt of them."""
+    users or items that train does not have are left out, since nothing can be learnt of them.
+    low: ratings below the threshold."""
     pairs, times, ratings = {}, {}, {}
     numbers = []
     for codes, size in ((rows.users, len(rows.raw_users)), (rows.items, len(rows.raw_items))):
@@ -128,14 +131,20 @@ def number(rows: Ratings, split: np.ndarray) -> Split:
         of_train = codes[split == 0][np.sort(first)]
         table = np.full(size, -1, dtype=np.int64)
         table[of_train] = np.arange(len(of_train))
-        numbers.append((table[codes], of_train))
-    (users, user_codes), (items, item_codes) = numbers
+        numbers.append((table, of_train))
+    (user_table, user_codes), (item_table, item_codes) = numbers
+    users, items = user_table[rows.users], item_table[rows.items]
     known = (users >= 0) & (items >= 0)
     for index, name in enumerate(SPLITS):
         mine = known & (split == index)
         pairs[name] = np.stack([users[mine], items[mine]], axis=1)
         times[name], ratings[name] = rows.times[mine], rows.ratings[mine]
-    return Split(pairs, times, ratings, rows.raw_users[user_codes], rows.raw_items[item_codes])
+    found = Split(pairs, times, ratings, rows.raw_users[user_codes], rows.raw_items[item_codes])
+    if low is None:
+        return found
+    disliked = np.stack([user_table[low.users], item_table[low.items]], axis=1)
+    disliked = disliked[(disliked >= 0).all(axis=1)]
+    return dataclasses.replace(found, disliked=disliked[np.lexsort(disliked.T[::-1])])
 
 
 def prepare(
@@ -191,7 +200,7 @@ def prepare(
         if protocol == "global":
             cuts = rows.times[split == 0].max(), rows.times[split < 2].max()
         rows, split = add_natural_noise(ratings, rows, split, cuts, noise, seed, min_rating)
-    found = number(rows, split)
+    found = number(rows, split, ratings.select(ratings.ratings < min_rating))
     wanted = zip(SPLITS, shares or (7, 1, 2), strict=True)
     empty = [name for name, share in wanted if share and not len(found.pairs[name])]
     if empty:

@@ -13,6 +13,7 @@ from DiffRec.preparation.protocol import SPLITS, Split
 
 OURS = (
     *(f"{split}_{kind}.npy" for split in SPLITS for kind in ("list", "times", "ratings")),
+    "disliked_list.npy",
     *("user_map.csv", "item_map.csv", "stats.json"),
 )
 
@@ -45,6 +46,8 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
             np.save(temporary / f"{name}_list.npy", split.pairs[name])
             np.save(temporary / f"{name}_times.npy", split.times[name])
             np.save(temporary / f"{name}_ratings.npy", split.ratings[name])
+        if len(split.disliked):
+            np.save(temporary / "disliked_list.npy", split.disliked)
         for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
             table = pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
             table.to_csv(temporary / f"{name}_map.csv", index=False)
