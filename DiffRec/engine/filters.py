@@ -22,13 +22,13 @@ class Filters:
     """
     Attributes:
         allowed: (I,) bool, the items that may be recommended, or None for all.
-        categories: (I,) int64, the number of each item's category, -1 for an item that has none and
-            is not counted; or None.
-        per_category: how many items of a category a list may hold.
+        crowded: of each category that has more items than a list may hold of it those items, (n,)
+            int64.
+        per_category: how many of each that is.
     """
 
     allowed: torch.Tensor | None = None
-    categories: torch.Tensor | None = None
+    crowded: tuple[torch.Tensor, ...] = ()
     per_category: int | None = None
 
     @classmethod
@@ -65,13 +65,18 @@ class Filters:
             allowed &= torch.from_numpy(dates > limit)  # what has no date (NaT) is not newer
         if not allowed.any():
             raise InputError("no item is left that may be recommended.")
-        groups = None
+        crowded = ()
         if categories is not None:
             words = np.array(["" if word is None else str(word) for word in categories])
             require_length("categories", words, n_items)
-            _, inverse = np.unique(words, return_inverse=True)
-            groups = torch.from_numpy(np.where(words == "", -1, inverse))
-        return cls(None if allowed.all() else allowed, groups, per_category)
+            order = np.argsort(words, kind="stable")
+            groups = np.split(order, np.flatnonzero(words[order][1:] != words[order][:-1]) + 1)
+            crowded = tuple(
+                torch.from_numpy(group)
+                for group in groups
+                if len(group) > per_category and words[group[0]]
+            )
+        return cls(None if allowed.all() else allowed, crowded, per_category)
 
     def apply(self, scores: torch.Tensor) -> torch.Tensor:
         """Set to -inf, in place, what may not be in the lists: scores, (B, I), of which the seen
@@ -79,14 +84,12 @@ class Filters:
         can be in its list, and those may all be."""
         if self.allowed is not None:
             scores[:, ~self.allowed.to(scores.device)] = -torch.inf
-        if self.categories is not None:
-            for category in range(int(self.categories.max()) + 1):
-                columns = (self.categories == category).nonzero()[:, 0].to(scores.device)
-                if len(columns) > self.per_category:
-                    of_category = scores[:, columns]
-                    best, places = of_category.topk(self.per_category, dim=1)
-                    kept = torch.full_like(of_category, -torch.inf).scatter_(1, places, best)
-                    scores[:, columns] = kept
+        for items in self.crowded:
+            columns = items.to(scores.device)
+            of_category = scores[:, columns]
+            best, places = of_category.topk(self.per_category, dim=1)
+            kept = torch.full_like(of_category, -torch.inf).scatter_(1, places, best)
+            scores[:, columns] = kept
         return scores
 
 
@@ -116,10 +119,10 @@ def numbers_of(name: str, items: Sequence[int], n_items: int) -> torch.Tensor:
 def filters_of(options: InferenceOptions, items: IdMap) -> Filters:
     """What the options of a command say. Files may name items that the model does not know."""
     dates = limit = None
-    if options.item_dates is not None:
-        dates = dates_of(options.item_dates, items)
     if options.newer_than is not None:
         limit = moments([options.newer_than], "newer_than")[0]
+    if options.item_dates is not None:
+        dates = moments(column_of(options.item_dates, "date", items), str(options.item_dates))
     return Filters.of(
         items.size,
         known_items("only_items", options.only_items, items),
@@ -156,11 +159,6 @@ def column_of(path: Path, column: str, items: IdMap) -> np.ndarray:
     return np.array([said.get(str(name), "") for name in items.names().tolist()])
 
 
-def dates_of(path: Path, items: IdMap) -> np.ndarray:
-    """(I,) datetime64: the column date of a CSV; NaT for an item without one."""
-    return moments(column_of(path, "date", items), str(path))
-
-
 def moments(words: Sequence[str], where: str) -> np.ndarray:
     """(n,) datetime64 of dates such as 2024-05-31 or 2024-05-31T12:00; NaT for ""."""
     import pandas as pd  # here, since it takes half a second
@@ -168,5 +166,5 @@ def moments(words: Sequence[str], where: str) -> np.ndarray:
     found = pd.to_datetime(pd.Series(words), errors="coerce", utc=True, format="ISO8601")
     wrong = [word for word, bad in zip(words, found.isna(), strict=True) if bad and word]
     if wrong:
-        raise InputError(f"{where} holds {wrong[0]!r}, which is no date such as 2024-05-31.")
+        raise InputError(f"{where} holds {str(wrong[0])!r}, which is no date such as 2024-05-31.")
     return found.dt.tz_localize(None).to_numpy("datetime64[us]")
