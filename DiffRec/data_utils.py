@@ -188,7 +188,7 @@ class Dataset:
 
     Attributes:
         path: the folder they came from.
-        drop_unknown, random_noise, noise_seed: how they were read (`load_dataset`).
+        drop_unknown, drop_repeated, random_noise, noise_seed: how they were read (`load_dataset`).
     """
 
     name: str
@@ -199,6 +199,7 @@ class Dataset:
     drop_unknown: bool = False
     random_noise: float = 0.0
     noise_seed: int | None = None
+    drop_repeated: bool = False
 
     @property
     def n_users(self) -> int:
@@ -365,6 +366,12 @@ def refuse_sparse(path: Path, pairs: np.ndarray) -> None:
         )
 
 
+def last_of_repeated(pairs: np.ndarray) -> np.ndarray:
+    """The rows of (n, 2) pairs without those that a later one repeats; their order stays."""
+    _, last = np.unique(pairs[::-1], axis=0, return_index=True)
+    return pairs[np.sort(len(pairs) - 1 - last)]
+
+
 def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
     keys = pairs[:, 0].astype(np.int64) * n_items + pairs[:, 1]
     order = np.argsort(keys, kind="stable")
@@ -373,7 +380,8 @@ def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
         row = repeated.min()
         raise InputError(
             f"{path} row {row} repeats the pair {tuple(pairs[row].tolist())} "
-            f"({len(repeated)} repeated rows in all): keep each pair once."
+            f"({len(repeated)} repeated rows in all): keep each pair once, or the last of each "
+            f"with drop_repeated."
         )
 
 
@@ -383,13 +391,15 @@ def load_dataset(
     drop_unknown: bool = False,
     random_noise: float = 0.0,
     seed: int = 1,
+    drop_repeated: bool = False,
 ) -> Dataset:
     """Read train_list.npy, valid_list.npy and test_list.npy of a data set (see `find_dataset`).
 
     Users and items are those up to the largest ids of the train list, as in the release. A user or
     item beyond them in validation or test is an InputError, or its rows are left out with
-    ``drop_unknown``. ``random_noise`` and ``seed``: see `add_random_noise`. Missing files, wrong
-    arrays, negative ids, repeated pairs and an empty train list are InputErrors too.
+    ``drop_unknown``. ``random_noise`` and ``seed``: see `add_random_noise`. A pair that a list
+    repeats is an InputError, or its last row counts with ``drop_repeated``. Missing files, wrong
+    arrays, negative ids and an empty train list are InputErrors too.
     """
     name, folder = find_dataset(dataset, data_path)
     pairs = {split: read_pairs(folder / f"{split}_list.npy") for split in SPLITS}
@@ -413,9 +423,14 @@ def load_dataset(
                 "%s: left out %d rows of users or items unknown to train.", path.name, unknown.sum()
             )
             pairs[split] = pairs[split][~unknown]
+        if drop_repeated:
+            kept = last_of_repeated(pairs[split])
+            if len(kept) < len(pairs[split]):
+                log.info("%s: left out %d repeated rows.", path.name, len(pairs[split]) - len(kept))
+            pairs[split] = kept
         _refuse_duplicates(path, pairs[split], n_items)
         parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
-    found = Dataset(name, folder, **parts, drop_unknown=drop_unknown)
+    found = Dataset(name, folder, **parts, drop_unknown=drop_unknown, drop_repeated=drop_repeated)
     return add_random_noise(found, random_noise, seed) if random_noise else found
 
 

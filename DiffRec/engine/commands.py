@@ -152,7 +152,7 @@ def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:
     """The data that a command line asks for."""
     found = load_dataset(
         options.dataset, options.data_path, settings.drop_unknown, settings.random_noise,
-        options.seed,
+        options.seed, settings.drop_repeated,
     )  # fmt: skip
     return variant.prepare(found, options)
 

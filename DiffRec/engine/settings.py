@@ -178,6 +178,9 @@ class DataSettings(Settings):
 
     title = "data"
     drop_unknown: bool = setting(False, "leave out test users and items that train does not know")
+    drop_repeated: bool = setting(
+        False, "of a pair that a list repeats keep the last row; otherwise it is an error"
+    )
     random_noise: ShareOrAll = setting(
         0.0, "share of random false interactions added to train and validation (Figure 4); 0: none"
     )

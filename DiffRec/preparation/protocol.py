@@ -6,6 +6,7 @@ protocols here.
 """
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from DiffRec.preparation.readers import Ratings
 
 SPLITS = ("train", "valid", "test")
 PROTOCOLS = ("released", "paper", "global")
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,21 @@ def latest_of_repeated(ratings: Ratings) -> Ratings:
     users, items = ratings.users[order], ratings.items[order]
     last = np.r_[(users[1:] != users[:-1]) | (items[1:] != items[:-1]), True]
     return ratings.select(np.sort(order[last]))
+
+
+def check_threshold(ratings: np.ndarray, min_rating: float) -> None:
+    """InputError for a threshold that no rating reaches; a warning for one that looks like that of
+    a scale up to 5 where ratings go higher."""
+    lowest, highest = float(ratings.min()), float(ratings.max())
+    if highest < min_rating:
+        raise InputError(
+            f"no rating reaches min_rating {min_rating:g}: they go from {lowest:g} to {highest:g}."
+        )
+    if highest > 5 and lowest < min_rating <= highest / 2:
+        log.warning(
+            "ratings go from %g to %g: min_rating %g keeps %.0f %% of them; is it meant for "
+            "another scale?", lowest, highest, min_rating, 100 * (ratings >= min_rating).mean(),
+        )  # fmt: skip
 
 
 def k_core(ratings: Ratings, core: int) -> Ratings:
@@ -184,6 +202,7 @@ def prepare(
             "a ratio needs three shares, of which train's is above 0 and the others may be 0, and "
             "a protocol other than released."
         )
+    check_threshold(ratings.ratings, min_rating)
     ratings = latest_of_repeated(ratings)
     positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
     if protocol == "released":

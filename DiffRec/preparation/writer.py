@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from DiffRec.data_utils import load_dataset
+from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole
 from DiffRec.preparation.protocol import SPLITS, Split
@@ -48,6 +49,8 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
             np.save(temporary / f"{name}_ratings.npy", split.ratings[name])
         if len(split.disliked):
             np.save(temporary / "disliked_list.npy", split.disliked)
+        for file in temporary.glob("*.npy"):
+            read_array(file, "numbers")  # np.save may not tell that the disk was full at last
         for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
             table = pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
             table.to_csv(temporary / f"{name}_map.csv", index=False)
