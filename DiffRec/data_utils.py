@@ -198,7 +198,7 @@ class Dataset:
 
     Attributes:
         path: the folder they came from.
-        drop_unknown, random_noise, noise_seed: how they were read (`load_dataset`).
+        drop_unknown, drop_repeated, random_noise, noise_seed: how they were read (`load_dataset`).
         evaluation: how the folder says that models are evaluated on them (`read_evaluation`).
     """
 
@@ -211,6 +211,7 @@ class Dataset:
     random_noise: float = 0.0
     noise_seed: int | None = None
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    drop_repeated: bool = False
 
     @property
     def n_users(self) -> int:
@@ -236,6 +237,20 @@ class Dataset:
         """What each user has in train and validation, and in test if asked for."""
         seen = join(self.train, self.valid)
         return join(seen, self.test) if with_test else seen
+
+    def popularity(self) -> torch.Tensor:
+        """(I,) int64 on the CPU: how many train interactions each item has."""
+        return torch.bincount(self.train.items.cpu(), minlength=self.n_items)
+
+    def disliked(self) -> Interactions | None:
+        """What each user rated below the threshold of interactions, from disliked_list.npy beside
+        the lists, which scripts/prepare_data.py writes; None without it."""
+        path = self.path / "disliked_list.npy"
+        if not path.is_file():
+            return None
+        pairs = read_pairs(path)
+        pairs = pairs[(pairs < (self.n_users, self.n_items)).all(axis=1)]
+        return Interactions.from_pairs(pairs, self.n_users, self.n_items)
 
     def everything(self) -> "Dataset":
         """The same with all three lists as train and nothing in the others.
@@ -412,6 +427,12 @@ def refuse_sparse(path: Path, pairs: np.ndarray) -> None:
         )
 
 
+def last_of_repeated(pairs: np.ndarray) -> np.ndarray:
+    """The rows of (n, 2) pairs without those that a later one repeats; their order stays."""
+    _, last = np.unique(pairs[::-1], axis=0, return_index=True)
+    return pairs[np.sort(len(pairs) - 1 - last)]
+
+
 def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
     keys = pairs[:, 0].astype(np.int64) * n_items + pairs[:, 1]
     order = np.argsort(keys, kind="stable")
@@ -420,7 +441,8 @@ def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
         row = repeated.min()
         raise InputError(
             f"{path} row {row} repeats the pair {tuple(pairs[row].tolist())} "
-            f"({len(repeated)} repeated rows in all): keep each pair once."
+            f"({len(repeated)} repeated rows in all): keep each pair once, or the last of each "
+            f"with drop_repeated."
         )
 
 
@@ -430,14 +452,16 @@ def load_dataset(
     drop_unknown: bool = False,
     random_noise: float = 0.0,
     seed: int = 1,
+    drop_repeated: bool = False,
 ) -> Dataset:
     """Read train_list.npy, valid_list.npy and test_list.npy of a data set (see `find_dataset`).
 
     Users and items are those up to the largest ids of the train list, as in the release; where the
     folder's stats.json says how it is evaluated, it also counts the items. A user or item beyond
     them in validation or test is an InputError, or its rows are left out with ``drop_unknown``.
-    ``random_noise`` and ``seed``: see `add_random_noise`. Missing files, wrong arrays, negative
-    ids, repeated pairs and an empty train list are InputErrors too.
+    ``random_noise`` and ``seed``: see `add_random_noise`. A pair that a list repeats is an
+    InputError, or its last row counts with ``drop_repeated``. Missing files, wrong arrays, negative
+    ids and an empty train list are InputErrors too.
     """
     name, folder = find_dataset(dataset, data_path)
     pairs = {split: read_pairs(folder / f"{split}_list.npy") for split in SPLITS}
@@ -465,9 +489,15 @@ def load_dataset(
                 "%s: left out %d rows of users or items unknown to train.", path.name, unknown.sum()
             )
             pairs[split] = pairs[split][~unknown]
+        if drop_repeated:
+            kept = last_of_repeated(pairs[split])
+            if len(kept) < len(pairs[split]):
+                log.info("%s: left out %d repeated rows.", path.name, len(pairs[split]) - len(kept))
+            pairs[split] = kept
         _refuse_duplicates(path, pairs[split], n_items)
         parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
-    found = Dataset(name, folder, **parts, drop_unknown=drop_unknown, evaluation=evaluation)
+    about = {"drop_unknown": drop_unknown, "drop_repeated": drop_repeated}
+    found = Dataset(name, folder, **parts, **about, evaluation=evaluation)
     return add_random_noise(found, random_noise, seed) if random_noise else found
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions, join, read_pairs
+from DiffRec.data_utils import Dataset, Interactions, join, last_of_repeated, read_pairs
 from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 
@@ -84,8 +84,9 @@ def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
         )
     if not np.isfinite(times).all():
         raise InputError(f"{timestamps} row {int(np.argmin(np.isfinite(times)))} is not finite.")
-    order = np.lexsort((times, pairs[:, 0]))
-    train = Interactions.from_pairs(pairs[order], dataset.n_users, dataset.n_items)
+    pairs = pairs[np.lexsort((times, pairs[:, 0]))]
+    pairs = last_of_repeated(pairs) if dataset.drop_repeated else pairs
+    train = Interactions.from_pairs(pairs, dataset.n_users, dataset.n_items)
     return dataclasses.replace(dataset, train=train.to(dataset.train.device))
 
 

@@ -82,8 +82,9 @@ def data_for(headers: Sequence[dict], args: argparse.Namespace) -> Dataset:
     named = args.dataset or (None if own else first["dataset"])
     how = first["settings"]
     dataset = load_dataset(
-        named, args.data_path, how["drop_unknown"], how["random_noise"], first["seed"]
-    )
+        named, args.data_path, how["drop_unknown"], how["random_noise"], first["seed"],
+        how["drop_repeated"],
+    )  # fmt: skip
     for path, header in zip(args.runs, headers, strict=True):
         checkpoints.require_items(path, header, dataset)
         if header["data"] != dataset.fingerprint():

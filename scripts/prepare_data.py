@@ -46,6 +46,13 @@ LICENSED = {
 }
 
 
+SAID = {
+    "released": "each user's interactions are cut in time into train, test and validation",
+    "paper": "each user's interactions are cut in time into train, validation and test",
+    "global": "all interactions are cut at two times into train, validation and test",
+}
+
+
 def prepare_movielens(
     name: str, raw: Path | None = None, folder: Path | None = None, **how
 ) -> Path:
@@ -87,9 +94,10 @@ def prepare_file(
     """A data set of one's own, from any file `readers.FORMATS` has a name for."""
     if format is None or folder is None:
         raise InputError("a file of your own needs --format and --out.")
-    ratings = readers.read(path, format, columns.split(",") if columns else None)
-    if format == "sequences":
-        how["min_rating"] = 0  # they have none: all are interactions
+    names = columns.split(",") if columns else None
+    if format == "sequences" or (names and len(names) == 3):
+        how["min_rating"] = 0.0  # without ratings every row is an interaction
+    ratings = readers.read(path, format, names)
     writer.write(folder, prepare(ratings, **how), about(how))
     return folder
 
@@ -110,10 +118,10 @@ def parse_ratio(text: str | None) -> tuple[float, float, float] | None:
     return first, second, third
 
 
-def how_of(args: argparse.Namespace) -> dict:
-    """The arguments of `prepare`."""
+def how_of(args: argparse.Namespace, protocol: str = "released") -> dict:
+    """The arguments of `prepare`; ``protocol`` unless another is asked for."""
     return {
-        "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol,
+        "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol or protocol,
         "shares": parse_ratio(args.ratio), "noise": args.noise,
         "random_noise": args.random_noise, "seed": args.seed,
     }  # fmt: skip
@@ -139,8 +147,10 @@ def make_parser() -> Parser:
         "--format", choices=list(readers.FORMATS), default=None, help="of a file of your own"
     )
     parser.add_argument(
-        "--columns", default=None, help="its user, item, rating and time columns: a,b,c,d"
-    )
+        "--columns", default=None,
+        help="its user, item, rating and time columns: a,b,c,d; of a log without ratings its user, "
+        "item and time columns: a,b,c",
+    )  # fmt: skip
     parser.add_argument(
         "--min_rating", type=checked(NotNegative), default=4.0, help="interactions start here"
     )
@@ -148,10 +158,11 @@ def make_parser() -> Parser:
         "--core", type=checked(Count), default=10, help="least of each user and item"
     )
     parser.add_argument(
-        "--protocol", choices=PROTOCOLS, default="released",
+        "--protocol", choices=PROTOCOLS, default=None,
         help="7:1:2 of each user's time as the released files, into train, test and validation in "
         "this order; as the paper says, into train, validation and test; two cuts in time for "
-        "all users; or each user's last item for test and the one before for validation",
+        "all users; or each user's last item for test and the one before for validation; by "
+        "default paper for a file of your own, else released",
     )  # fmt: skip
     parser.add_argument(
         "--ratio", default=None,
@@ -172,8 +183,9 @@ def make_parser() -> Parser:
 def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
-    how = how_of(args)
     source, made_up = args.source, args.synthetic
+    own = made_up is None and source not in (None, "synthetic", *MOVIELENS)
+    how = how_of(args, "paper" if own else "released")
     if source == "synthetic":
         source, made_up = None, made_up or "small"
     if (source is None) == (made_up is None):
@@ -194,6 +206,10 @@ def main(argv: list[str] | None = None) -> None:
         folder = prepare_movielens(source, args.raw, args.out, **how)
     else:
         folder = prepare_file(Path(source), args.format, args.columns, args.out, **how)
+    if own:
+        print(
+            f"protocol {how['protocol']}: {SAID[how['protocol']]}, ratio {args.ratio or '7:1:2'}."
+        )
     print(f"{folder} is ready.")
 
 

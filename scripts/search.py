@@ -180,8 +180,9 @@ class Search:
         _, folder = find_dataset(dataset, self.options.data_path)
         noise = self.settings.random_noise
         plain, _ = read_once(
-            folder, self.settings.drop_unknown, noise, self.options.seed if noise else 0
-        )
+            folder, self.settings.drop_unknown, noise, self.options.seed if noise else 0,
+            self.settings.drop_repeated,
+        )  # fmt: skip
         self.data = variant.prepare(plain, self.options)
         self.table = Table(table, self.data.fingerprint()["sha256"])
         self.commit = code_version()

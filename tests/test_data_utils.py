@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from DiffRec import Interactions, load_dataset
 from DiffRec.data_utils import add_random_noise, join
 from DiffRec.engine.errors import InputError
+from T_DiffRec.data_utils import order_by_time
 
 PAIRS = [(0, 2), (0, 1), (1, 0), (1, 2), (2, 1)]
 
@@ -96,6 +97,34 @@ def test_bad_lists_are_refused_in_one_sentence(save_lists, lists, words):
     with pytest.raises(InputError, match=words) as error:
         load_dataset(data_path=save_lists(**lists))
     assert "\n" not in str(error.value)
+
+
+def test_repeated_pairs_may_be_dropped(save_lists, tmp_path):
+    """Of each the last row stays, and the order of the others."""
+    folder = save_lists([(0, 2), (0, 1), (1, 0), (0, 2), (2, 1), (0, 0)], [(0, 0), (0, 0)])
+    with pytest.raises(InputError, match="repeats the pair"):
+        load_dataset(data_path=folder)
+    dataset = load_dataset(data_path=folder, drop_repeated=True)
+    assert dataset.train.pairs().tolist() == [[0, 1], [0, 2], [0, 0], [1, 0], [2, 1]]
+    assert dataset.valid.pairs().tolist() == [[0, 0]]
+    assert dataset.drop_repeated
+    # The order of a file of times holds for the last of a pair too.
+    times = tmp_path / "times.npy"
+    np.save(times, np.array([9, 5, 0, 1, 0, 7]))
+    ordered = order_by_time(dataset, times)
+    assert ordered.train.pairs().tolist() == [[0, 1], [0, 0], [0, 2], [1, 0], [2, 1]]
+
+
+def test_a_run_on_repeated_pairs(run, save_lists, tmp_path):
+    folder = save_lists([(0, 2), (0, 1), (1, 0), (0, 2), (2, 1)])
+    call = ["baselines/main.py", "--model", "Popularity", "--data_path", folder, "--save_path",
+            tmp_path / "saved"]  # fmt: skip
+    assert "with drop_repeated" in run(*call).stderr
+    done = run(*call, "--drop_repeated", "1")
+    assert done.returncode == 0, done.stderr
+    (saved,) = (tmp_path / "saved").glob("*.safetensors")
+    done = run("baselines/inference.py", "--checkpoint", saved, "--data_path", folder)
+    assert done.returncode == 0, done.stderr  # the checkpoint says how the data were read
 
 
 def test_wrong_shape_and_broken_files(save_lists):

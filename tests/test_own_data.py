@@ -14,6 +14,7 @@ from baselines import wanted
 from baselines.models import MODELS
 from DiffRec import DiffRec as Model
 from DiffRec import InputError, Interactions, load_dataset, train
+from DiffRec.data_utils import join
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import parse
 from DiffRec.engine.variant import variant_of
@@ -192,7 +193,7 @@ def test_a_final_model_is_told_all_that_is_known(run, finished, tiny, tiny_folde
         model = module.load(folder / name)
         history = tiny.everything().train if everything else tiny.train
         scores = model.scorer()(model.weigh(history)).detach()
-        known = tiny.seen(with_test=True)
+        known = join(tiny.seen(with_test=True), tiny.disliked())
         scores[known.row_index(), known.items.long()] = -torch.inf
         assert lists(folder / name, *flags).tolist() == scores.topk(5).indices.tolist()
 

@@ -123,6 +123,90 @@ def test_parquet_and_named_columns(tmp_path):
         ]
 
 
+def test_a_log_without_ratings(tmp_path, run):
+    """Three columns: every row is an interaction."""
+    frame = pd.DataFrame(ROWS, columns=["who", "what", "stars", "when"])
+    frame = frame.drop(columns="stars")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    frame.to_parquet(tmp_path / "x.parquet")
+    (tmp_path / "x.json").write_text(frame.to_json(orient="records", lines=True))
+    frame.to_csv(tmp_path / "bare.csv", index=False, header=False)
+    names = ["who", "what", "when"]
+    for name, format, columns in (
+        ("x.csv", "csv", names), ("x.parquet", "parquet", names), ("x.json", "amazon-json", names),
+        ("bare.csv", "amazon-csv", ["0", "1", "2"]),
+    ):  # fmt: skip
+        found = readers.read(tmp_path / name, format, columns)
+        assert pairs_of(found) == [("u1", "i9"), ("u2", "i3")]
+        assert found.ratings.tolist() == [1, 1]
+        assert found.times.tolist() == [978300760, 978302109]
+    rows = [(u, (3 * u + i) % 20, 100 * u + i) for u in range(9) for i in range(20)]
+    pd.DataFrame(rows, columns=names).to_csv(tmp_path / "log.csv", index=False)
+    done = run("scripts/prepare_data.py", tmp_path / "log.csv", "--format", "csv", "--columns",
+               "who,what,when", "--core", "2", "--out", tmp_path / "out")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert sum(len(np.load(file)) for file in (tmp_path / "out").glob("*_list.npy")) == 180
+    with pytest.raises(InputError, match="or without ratings three of them"):
+        readers.read(tmp_path / "x.csv", "csv", ["who", "what"])
+
+
+@pytest.mark.parametrize(
+    "name", ["plays.txt", "plays", "plays.txt.gz", "plays.zip", "plays.tar.gz"]
+)
+def test_double_colons_in_a_file_of_any_name(tmp_path, name):
+    content = {
+        "plays.txt.gz": gzip.compress(NUMBERS.encode()), "plays.tar.gz": None, "plays.zip": None,
+    }.get(name, NUMBERS.encode())  # fmt: skip
+    if name == "plays.zip":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("some/plays.txt", NUMBERS)
+    elif name == "plays.tar.gz":
+        (tmp_path / "plays.txt").write_text(NUMBERS)
+        with tarfile.open(tmp_path / name, "w:gz") as archive:
+            archive.add(tmp_path / "plays.txt", "plays.txt")
+    else:
+        (tmp_path / name).write_bytes(content)
+    assert pairs_of(readers.read(tmp_path / name, "movielens-1m")) == [(1, 9), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("highest", "min_rating", "warned"),
+    [(10, 4, True), (10, 6, False), (5, 4, False), (5, 2, False), (10, 1, False), (100, 50, True)],
+)
+def test_a_threshold_of_another_scale_is_warned_of(caplog, highest, min_rating, warned):
+    values = np.linspace(1, highest, 7)
+    protocol.check_threshold(values, min_rating)
+    assert ("is it meant for another scale?" in caplog.text) == warned
+    with pytest.raises(InputError, match="no rating reaches min_rating 101: they go from 1 to"):
+        protocol.check_threshold(values, 101)
+
+
+def test_a_file_of_ones_own_is_split_as_the_paper_says(run, tmp_path):
+    """Validation before test; and the output says so."""
+    rows = [(u, (3 * u + i) % 20, 5, 100 * u + i) for u in range(9) for i in range(20)]
+    pd.DataFrame(rows, columns=["user", "item", "rating", "timestamp"]).to_csv(
+        tmp_path / "x.csv", index=False
+    )
+    call = ["scripts/prepare_data.py", tmp_path / "x.csv", "--format", "csv", "--core", "2"]
+    for flags, words in (
+        ([], "protocol paper: each user's interactions are cut in time into train, validation and "
+             "test, ratio 7:1:2."),
+        (["--ratio", "8:1:1"], "validation and test, ratio 8:1:1."),
+        (["--protocol", "released"], "train, test and validation, ratio 7:1:2."),
+    ):  # fmt: skip
+        done = run(*call, "--out", tmp_path / "out", *flags)
+        assert done.returncode == 0, done.stderr
+        assert words in done.stdout
+        times = {name: np.load(tmp_path / "out" / f"{name}_times.npy") for name in protocol.SPLITS}
+        users = {name: np.load(tmp_path / "out" / f"{name}_list.npy")[:, 0]
+                 for name in protocol.SPLITS}  # fmt: skip
+        first, second = ("test", "valid") if "released" in flags else ("valid", "test")
+        for user in range(9):
+            assert times[first][users[first] == user].max() < times[second][
+                users[second] == user
+            ].min()  # fmt: skip
+
+
 def test_ids_are_words_unless_all_are_numbers(tmp_path):
     (tmp_path / "a.csv").write_text("NA,01,5,1\n7,1,4,2\n")
     found = readers.read(tmp_path / "a.csv", "amazon-csv")

@@ -14,6 +14,7 @@ import L_DiffRec.main
 import T_DiffRec.main
 from DiffRec import DiffRec as Model
 from DiffRec import Interactions
+from DiffRec.data_utils import join
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.serving import write_recommendations, write_tables
@@ -63,7 +64,7 @@ def test_everyone_gets_the_lists_of_the_model(
     assert len(table) == 7 * tiny.n_users
     raw_users = pd.read_csv(tiny_folder / "user_map.csv")["raw_user"].to_numpy()
     raw_items = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"].to_numpy()
-    seen = tiny.seen(with_test=True)
+    seen = join(tiny.seen(with_test=True), tiny.disliked())
     model = Model.load(checkpoint("DiffRec"))
     scores = model.scorer()(tiny.train).detach()
     scores[seen.row_index(), seen.items.long()] = -torch.inf
@@ -100,7 +101,7 @@ def test_seen_items_come_back_if_asked_for(infer, checkpoint, tiny, tmp_path):
     infer(checkpoint("DiffRec"), *flags, "--exclude_seen", "0")
     assert sorted(pd.read_csv(out)["item"]) == list(range(tiny.n_items))
     for with_test in (True, False):  # a shorter list than asked for, not seen items
-        infer(checkpoint("DiffRec"), *flags, "--exclude_test", with_test)
+        infer(checkpoint("DiffRec"), *flags, "--exclude_test", with_test, "--exclude_disliked", "0")
         seen = tiny.seen(with_test).slice(3, 4).items.tolist()
         assert sorted([*pd.read_csv(out)["item"], *seen]) == list(range(tiny.n_items))
 

@@ -2,7 +2,8 @@
 
 The header holds ``format``, ``version`` (of the project that wrote it), ``variant``, ``dataset``,
 ``settings``, ``seed``, ``best_epoch``, ``valid``, ``test`` and ``data`` (`Dataset.fingerprint`);
-beside it lie the raw ids of the items, where the data have them. Nothing in the file can execute,
+beside it lie the raw ids of the items, where the data have them, and how many train interactions
+each item has. Nothing in the file can execute,
 and no setting in it says where anything is written.
 
 Headers and recorded runs of older formats are carried forward by ``RENAMED`` and ``REMOVED``.
@@ -73,13 +74,19 @@ def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def save(
-    path: str | Path, model: nn.Module, header: dict, item_ids: np.ndarray | None = None
+    path: str | Path,
+    model: nn.Module,
+    header: dict,
+    item_ids: np.ndarray | None = None,
+    popularity: torch.Tensor | None = None,
 ) -> None:
     """Write ``path`` whole or not at all; on failure the previous file is still there."""
     about = {**header, "format": FORMAT, "version": version("diffrec")}
     metadata = {"diffrec": json.dumps(about)}
     if item_ids is not None:
         metadata["item_ids"] = json.dumps(item_ids.tolist())
+    if popularity is not None:
+        metadata["popularity"] = json.dumps(popularity.tolist())
     write_safetensors(path, weights_of(model), metadata)
 
 
@@ -129,20 +136,33 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise InputError(f"{path} is not a whole safetensors file ({error}).") from error
 
 
-def item_ids(path: str | Path, n_items: int) -> IdMap | None:
-    """The raw ids of the items that a checkpoint was trained on, or None if it has none."""
+def of_items(path: str | Path, name: str, kinds: str, what: str, n_items: int) -> np.ndarray | None:
+    """(I,) what a checkpoint says of each item under a name, of one of NumPy's kinds, or None if it
+    says nothing; ``what`` is that in words."""
     path = Path(path)
-    text = read_metadata(path).get("item_ids") if path.suffix == ".safetensors" else None
+    text = read_metadata(path).get(name) if path.suffix == ".safetensors" else None
     if text is None:
         return None
     try:
-        raw = np.array(json.loads(text))
-        whole = raw.shape == (n_items,) and raw.dtype.kind in "iU"
+        found = np.array(json.loads(text))
+        whole = found.shape == (n_items,) and found.dtype.kind in kinds
     except (ValueError, RecursionError, OverflowError):
         whole = False
     if not whole:
-        raise InputError(f"{path} does not hold a raw id for each of its {n_items} items.")
-    return IdMap("item", n_items, raw)
+        raise InputError(f"{path} does not hold {what} for each of its {n_items} items.")
+    return found
+
+
+def item_ids(path: str | Path, n_items: int) -> IdMap | None:
+    """The raw ids of the items that a checkpoint was trained on, or None if it has none."""
+    raw = of_items(path, "item_ids", "iU", "a raw id", n_items)
+    return None if raw is None else IdMap("item", n_items, raw)
+
+
+def popularity(path: str | Path, n_items: int) -> torch.Tensor | None:
+    """(I,) int64: how many train interactions each item had, or None if the file does not tell."""
+    counts = of_items(path, "popularity", "i", "a count", n_items)
+    return None if counts is None else torch.from_numpy(counts)
 
 
 def require_variant(path: str | Path, header: dict, *variants: str) -> None:

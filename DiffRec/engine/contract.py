@@ -1,16 +1,17 @@
 """What a model must give so that it is trained, evaluated, saved and served like the others."""
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
-from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.data_utils import Dataset, Interactions, join
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.filters import NO_FILTERS, Filters
 from DiffRec.engine.settings import Ranges, RunOptions, Settings, TrainingSettings
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
@@ -34,6 +35,7 @@ class Recommender(nn.Module):
         reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
         n_items: I.
         settings: of the class ``Settings``.
+        popularity: (I,) how many train interactions each item has, once the model is trained.
         epoch: set by the training loop, from 1, before each epoch.
         seeded: seed and state of the random numbers behind the first weights, if `for_dataset` made
             them; a training with the same seed goes on there.
@@ -46,6 +48,7 @@ class Recommender(nn.Module):
     sources: ClassVar[tuple[str, ...]] = ()
     reads_rows: ClassVar[bool] = True
     n_items: int
+    popularity: torch.Tensor | None = None
     epoch: int = 0
     seeded: tuple[int, torch.Tensor] | None = None
     _kept: tuple[tuple, Scorer] | None = None
@@ -113,6 +116,7 @@ class Recommender(nn.Module):
             model = cls.from_checkpoint(header, weights, path)
         require(path, weights, model.expected(weights))
         model.load_state_dict(weights, assign=True)
+        model.popularity = checkpoints.popularity(path, model.n_items)
         return model
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
@@ -251,17 +255,32 @@ class Recommender(nn.Module):
 
     @torch.inference_mode()
     def recommend_batches(
-        self, history: Interactions, seen: Interactions | None, k: int, batch_size: int = ROWS
+        self,
+        history: Interactions,
+        seen: Interactions | None,
+        k: int,
+        batch_size: int = ROWS,
+        filters: Filters = NO_FILTERS,
+        min_history: int = 1,
     ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """For each batch of rows in turn: the first row's number, and what `recommend` returns for
         the batch; items of ``seen``, a row for each of ``history``, score -inf."""
         score = self.kept_scorer()
         batch_size = min(batch_size, ROWS)
+        if min_history > 1 and self.popularity is None:
+            raise InputError(
+                "the model does not know how popular items are: min_history must be 1."
+            )
         for start in range(0, len(history), batch_size):
             stop = min(start + batch_size, len(history))
-            scores = checked(score(history.slice(start, stop)))
+            batch = history.slice(start, stop)
+            scores = checked(score(batch))
+            thin = batch.lengths < min_history
+            if thin.any() and self.popularity is not None:
+                scores[thin.to(scores.device)] = self.popularity.to(scores)
             if seen is not None:
                 mask_seen(scores, seen.slice(start, stop))
+            filters.apply(scores)
             items = top_k(scores, min(k, self.n_items))
             yield start, items, scores.gather(1, items)
 
@@ -271,23 +290,58 @@ class Recommender(nn.Module):
         k: int = 20,
         exclude_seen: bool = True,
         batch_size: int = ROWS,
+        *,
+        disliked: Interactions | list[list[int]] | None = None,
+        min_history: int = 1,
+        only_items: Sequence[int] | None = None,
+        without_items: Sequence[int] | None = None,
+        categories: Sequence[Any] | None = None,
+        per_category: int | None = None,
+        item_dates: Sequence[Any] | None = None,
+        newer_than: Any | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The k best items for each row: ids (U, k) int64 and scores (U, k), best first.
 
-        history: rows of item ids in order of time, of users in the training data or not; an empty
-        one is a user nothing is known of. With ``exclude_seen`` a row's own items are left out:
-        they score -inf, and end the list of a row with fewer than k others.
+        Args:
+            history: rows of item ids in order of time, of users in the training data or not.
+            exclude_seen: leave a row's own items out. What is left out scores -inf, and ends the
+                list of a row with fewer than k others.
+            disliked: rows of further items that are left out, one for each of ``history``.
+            min_history: a row of fewer items gets the most popular ones, whose scores are the
+                numbers of train interactions; by default an empty row does, with 0 none. A model
+                of a file from before these were kept has scores of its own for an empty row.
+            only_items, without_items: ids of the only items to recommend, and of those not to.
+            categories: (I,) a word for each item, or None for one that has none and is not counted;
+                a list holds at most ``per_category`` of each.
+            item_dates: (I,) dates; items that are not later than ``newer_than`` are left out, and
+                so are those without a date.
         """
         if not isinstance(history, Interactions):
             history = Interactions.from_histories(history, self.n_items)
         if k < 1:
             raise InputError(f"k must be at least 1, got {k}.")
+        filters = Filters.of(
+            self.n_items,
+            only_items,
+            without_items,
+            categories,
+            per_category,
+            item_dates,
+            newer_than,
+        )
         history = self.weigh(history.to(self.device))
+        seen = history if exclude_seen else None
+        if disliked is not None:
+            if not isinstance(disliked, Interactions):
+                disliked = Interactions.from_histories(disliked, self.n_items)
+            if len(disliked) != len(history):
+                raise InputError(f"disliked must have {len(history)} rows, not {len(disliked)}.")
+            disliked = disliked.to(self.device)
+            seen = disliked if seen is None else join(seen, disliked)
         was_training = self.training
         self.eval()
         try:
-            seen = history if exclude_seen else None
-            best = list(self.recommend_batches(history, seen, k, batch_size))
+            best = list(self.recommend_batches(history, seen, k, batch_size, filters, min_history))
         finally:
             self.train(was_training)
         if not best:

@@ -2,10 +2,14 @@
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from DiffRec.engine.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def as_numbers(ids: np.ndarray) -> np.ndarray:
@@ -17,6 +21,28 @@ def as_numbers(ids: np.ndarray) -> np.ndarray:
     except (ValueError, OverflowError):
         return ids
     return numbers if (numbers.astype(str) == ids.astype(str)).all() else ids
+
+
+def read_table(path: Path, columns: dict[str, type | None]) -> "pd.DataFrame":
+    """A CSV that has these columns, of these types or whatever they are; InputError for another."""
+    import pandas as pd  # here, since it takes half a second
+
+    if not path.is_file():
+        raise InputError(f"{path} is not a file.")
+    names = " and ".join(columns)
+    with path.open("rb") as file:
+        first = file.readline(1000)
+    if first.count(b",") > 20:  # reading a hundred thousand columns takes minutes
+        raise InputError(f"{path} must have the columns {names}.")
+    types = {name: kind for name, kind in columns.items() if kind is not None}
+    try:
+        table = pd.read_csv(path, dtype=types, keep_default_na=False)
+    except (ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a table ({reason}).") from error
+    if not set(columns) <= set(table.columns):
+        raise InputError(f"{path} must have the columns {names}.")
+    return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,22 +65,7 @@ class IdMap:
         path = None if folder is None else folder / f"{name}_map.csv"
         if path is None or not path.exists():
             return cls(name, size)
-        import pandas as pd  # here, since it takes half a second
-
-        if not path.is_file():
-            raise InputError(f"{path} is not a file.")
-        with path.open("rb") as file:
-            first = file.readline(1000)
-        if first.count(b",") > 20:  # reading a hundred thousand columns takes minutes
-            raise InputError(f"{path} must have the columns raw_{name} and {name}.")
-        try:
-            table = pd.read_csv(path, dtype={f"raw_{name}": str}, keep_default_na=False)
-        except (ValueError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path} is not a table ({reason}).") from error
-        if not {name, f"raw_{name}"} <= set(table.columns):
-            raise InputError(f"{path} must have the columns raw_{name} and {name}.")
-        table = table.sort_values(name)
+        table = read_table(path, {f"raw_{name}": str, name: None}).sort_values(name)
         if table[name].tolist() != list(range(size)):
             raise InputError(f"{path} does not number {size} {name}s from 0 to {size - 1}.")
         raw = table[f"raw_{name}"]

@@ -15,12 +15,14 @@ from DiffRec.data_utils import (
     find_dataset,
     holds_dataset,
     home,
+    join,
 )
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
+from DiffRec.engine.filters import filters_of
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
@@ -204,7 +206,7 @@ def infer(
     }  # fmt: skip
     if options.convert:
         items = IdMap.of_folder("item", dataset.path, dataset.n_items)
-        checkpoints.save(options.convert, model, about, items.raw)
+        checkpoints.save(options.convert, model, about, items.raw, dataset.popularity())
         print(f"{options.convert} is written.")
     record = {
         **about, "checkpoint": restored.path.name, "peak_memory_mb": peak_memory_mb(device),
@@ -243,10 +245,17 @@ def serve(
     history = dataset.input_rows(settings.tst_w_val).rows(which)
     names, batch_size = users.to_raw(chosen), settings.batch_size
     if options.recommend:
-        seen = dataset.seen(with_test=options.exclude_test).rows(which)
+        if model.popularity is None:  # a file of a time when these were not kept
+            model.popularity = dataset.popularity()
+        seen = None
+        if options.exclude_seen:
+            seen = dataset.seen(with_test=options.exclude_test)
+            disliked = dataset.disliked() if options.exclude_disliked else None
+            seen = seen if disliked is None else join(seen, disliked.to(seen.device))
+            seen = seen.rows(which)
         written = write_recommendations(
-            options.recommend, model, history, seen if options.exclude_seen else None, options.k,
-            names, items, batch_size,
+            options.recommend, model, history, seen, options.k, names, items, batch_size,
+            filters_of(options, items), options.min_history,
         )  # fmt: skip
         print(f"{options.recommend}: {written:,} rows")
     if options.export_vectors:
@@ -276,7 +285,10 @@ def recommend_for_history(model: Recommender, path: Path, options: InferenceOpti
     history = model.weigh(Interactions.from_histories([numbers], model.n_items))
     seen = history if options.exclude_seen else None
     names = np.array(["history"])
-    (table,) = recommendation_tables(model, history, seen, options.k, names, items)
+    (table,) = recommendation_tables(
+        model, history, seen, options.k, names, items, filters=filters_of(options, items),
+        min_history=options.min_history,
+    )  # fmt: skip
     if options.recommend:
         write_tables(options.recommend, [table])
     else:

@@ -13,6 +13,7 @@ from DiffRec.data_utils import Interactions
 from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole
+from DiffRec.engine.filters import NO_FILTERS, Filters
 from DiffRec.engine.ids import IdMap
 from DiffRec.evaluate_utils import checked
 
@@ -56,14 +57,18 @@ def recommendation_tables(
     users: np.ndarray,
     items: IdMap,
     batch_size: int = ROWS,
+    filters: Filters = NO_FILTERS,
+    min_history: int = 1,
 ) -> "Iterator[pd.DataFrame]":
     """Tables with the columns user, rank (from 1), item, score; items that were seen are left out.
+    Other arguments as those of `Recommender.recommend_batches`.
 
     history, seen: a row for each user; ``users``: (U,) what to call them.
     """
     import pandas as pd  # here, since it takes half a second
 
-    for start, top, scores in model.recommend_batches(history, seen, k, batch_size):
+    batches = model.recommend_batches(history, seen, k, batch_size, filters, min_history)
+    for start, top, scores in batches:
         n, width = top.shape
         table = pd.DataFrame(
             {
@@ -86,10 +91,14 @@ def write_recommendations(
     users: np.ndarray,
     items: IdMap,
     batch_size: int = ROWS,
+    filters: Filters = NO_FILTERS,
+    min_history: int = 1,
 ) -> int:
     """`recommendation_tables` into a CSV or Parquet file; returns the number of rows."""
     batch_size = min(batch_size, ROWS)
-    tables = recommendation_tables(model, history, seen, k, users, items, batch_size)
+    tables = recommendation_tables(
+        model, history, seen, k, users, items, batch_size, filters, min_history
+    )
     batches = -(-len(history) // batch_size)
     return write_tables(path, tqdm(tables, path.name, batches, unit="batch", disable=None))
 

@@ -184,6 +184,9 @@ class DataSettings(Settings):
 
     title = "data"
     drop_unknown: bool = setting(False, "leave out test users and items that train does not know")
+    drop_repeated: bool = setting(
+        False, "of a pair that a list repeats keep the last row; otherwise it is an error"
+    )
     random_noise: ShareOrAll = setting(
         0.0, "share of random false interactions added to train and validation (Figure 4); 0: none"
     )
@@ -349,6 +352,30 @@ class InferenceOptions(RunOptions):
     )
     history: str | None = setting(
         None, "recommend to a user who is not in the data: item ids, oldest first, as 3,17,256"
+    )
+    exclude_disliked: bool = setting(
+        True,
+        "leave out what a user rated below the threshold too, where exclude_seen is 1 and "
+        "disliked_list.npy beside the data tells it",
+    )
+    min_history: Count = setting(
+        1, "users of whom fewer items are known get the most popular ones; 0: never"
+    )
+    only_items: str | None = setting(
+        None, "recommend these items alone: 3,17,256, or a file of ids"
+    )
+    without_items: str | None = setting(None, "recommend none of these items: ids, or a file")
+    categories: Folder | None = setting(
+        None, "a .csv file with the columns item and category, for per_category"
+    )
+    per_category: Positive | None = setting(
+        None, "at most so many items of a category in a list; items without one are not counted"
+    )
+    item_dates: Folder | None = setting(
+        None, "a .csv file with the columns item and date, for newer_than"
+    )
+    newer_than: str | None = setting(
+        None, "recommend items alone whose date is later than this one, such as 2024-05-31"
     )
     raw_ids: bool = setting(True, "users and items by raw id, where these are known")
     export_vectors: Folder | None = setting(None, "write user and item vectors to this folder")

@@ -174,6 +174,7 @@ class Training:
         self.result_path = checkpoint.with_suffix(".json")
         self.fingerprint = dataset.fingerprint()
         self.item_ids = raw_item_ids(dataset)
+        self.popularity = dataset.popularity()
         with settings_from_user():
             self.optimizers = model.optimizers(self.settings)
         self.first_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
@@ -228,7 +229,7 @@ class Training:
         progress = self.progress
         found = {"best_epoch": progress.best_epoch, "valid": progress.valid, "test": progress.test}
         header = {**self.header, **found, "data": self.fingerprint}
-        checkpoints.save(self.checkpoint, self.candidate, header, self.item_ids)
+        checkpoints.save(self.checkpoint, self.candidate, header, self.item_ids, self.popularity)
 
     def read_state(self) -> dict:
         """The content of the state file; InputError if it is of another run."""
@@ -680,6 +681,7 @@ def train(
     except KeyboardInterrupt:
         log("stopped; the same command with --resume goes on from the last evaluation.")
         raise
+    model.popularity = training.popularity
     record = {
         "format": checkpoints.FORMAT,
         **training.header,

@@ -6,6 +6,7 @@ protocols here.
 """
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ NEXT_ITEM = {
     "topN": [5, 10, 20], "metrics": ["hr", "ndcg"], "tst_w_val": True, "select_by": "ndcg@10",
 }  # fmt: skip
 
+log = logging.getLogger(__name__)
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -31,6 +34,7 @@ class Split:
         pairs: for each split (n, 2) int64 (user, item), users ascending, in order of time.
         times, ratings: for each split (n,), the time (int64) and rating (float32) of each row.
         raw_users, raw_items: the raw id of each number.
+        disliked: (n, 2) int64, what users rated below the threshold of interactions.
     """
 
     pairs: dict[str, np.ndarray]
@@ -38,6 +42,7 @@ class Split:
     ratings: dict[str, np.ndarray]
     raw_users: np.ndarray
     raw_items: np.ndarray
+    disliked: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 def latest_of_repeated(ratings: Ratings) -> Ratings:
@@ -47,6 +52,21 @@ def latest_of_repeated(ratings: Ratings) -> Ratings:
     users, items = ratings.users[order], ratings.items[order]
     last = np.r_[(users[1:] != users[:-1]) | (items[1:] != items[:-1]), True]
     return ratings.select(np.sort(order[last]))
+
+
+def check_threshold(ratings: np.ndarray, min_rating: float) -> None:
+    """InputError for a threshold that no rating reaches; a warning for one that looks like that of
+    a scale up to 5 where ratings go higher."""
+    lowest, highest = float(ratings.min()), float(ratings.max())
+    if highest < min_rating:
+        raise InputError(
+            f"no rating reaches min_rating {min_rating:g}: they go from {lowest:g} to {highest:g}."
+        )
+    if highest > 5 and lowest < min_rating <= highest / 2:
+        log.warning(
+            "ratings go from %g to %g: min_rating %g keeps %.0f %% of them; is it meant for "
+            "another scale?", lowest, highest, min_rating, 100 * (ratings >= min_rating).mean(),
+        )  # fmt: skip
 
 
 def k_core(ratings: Ratings, core: int) -> Ratings:
@@ -132,10 +152,12 @@ def known_to_train(rows: Ratings, split: np.ndarray) -> np.ndarray:
     return known
 
 
-def number(rows: Ratings, split: np.ndarray, keep: bool = False) -> Split:
+def number(
+    rows: Ratings, split: np.ndarray, low: Ratings | None = None, keep: bool = False
+) -> Split:
     """Number users in the order they stand in and items by first appearance in train; rows of
     users or items that train does not have are left out, since nothing can be learnt of them, or
-    with ``keep`` numbered behind the others."""
+    with ``keep`` numbered behind the others. low: ratings below the threshold."""
     pairs, times, ratings = {}, {}, {}
     numbers = []
     for codes, size in ((rows.users, len(rows.raw_users)), (rows.items, len(rows.raw_items))):
@@ -146,14 +168,20 @@ def number(rows: Ratings, split: np.ndarray, keep: bool = False) -> Split:
             of_train = np.concatenate([of_train, others[np.argsort(first)]])
         table = np.full(size, -1, dtype=np.int64)
         table[of_train] = np.arange(len(of_train))
-        numbers.append((table[codes], of_train))
-    (users, user_codes), (items, item_codes) = numbers
+        numbers.append((table, of_train))
+    (user_table, user_codes), (item_table, item_codes) = numbers
+    users, items = user_table[rows.users], item_table[rows.items]
     known = (users >= 0) & (items >= 0)
     for index, name in enumerate(SPLITS):
         mine = known & (split == index)
         pairs[name] = np.stack([users[mine], items[mine]], axis=1)
         times[name], ratings[name] = rows.times[mine], rows.ratings[mine]
-    return Split(pairs, times, ratings, rows.raw_users[user_codes], rows.raw_items[item_codes])
+    found = Split(pairs, times, ratings, rows.raw_users[user_codes], rows.raw_items[item_codes])
+    if low is None:
+        return found
+    disliked = np.stack([user_table[low.users], item_table[low.items]], axis=1)
+    disliked = disliked[(disliked >= 0).all(axis=1)]
+    return dataclasses.replace(found, disliked=disliked[np.lexsort(disliked.T[::-1])])
 
 
 def prepare(
@@ -193,6 +221,7 @@ def prepare(
             "a ratio needs three shares, of which train's is above 0 and the others may be 0, and "
             "the protocol paper or global."
         )
+    check_threshold(ratings.ratings, min_rating)
     ratings = latest_of_repeated(ratings)
     positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
     if protocol == "released":
@@ -214,7 +243,7 @@ def prepare(
         if protocol == "global":
             cuts = rows.times[split == 0].max(), rows.times[split < 2].max()
         rows, split = add_natural_noise(ratings, rows, split, cuts, noise, seed, min_rating)
-    found = number(rows, split, keep=last)
+    found = number(rows, split, ratings.select(ratings.ratings < min_rating), keep=last)
     wanted = zip(SPLITS, shares or (7, 1, 2), strict=True)
     empty = [name for name, share in wanted if share and not len(found.pairs[name])]
     if empty:

@@ -107,7 +107,8 @@ def from_table(table: pd.DataFrame) -> Ratings:
 @contextlib.contextmanager
 def opened(path: Path, member: str) -> Iterator[BinaryIO]:
     """The bytes of ``path``: of itself, unpacked if it is .gz, or of the one file inside a zip or
-    tar archive whose name ends in ``member``. InputError if it is missing or damaged."""
+    tar archive whose name ends in ``member``, or that is alone there. InputError if it is missing
+    or damaged."""
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
     try:
@@ -115,13 +116,12 @@ def opened(path: Path, member: str) -> Iterator[BinaryIO]:
             name = path.name.lower()
             if name.endswith(".zip"):
                 archive = stack.enter_context(zipfile.ZipFile(path))
-                inside = [n for n in archive.namelist() if n.endswith(member)]
+                inside = [n for n in archive.namelist() if not n.endswith("/")]
                 file = stack.enter_context(archive.open(only(inside, member, path)))
             elif name.endswith((".tar", ".tar.gz", ".tgz")):
                 archive = stack.enter_context(tarfile.open(path))
                 inside = {m.name: m for m in archive if m.isfile()}
-                fitting = [n for n in inside if n.endswith(member)]
-                file = archive.extractfile(inside[only(fitting, member, path)])
+                file = archive.extractfile(inside[only(list(inside), member, path)])
             elif name.endswith(".gz"):
                 file = stack.enter_context(gzip.open(path))
             else:
@@ -138,6 +138,8 @@ def first_line(error: Exception) -> str:
 
 
 def only(names: list[str], member: str, path: Path) -> str:
+    """The one name that ends in ``member``, or the only one there is."""
+    names = [name for name in names if name.endswith(member) or len(names) == 1]
     if len(names) != 1:
         found = f"{len(names)} files" if names else "no file"
         raise InputError(f"{path} holds {found} named {member}, where there should be one.")
@@ -185,13 +187,15 @@ def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iter
 
 
 def pick(table: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.DataFrame:
-    """The four columns under our names; InputError where one is absent."""
-    absent = [columns[column] for column in COLUMNS if columns[column] not in table.columns]
+    """The four columns under our names; InputError where one is absent. Where no column of ratings
+    is asked for, every row is an interaction, and its rating 1."""
+    asked = [column for column in COLUMNS if column in columns]
+    absent = [columns[column] for column in asked if columns[column] not in table.columns]
     if absent:
         there = ", ".join(map(str, table.columns))
         raise InputError(f"{path} has no column {', '.join(absent)}; it has {there}.")
-    picked = table[[columns[column] for column in COLUMNS]]
-    return picked.set_axis(list(COLUMNS), axis=1)
+    picked = table[[columns[column] for column in asked]].set_axis(asked, axis=1)
+    return picked if "rating" in columns else picked.assign(rating=1.0)[list(COLUMNS)]
 
 
 def words_of(line: str, separator: str, path: Path) -> list[str]:
@@ -235,7 +239,7 @@ def read_delimited(
             )
         # Ids are words: 01 and 1 differ, and NA is a name. Only numbers may be missing.
         words = {columns["user"]: str, columns["item"]: str}
-        numbers = {columns["rating"]: [""], columns["timestamp"]: [""]}
+        numbers = {columns[c]: [""] for c in ("rating", "timestamp") if c in columns}
         pick(pd.DataFrame(columns=names), columns, path)
         try:
             table = pd.read_csv(
@@ -254,7 +258,7 @@ def read_json_lines(
 ) -> Iterator[pd.DataFrame]:
     """An object a line, of which four fields are read."""
     types = {"user": pa.string(), "item": pa.string(), "rating": pa.float64(), "timestamp": time}
-    schema = pa.schema([(columns[column], types[column]) for column in COLUMNS])
+    schema = pa.schema([(name, types[column]) for column, name in columns.items()])
     parsing = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     reading = pa.json.ReadOptions(block_size=1 << 24)
     try:
@@ -360,7 +364,8 @@ def read(path: str | Path, format: str, columns: list[str] | None = None) -> Rat
     """All ratings of a file.
 
     format: one of `FORMATS`. columns: the names of user, item, rating and timestamp where they are
-    not the format's own; without a header line they are "0", "1" and so on.
+    not the format's own; without a header line they are "0", "1" and so on. Three of them are user,
+    item and timestamp of a log without ratings: every row is an interaction, and its rating 1.
     """
     path = Path(path)
     if format not in FORMATS:
@@ -370,9 +375,13 @@ def read(path: str | Path, format: str, columns: list[str] | None = None) -> Rat
         if columns is not None:
             raise InputError("sequences have no columns to name.")
         return collect(checked(read_sequences(path), path, 1))
-    if columns is not None and len(columns) != len(COLUMNS):
-        raise InputError(f"columns must name user, item, rating and timestamp, got {columns}.")
-    names = dict(zip(COLUMNS, columns or known.columns, strict=True))
+    if columns is not None and len(columns) not in (3, 4):
+        raise InputError(
+            f"columns must name user, item, rating and timestamp, or without ratings three of them,"
+            f" got {columns}."
+        )
+    ours = COLUMNS if len(columns or COLUMNS) == 4 else ("user", "item", "timestamp")
+    names = dict(zip(ours, columns or known.columns, strict=True))
     if format == "parquet":
         return collect(checked(read_parquet(path, names), path, 1))
     with opened(path, known.member) as file:

@@ -7,12 +7,14 @@ import numpy as np
 import pandas as pd
 
 from DiffRec.data_utils import load_dataset
+from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole
 from DiffRec.preparation.protocol import SPLITS, Split
 
 OURS = (
     *(f"{split}_{kind}.npy" for split in SPLITS for kind in ("list", "times", "ratings")),
+    "disliked_list.npy",
     *("user_map.csv", "item_map.csv", "stats.json"),
 )
 
@@ -45,6 +47,10 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
             np.save(temporary / f"{name}_list.npy", split.pairs[name])
             np.save(temporary / f"{name}_times.npy", split.times[name])
             np.save(temporary / f"{name}_ratings.npy", split.ratings[name])
+        if len(split.disliked):
+            np.save(temporary / "disliked_list.npy", split.disliked)
+        for file in temporary.glob("*.npy"):
+            read_array(file, "numbers")  # np.save may not tell that the disk was full at last
         for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
             table = pd.DataFrame({f"raw_{name}": raw, name: np.arange(len(raw))})
             table.to_csv(temporary / f"{name}_map.csv", index=False)

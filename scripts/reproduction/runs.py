@@ -94,10 +94,10 @@ def mean_and_std(values: list[float]) -> str:
 
 @functools.cache
 def read_once(
-    data_path: Path, drop_unknown: bool, random_noise: float, seed: int
+    data_path: Path, drop_unknown: bool, random_noise: float, seed: int, drop_repeated: bool
 ) -> tuple[Dataset, dict]:
     """A data set and its fingerprint; tables ask for the same ones again and again."""
-    dataset = load_dataset(None, data_path, drop_unknown, random_noise, seed)
+    dataset = load_dataset(None, data_path, drop_unknown, random_noise, seed, drop_repeated)
     return dataset, dataset.fingerprint()
 
 
@@ -105,7 +105,7 @@ def data_of(variant: Variant, settings: Settings, options: RunOptions) -> dict:
     """The fingerprint of the data that a main with these settings and options trains on."""
     _, folder = find_dataset(options.dataset, options.data_path)
     noise = (settings.random_noise, options.seed) if settings.random_noise else (0.0, 0)
-    dataset, fingerprint = read_once(folder, settings.drop_unknown, *noise)
+    dataset, fingerprint = read_once(folder, settings.drop_unknown, *noise, settings.drop_repeated)
     prepared = variant.prepare(dataset, options)
     return fingerprint if prepared is dataset else prepared.fingerprint()
 
