@@ -657,7 +657,7 @@ def recall(communities, tmp_path_factory):
     small = ["--emb_size", "16", "--layers", "1", "--steps", "4", "--noise_schedule", "cosine"]
     more = {
         "DiffuRec": [*small, "--padding_mask", "keys"],
-        "DiffRec-Du": [*small, "--rec_loss", "network"],
+        "DiffRec-Du": [*small, "--rec_loss", "network", "--loss_reduction", "mean"],
     }
 
     @functools.cache

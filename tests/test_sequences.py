@@ -192,6 +192,7 @@ def test_causal_losses_by_hand(rows, loss):
     assert found == pytest.approx(np.mean(expected), abs=1e-5)
 
 
+TRAINED_THROUGH = {"rec_loss": "network", "loss_reduction": "mean"}
 SMALL_DU = {"emb_size": 8, "noise_schedule": "cosine"}  # whose own asks for 20 steps or more
 MODELS = {
     "SASRec": lambda: SASRec(4, 9, emb_size=8, max_length=5),
@@ -513,7 +514,7 @@ def test_a_damaged_stats_file_is_one_sentence(next_item, run, tmp_path, text, wo
         ("GRU4Rec", {"dropout": 0.0}),
         ("DiffuRec", {"steps": 4, "layers": 2, "padding_mask": "keys", "emb_dropout": 0.0}),
         ("DiffuRec", {"steps": 4, "layers": 2, "trained_on": "positions", "emb_dropout": 0.0}),
-        ("DiffRec-Du", {"noise_schedule": "cosine", "steps": 4, "rec_loss": "network"}),
+        ("DiffRec-Du", {"noise_schedule": "cosine", "steps": 4, **TRAINED_THROUGH}),
     ],
 )
 def test_sequence_models_learn_what_follows_what(next_item, tmp_path, name, settings):

@@ -20,7 +20,11 @@ from baselines.transformer import Encoder, key_mask
 from DiffRec import InputError, Interactions
 from DiffRec.engine.settings import Between, Few, NotNegative, Positive, Ranges, setting
 from DiffRec.models.DNN import timestep_embedding
-from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
+from DiffRec.models.gaussian_diffusion import (
+    LOSS_REDUCTIONS,
+    NOISE_SCHEDULES,
+    GaussianDiffusion,
+)
 from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
 
 
@@ -38,6 +42,9 @@ class DiffRecDuSettings(SequenceSettings):
         "printed",
         "what the cross-entropy is of: the target's own noised vector, as the equation is printed, "
         "or the network's output",
+    )
+    loss_reduction: Literal[LOSS_REDUCTIONS] = setting(
+        "sum", "of squared errors over the d dimensions: sum as printed, or mean"
     )
     importance_sampling: bool = setting(True, "draw steps by Eq. 14 of DiffRec, or uniformly")
     reverse: Literal["full", "direct"] = setting(
@@ -138,7 +145,8 @@ class DiffRecDu(SequenceModel):
         history = self.as_vector(batch.sequences)
         output = self.network(batch.sequences, history, batch.lengths, h_n, n)
         wanted = torch.where((n == 0)[:, None], self.embedding(batch.targets + 1), h_0)
-        losses = (wanted - output).square().sum(dim=1)
+        errors = (wanted - output).square()
+        losses = errors.sum(dim=1) if self.settings.loss_reduction == "sum" else errors.mean(dim=1)
         self.sampler.update(n, losses)
         rounded = self.rounding(h_0 if self.settings.rec_loss == "printed" else output)
         return (losses / p).mean() + F.cross_entropy(rounded, batch.targets)
