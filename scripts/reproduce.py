@@ -33,6 +33,7 @@ from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import Folder, Positive
 
 EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)
+STUDIES = ("recency", "seeds_study", "sequential")  # pages of scripts of their own
 TUNED_SEEDS = 5
 FIVE_SEEDS = (*of_group("ours"), "MultiVAE", "EASE")  # by default; three for the rest
 
@@ -92,10 +93,12 @@ def methods_of(what: str) -> set[str]:
 
 def row_of(run: Run, record: dict) -> dict:
     """A run as a row of a CSV."""
+    names = [name for name in tables.METRICS.values() if name in record["test"]]
+    if len(names) < len(tables.METRICS):  # the data set has others
+        names = list(record["test"])
     metrics = {
-        f"{split}_{name}": record[split][name]
-        for split in ("valid", "test") for name in tables.METRICS.values()
-    }  # fmt: skip
+        f"{split}_{name}": record[split][name] for split in ("valid", "test") for name in names
+    }
     return {
         "method": run.method, "dataset": run.dataset,
         "flags": " ".join(f"{name}={value}" for name, value in run.flags), "seed": run.seed,
@@ -268,7 +271,9 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
 
 def gather(folder: Path) -> None:
     """README.md: every table and figure that was made."""
-    pages = [folder / f"{what}.md" for what in (*EVERYTHING, "recency", "seeds_study")]
+    pages = [
+        folder / f"{what}.md" for what in (*EVERYTHING, "recency", "seeds_study", "sequential")
+    ]
     text = [
         "# Results",
         "The paper's tables and figures, remade. Each is made by a script of its name, which "

@@ -16,6 +16,7 @@ import pytest
 import recency
 import reproduce
 import seeds_study
+import sequential
 from conftest import REPOSITORY, module_of
 from reproduction import figures, tables
 from reproduction.runs import (
@@ -189,6 +190,10 @@ def test_a_new_setting_that_changes_nothing_leaves_every_run_reusable(tmp_path, 
     seeds = range(1, 10)
     asked = published(seeds) | of_recency(seeds) | of_tuned(seeds)
     asked |= {Run(name, "ml-1m_clean", n) for name in seeds_study.METHODS for n in range(1, 51)}
+    asked |= {
+        sequential.run_of(row, dataset, seed)
+        for row in sequential.ROWS for dataset in sequential.DATASETS for seed in seeds
+    }  # fmt: skip
     runs = {run for run in asked if run.name in committed}
     assert {run.name for run in runs} == committed
     for name, variant in list(REGISTRY.items()):

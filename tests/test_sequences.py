@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -549,3 +550,22 @@ def test_no_history_to_learn_from_is_said(tmp_path):
     for settings in ({}, {"loss": "bce"}):
         SASRec(2, 3, emb_size=4, **settings).training_loss(dataset.train).backward()
     assert dataclasses.is_dataclass(dataset)
+
+
+def test_the_table_of_sequence_models_stands_beside_the_published_figures(
+    next_item, run, tmp_path, monkeypatch
+):
+    shutil.copytree(next_item, tmp_path / "data" / "beauty_next")
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path / "data"))
+    call = ["scripts/sequential.py", "--results", tmp_path / "r", "--seeds", "1"]
+    done = run(*call, "--methods", "GRU4Rec", "--run_flags", "--epochs 2")
+    assert done.returncode == 0, done.stderr
+    assert "skipped: toys_next is not here" in done.stdout
+    text = (tmp_path / "r" / "sequential.md").read_text()
+    assert "| *DiffuRec: published* | | | 0.0558 | 0.0791 | 0.1111 |" in text.replace("  ", " ")
+    records = [json.loads(p.read_text()) for p in (tmp_path / "r" / "runs").glob("GRU4Rec*.json")]
+    (row,) = [line for line in text.splitlines() if line.startswith("| GRU4Rec |")]
+    assert f"{records[0]['test']['hr@20']:.4f}" in row
+    assert records[0]["settings"]["rank_seen"] is True
+    refused = run("scripts/sequential.py", "--methods", "Oracle")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
