@@ -1,9 +1,12 @@
 """What may be recommended: equal to a search through all items, from Python and by the commands."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -286,6 +289,17 @@ def test_a_mistake_is_one_sentence(
     assert done.returncode == 2
     assert words in done.stderr
     assert not (tmp_path / "out.csv").exists()
+
+
+def test_the_example_of_the_page_runs(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.safetensors").symlink_to(checkpoint)
+    page = (REPOSITORY / "docs" / "own-data.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {}
+    exec(block, names)
+    assert names["items"].shape == (2, 10)
+    assert not {5, 8} & set(names["items"][0].tolist())
 
 
 def test_a_row_that_is_thin_by_name_alone(tiny):

@@ -360,3 +360,18 @@ def test_a_warm_start_that_can_not_be(run, weeks, older, tiny, tmp_path):
     ease = train(EASE.for_dataset(tiny), tiny, save_path=tmp_path).checkpoint
     with pytest.raises(InputError, match="EASE has no weights of items"):
         train(EASE.for_dataset(tiny), tiny, save_path=tmp_path, warm_start=ease)
+
+
+def test_the_study_of_warm_starts(run, tmp_path):
+    table = synthetic.make_ratings(n_users=150, n_items=60, mean_ratings=40, seed=3)
+    table.to_csv(tmp_path / "ratings.csv", index=False)
+    out = tmp_path / "out.csv"
+    done = run("scripts/warm_start_study.py", tmp_path / "ratings.csv", "--format", "csv",
+               "--models", "DiffRec", "--seeds", "1", "--epochs", "3", "--out", out)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    cold, warm = pd.read_csv(out).to_dict("records")
+    assert (cold["start"], warm["start"]) == ("cold", "warm")
+    assert cold["epochs_to_100%"] == cold["best_epoch"]  # by what the cold run itself reached
+    assert cold["seconds_to_100%"] <= cold["cpu_seconds"]
+    done = run("scripts/warm_start_study.py", tmp_path / "ratings.csv", "--share", "0")
+    assert "share must be above 0" in done.stderr

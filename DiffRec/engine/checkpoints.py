@@ -3,8 +3,7 @@
 The header holds ``format``, ``version`` (of the project that wrote it), ``variant``, ``dataset``,
 ``settings``, ``seed``, ``best_epoch``, ``valid``, ``test`` and ``data`` (`Dataset.fingerprint`);
 beside it lie the raw ids of the items, where the data have them, and how many train interactions
-each item has. Nothing in the file can execute,
-and no setting in it says where anything is written.
+each item has. Nothing in the file can execute, and no setting in it says where anything is written.
 
 Headers and recorded runs of older formats are carried forward by ``RENAMED`` and ``REMOVED``.
 """

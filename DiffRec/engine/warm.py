@@ -59,6 +59,8 @@ def taken_over(
         places.append((here, there))
         if (labels >= 0).any():
             axis_of_items, fresh = axis, np.setdiff1d(np.flatnonzero(labels >= 0), here)
+    if not places:  # a single number
+        return old.clone(), fresh
     here, there = zip(*places, strict=True)
     found = new.clone()
     if axis_of_items == 1:
@@ -97,7 +99,8 @@ def take_over(model: Recommender, path: Path, dataset: Dataset) -> None:
             continue
         plain = (None,) * tensor.dim()
         labels = of_new.get(name, plain)
-        found, fresh = taken_over(weights[name], tensor, labels, of_old.get(name, plain), number)
+        older = tensor.to(weights[name].device)
+        found, fresh = taken_over(weights[name], older, labels, of_old.get(name, plain), number)
         if len(fresh):
             items = labels[0].numpy()
             is_known = np.isin(items, known)
