@@ -136,9 +136,9 @@ class LDiffRec(DiffRec):
         items have with which it was clustered today."""
         is_known = number < self.n_items
         theirs, today = old.vae.clusters[is_known], self.vae.clusters.cpu()
-        shared = torch.zeros(int(today.max()) + 1, int(theirs.max()) + 1, dtype=torch.int64)
-        shared.index_put_((today[number[is_known]], theirs), torch.tensor(1), accumulate=True)
-        clusters = shared.argmax(dim=1)[today]
+        common = torch.zeros(int(today.max()) + 1, int(theirs.max()) + 1, dtype=torch.int64)
+        common.index_put_((today[number[is_known]], theirs), torch.tensor(1), accumulate=True)
+        clusters = common.argmax(dim=1)[today]
         clusters[number[is_known]] = theirs
         if len(clusters.unique()) < len(old.vae.lengths):
             raise InputError("a cluster of the warm start's model has no item left.")

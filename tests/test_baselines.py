@@ -622,7 +622,7 @@ def test_a_new_baseline_is_its_module_and_an_entry(tiny, tmp_path, monkeypatch):
     run = train(Favourite.for_dataset(tiny, item=7), tiny, save_path=tmp_path)
     assert run.checkpoint.name.startswith("Favourite_tiny_seed1_")
     assert set(run.record["settings"]) - TrainingSettings.names() == {
-        "item", "drop_unknown", "random_noise", *RecencySettings.names(),
+        "item", "drop_unknown", "drop_repeated", "random_noise", *RecencySettings.names(),
     }  # fmt: skip
     items, _ = Favourite.load(run.checkpoint).recommend([[1]], k=1)
     assert items.tolist() == [[7]]
