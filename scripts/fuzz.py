@@ -64,7 +64,7 @@ LONGEST = 2000  # letters of a sentence that somebody shall read
 TINY = {  # settings with which a model is trained in a moment
     "dims": "[6]", "mlp_dims": "[6]", "in_dims": "[8]", "n_cate": "2", "steps": "3",
     "emb_size": "6", "hidden_size": "5", "factors": "4", "rank": "3", "neighbors": "4",
-    "max_iter": "3", "iterations": "2",
+    "max_iter": "3", "iterations": "2", "heads": "2", "layers": "1",
 }  # fmt: skip
 DIFFREC = ["--preset", "none", "--dims", "[4]", "--steps", "2", "--epochs", "1"]
 LATENT = ["--preset", "none", "--mlp_dims", "[4]", "--in_dims", "[8]", "--epochs", "1"]

@@ -50,6 +50,7 @@ SAID = {
     "released": "each user's interactions are cut in time into train, test and validation",
     "paper": "each user's interactions are cut in time into train, validation and test",
     "global": "all interactions are cut at two times into train, validation and test",
+    "leave_one_out": "each user's last item is test, and the one before it validation",
 }
 
 
@@ -95,7 +96,7 @@ def prepare_file(
     if format is None or folder is None:
         raise InputError("a file of your own needs --format and --out.")
     names = columns.split(",") if columns else None
-    if format == "sequences" or (names and len(names) == 3):
+    if format == readers.SEQUENCES or (names and len(names) == 3):
         how["min_rating"] = 0.0  # without ratings every row is an interaction
     ratings = readers.read(path, format, names)
     writer.write(folder, prepare(ratings, **how), about(how))
@@ -144,7 +145,10 @@ def make_parser() -> Parser:
         "--out", type=checked(Folder), default=None, help="folder to write; in datasets/ by default"
     )
     parser.add_argument(
-        "--format", choices=list(readers.FORMATS), default=None, help="of a file of your own"
+        "--format",
+        choices=[*readers.FORMATS, readers.SEQUENCES],
+        default=None,
+        help="of a file of your own",
     )
     parser.add_argument(
         "--columns", default=None,
@@ -207,9 +211,8 @@ def main(argv: list[str] | None = None) -> None:
     else:
         folder = prepare_file(Path(source), args.format, args.columns, args.out, **how)
     if own:
-        print(
-            f"protocol {how['protocol']}: {SAID[how['protocol']]}, ratio {args.ratio or '7:1:2'}."
-        )
+        ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {args.ratio or '7:1:2'}"
+        print(f"protocol {how['protocol']}: {SAID[how['protocol']]}{ratio}.")
     print(f"{folder} is ready.")
 
 

@@ -194,7 +194,7 @@ def test_causal_losses_by_hand(rows, loss):
 
 
 TRAINED_THROUGH = {"rec_loss": "network", "loss_reduction": "mean"}
-SMALL_DU = {"emb_size": 8, "noise_schedule": "cosine"}  # whose own asks for 20 steps or more
+SMALL_DU = {"emb_size": 8, "noise_schedule": "cosine"}
 MODELS = {
     "SASRec": lambda: SASRec(4, 9, emb_size=8, max_length=5),
     "GRU4Rec": lambda: GRU4Rec(4, 9, emb_size=8, max_length=5),

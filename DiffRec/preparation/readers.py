@@ -283,6 +283,7 @@ def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
         raise InputError(f"{path} is not a whole Parquet file ({first_line(error)}).") from error
 
 
+SEQUENCES = "sequences"  # a format of its own: no table
 ARRAYS = ("users", "items", "order")
 
 
@@ -326,13 +327,13 @@ class Format:
 
     Attributes:
         member: the end of the file's name inside an archive.
-        columns: what our user, item, rating and timestamp are called in it, where it has them.
+        columns: what our user, item, rating and timestamp are called in it.
         separator: of a table; None for JSON lines and Parquet.
         header: whether a table's first line names its columns.
     """
 
     member: str
-    columns: tuple[str, ...]
+    columns: tuple[str, str, str, str]
     separator: str | None = None
     header: bool = False
     time: pa.DataType | None = None
@@ -356,25 +357,24 @@ FORMATS = {
     "csv": Format(".csv", NAMED, ",", header=True),
     "tsv": Format(".tsv", NAMED, "\t", header=True),
     "parquet": Format(".parquet", NAMED),
-    "sequences": Format(".npz", ARRAYS),  # which have no ratings
 }
 
 
 def read(path: str | Path, format: str, columns: list[str] | None = None) -> Ratings:
     """All ratings of a file.
 
-    format: one of `FORMATS`. columns: the names of user, item, rating and timestamp where they are
-    not the format's own; without a header line they are "0", "1" and so on. Three of them are user,
-    item and timestamp of a log without ratings: every row is an interaction, and its rating 1.
+    format: one of `FORMATS`, or `SEQUENCES`. columns: the names of user, item, rating and timestamp
+    where they are not the format's own; without a header line they are "0", "1" and so on. Three
+    are user, item and timestamp of a log without ratings: every row is an interaction, rated 1.
     """
     path = Path(path)
-    if format not in FORMATS:
-        raise InputError(f"format must be one of {', '.join(FORMATS)}, got {format}.")
-    known = FORMATS[format]
-    if format == "sequences":
+    if format == SEQUENCES:
         if columns is not None:
             raise InputError("sequences have no columns to name.")
         return collect(checked(read_sequences(path), path, 1))
+    if format not in FORMATS:
+        raise InputError(f"format must be one of {', '.join([*FORMATS, SEQUENCES])}, got {format}.")
+    known = FORMATS[format]
     if columns is not None and len(columns) not in (3, 4):
         raise InputError(
             f"columns must name user, item, rating and timestamp, or without ratings three of them,"

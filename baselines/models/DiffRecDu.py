@@ -34,7 +34,7 @@ class DiffRecDuSettings(SequenceSettings):
     title = "DiffRec-Du"
     defaults: ClassVar = {"emb_size": 128, "dropout": 0.3, "max_length": 50}
     steps: Few = setting(32, "N, the number of diffusion steps")
-    noise_schedule: Literal[NOISE_SCHEDULES] = setting("linear", "how noise grows with n")
+    noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with n")
     beta_0: NotNegative = setting(0.001, "the variance with which an item becomes a vector (Eq. 6)")
     layers: Positive = setting(2, "blocks of the encoder")
     heads: Positive = setting(2, "heads of attention")
@@ -68,10 +68,10 @@ class DiffRecDu(SequenceModel):
         L = ‖h⁰ - ĥ‖², or ‖E(v) - ĥ‖² for n = 1, divided by N p_n,  -  log softmax(W h⁰ + b)_v
 
     Inference puts the vector of an unknown item last and noises it by all N steps, then takes the
-    reverse steps; W ĥ + b ranks. The paper's code is not public: what it does not say is set as in
-    DiffuRec (T, d), in the first author's other code (layers, heads, dropout, batch), by Ho et al.
-    scaled to N steps (β_n), and is searched. A history's vectors are its items' means at inference,
-    and places count from its beginning.
+    reverse steps; W ĥ + b ranks. A history's vectors are its items' means at inference, and places
+    count from its beginning. The paper's code is not public: what it does not say is set as in
+    DiffuRec (N, β_n, d) or the first author's other code (layers, heads, dropout, batch), and is
+    searched.
     """
 
     variant = "DiffRec-Du"
@@ -82,8 +82,8 @@ class DiffRecDu(SequenceModel):
         "dropout": Between(0.1, 0.6),
         "layers": [1, 2, 4],
         "beta_0": Between(1e-4, 0.1, log=True),
-        "steps": [20, 32, 100],
-        "noise_schedule": ["linear", "cosine", "sqrt"],
+        "steps": [8, 32, 100],
+        "noise_schedule": ["trunc_lin", "cosine", "sqrt"],
         "rec_loss": ["printed", "network"],
     }
 
