@@ -24,12 +24,12 @@ class Filters:
         allowed: (I,) bool, the items that may be recommended, or None for all.
         crowded: of each category that has more items than a list may hold of it those items, (n,)
             int64.
-        per_category: how many of each that is.
+        per_category: how many of each that is; 0 where no category is crowded.
     """
 
     allowed: torch.Tensor | None = None
     crowded: tuple[torch.Tensor, ...] = ()
-    per_category: int | None = None
+    per_category: int = 0
 
     @classmethod
     def of(
@@ -37,9 +37,9 @@ class Filters:
         n_items: int,
         only_items: Sequence[int] | None = None,
         without_items: Sequence[int] | None = None,
-        categories: Sequence[Any] | None = None,
+        categories: Sequence[Any] | np.ndarray | None = None,
         per_category: int | None = None,
-        item_dates: Sequence[Any] | None = None,
+        item_dates: Sequence[Any] | np.ndarray | None = None,
         newer_than: Any | None = None,
     ) -> Self:
         """From what `Recommender.recommend` takes by these names; InputError for what does not
@@ -65,8 +65,8 @@ class Filters:
             allowed &= torch.from_numpy(dates > limit)  # what has no date (NaT) is not newer
         if not allowed.any():
             raise InputError("no item is left that may be recommended.")
-        crowded = ()
-        if categories is not None:
+        crowded: tuple[torch.Tensor, ...] = ()
+        if categories is not None and per_category is not None:
             words = np.array(["" if word is None else str(word) for word in categories])
             require_length("categories", words, n_items)
             order = np.argsort(words, kind="stable")
@@ -76,7 +76,7 @@ class Filters:
                 for group in groups
                 if len(group) > per_category and words[group[0]]
             )
-        return cls(None if allowed.all() else allowed, crowded, per_category)
+        return cls(None if allowed.all() else allowed, crowded, per_category or 0)
 
     def apply(self, scores: torch.Tensor) -> torch.Tensor:
         """Set to -inf, in place, what may not be in the lists: scores, (B, I), of which the seen
@@ -159,7 +159,7 @@ def column_of(path: Path, column: str, items: IdMap) -> np.ndarray:
     return np.array([said.get(str(name), "") for name in items.names().tolist()])
 
 
-def moments(words: Sequence[str], where: str) -> np.ndarray:
+def moments(words: Sequence[str] | np.ndarray, where: str) -> np.ndarray:
     """(n,) datetime64 of dates such as 2024-05-31 or 2024-05-31T12:00; NaT for ""."""
     import pandas as pd  # here, since it takes half a second
 

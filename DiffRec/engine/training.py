@@ -667,13 +667,13 @@ def train(
         checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
         parameters = model.size()
         paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
-        found = f"best epoch {progress.best_epoch} of {progress.epoch}"
+        told = f"best epoch {progress.best_epoch} of {progress.epoch}"
         if training.chooses:
-            found = f"\n{metrics_table(progress.valid, progress.test, paper)}\n\n{found}"
+            told = f"\n{metrics_table(progress.valid, progress.test, paper)}\n\n{told}"
         else:
-            found = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
+            told = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
         log(
-            f"{found}; {parameters:,} parameters; "
+            f"{told}; {parameters:,} parameters; "
             f"training {progress.training_seconds:.1f} s, evaluation "
             f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
             f"\ncheckpoint: {checkpoint}"

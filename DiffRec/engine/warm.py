@@ -30,17 +30,18 @@ def digest_of(path: Path) -> str:
 def numbers_today(path: Path, n_old: int, dataset: Dataset) -> np.ndarray:
     """(n_old,) int64: which item of the data each of the checkpoint's is; I and above for those
     that are not there any more."""
-    old = checkpoints.item_ids(path, n_old)
-    new = IdMap.of_folder("item", dataset.path, dataset.n_items)
-    for ids, where in ((old, path), (new.raw, dataset.path / "item_map.csv")):
-        if ids is None:
-            raise InputError(
-                f"{where} does not tell the items' raw ids, by which a warm start finds them: "
-                f"prepare both data sets by scripts/prepare_data.py."
-            )
-    number = {str(raw): place for place, raw in enumerate(new.raw)}
+    of_old = checkpoints.item_ids(path, n_old)
+    old = None if of_old is None else of_old.raw
+    new = IdMap.of_folder("item", dataset.path, dataset.n_items).raw
+    if old is None or new is None:
+        where = path if old is None else dataset.path / "item_map.csv"
+        raise InputError(
+            f"{where} does not tell the items' raw ids, by which a warm start finds them: prepare "
+            f"both data sets by scripts/prepare_data.py."
+        )
+    number = {str(raw): place for place, raw in enumerate(new)}
     missing = range(dataset.n_items, dataset.n_items + n_old)
-    found = [number.get(str(raw), other) for raw, other in zip(old.raw, missing, strict=True)]
+    found = [number.get(str(raw), other) for raw, other in zip(old, missing, strict=True)]
     return np.array(found, dtype=np.int64)
 
 
@@ -50,9 +51,12 @@ def taken_over(
     """``new`` with what ``old`` has under the same labels (`Recommender.axes`), the items' being
     renumbered by ``number``; and where the new items are on the axis that has items."""
     places, fresh, axis_of_items = [], np.zeros(0, dtype=np.int64), None
-    for axis, (labels, others) in enumerate(zip(of_new, of_old, strict=True)):
-        labels = np.arange(new.shape[axis]) - new.shape[axis] if labels is None else labels.numpy()
-        others = np.arange(old.shape[axis]) - old.shape[axis] if others is None else others.numpy()
+
+    def numbers(labels: torch.Tensor | None, size: int) -> np.ndarray:
+        return np.arange(size) - size if labels is None else labels.numpy()
+
+    for axis, pair in enumerate(zip(of_new, of_old, strict=True)):
+        labels, others = numbers(pair[0], new.shape[axis]), numbers(pair[1], old.shape[axis])
         is_item = others >= 0
         others = np.where(is_item, number[np.where(is_item, others, 0)], others)
         _, here, there = np.intersect1d(labels, others, assume_unique=True, return_indices=True)
