@@ -667,13 +667,13 @@ def train(
         checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
         parameters = model.size()
         paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
-        told = f"best epoch {progress.best_epoch} of {progress.epoch}"
+        outcome = f"best epoch {progress.best_epoch} of {progress.epoch}"
         if training.chooses:
-            told = f"\n{metrics_table(progress.valid, progress.test, paper)}\n\n{told}"
+            outcome = f"\n{metrics_table(progress.valid, progress.test, paper)}\n\n{outcome}"
         else:
-            told = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
+            outcome = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
         log(
-            f"{told}; {parameters:,} parameters; "
+            f"{outcome}; {parameters:,} parameters; "
             f"training {progress.training_seconds:.1f} s, evaluation "
             f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
             f"\ncheckpoint: {checkpoint}"

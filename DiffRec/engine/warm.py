@@ -65,12 +65,13 @@ def taken_over(
             axis_of_items, fresh = axis, np.setdiff1d(np.flatnonzero(labels >= 0), here)
     if not places:  # a single number
         return old.clone(), fresh
-    here, there = zip(*places, strict=True)
     found = new.clone()
     if axis_of_items == 1:
         found[:, fresh] = 0.0
-    here, there = (tuple(map(torch.from_numpy, np.ix_(*index))) for index in (here, there))
-    found[here] = old[there]
+    of_found, of_old_one = (
+        tuple(map(torch.from_numpy, np.ix_(*index))) for index in zip(*places, strict=True)
+    )
+    found[of_found] = old[of_old_one]
     return found, fresh if axis_of_items == 0 else fresh[:0]
 
 
