@@ -28,7 +28,10 @@ SPLITS = ("train", "valid", "test")
 # The largest id that a list may hold: memory is taken for every id below it.
 SPARSEST, ROOM = 10, 1000
 # What a data set may say of how models are evaluated on it.
-EVALUATION = ("topN", "metrics", "tst_w_val", "rank_seen", "select_by")
+EVALUATION = {
+    "topN": list, "metrics": list, "tst_w_val": bool, "rank_seen": bool, "select_by": str,
+    "metric_users": str,
+}  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -374,9 +377,11 @@ def read_evaluation(folder: Path) -> dict[str, Any]:
     """How models are evaluated on a folder's data, where its stats.json says so: settings of the
     evaluation, which beat their defaults and are beaten by presets and flags."""
     told = read_stats(folder).get("evaluation", {})
-    if not isinstance(told, dict) or not set(told) <= set(EVALUATION):
+    whole = isinstance(told, dict) and set(told) <= set(EVALUATION)
+    if not whole or any(type(value) is not EVALUATION[name] for name, value in told.items()):
         raise InputError(
-            f"{folder / 'stats.json'} must say of its evaluation {', '.join(EVALUATION)} alone."
+            f"{folder / 'stats.json'} must say of its evaluation {', '.join(EVALUATION)} alone, "
+            f"lists, truth values or words."
         )
     return told
 
@@ -510,6 +515,11 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
     """
     if not (isinstance(proportion, (int, float)) and 0 < proportion <= 1):
         raise InputError(f"random_noise must lie in (0, 1], got {proportion}.")
+    if dataset.evaluation:
+        raise InputError(
+            f"{dataset.name} leaves out one item of each user: a false one would be what is asked "
+            f"for, so that random_noise must be 0."
+        )
     random = np.random.default_rng(seed)
     n_users, n_items = dataset.n_users, dataset.n_items
     taken = np.concatenate([getattr(dataset, split).pairs() for split in SPLITS])

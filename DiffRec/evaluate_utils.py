@@ -192,7 +192,7 @@ def evaluate(
     batch_size: int = 400,
     tst_w_val: bool | None = None,
     recall_denominator: str = "relevant",
-    metric_users: str = "all",
+    metric_users: str | None = None,
     metrics: Sequence[str] | None = None,
     per_user: bool = False,
     rank_seen: bool | None = None,
@@ -203,8 +203,9 @@ def evaluate(
         scores: a model; or a function from B rows of interactions to scores, (B, I); or all scores,
             a (U, I) array, tensor or SciPy sparse matrix, in which what is not stored scores 0.
             They are not written to.
-        topN, metrics, tst_w_val, rank_seen: by default as ``dataset.evaluation`` says, or else as
-            published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and mrr, and neither.
+        topN, metrics, tst_w_val, metric_users, rank_seen: by default as ``dataset.evaluation``
+            says, or else as published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and
+            mrr, over all users, and neither of the two that are flags.
         tst_w_val: feed train and validation as input for test; costs a second pass.
         recall_denominator: "relevant" (released) or "min_k".
         metric_users: average over "all" users (released: a user without items to find counts 0)
@@ -223,9 +224,13 @@ def evaluate(
     if tst_w_val is None:
         reads_rows = getattr(scores, "reads_rows", True)  # else it would change nothing
         tst_w_val = reads_rows and own.get("tst_w_val", False)
+    metric_users = metric_users or own.get("metric_users", "all")
     rank_seen = own.get("rank_seen", False) if rank_seen is None else rank_seen
     metrics = metrics.split(",") if isinstance(metrics, str) else metrics
-    topN = [int(cut) for cut in np.atleast_1d(np.asarray(topN))]
+    try:
+        topN = [int(cut) for cut in np.atleast_1d(np.asarray(topN))]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"topN must hold cut-offs, got {topN!r}.") from error
     for name, values, known in (
         ("metrics", metrics, METRICS),
         ("recall_denominator", [recall_denominator], RECALL_DENOMINATORS),

@@ -155,5 +155,9 @@ class DiffRec(Recommender):
 
         return score
 
+    @property
+    def draws_noise(self) -> bool:
+        return self.sampling_steps > 0 or self.sampling_noise
+
     def training_state(self) -> dict[str, torch.Tensor]:
         return dict(self.sampler.named_buffers())

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.recommender import Baseline
-from DiffRec import Interactions
+from DiffRec import InputError, Interactions
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import DecaySettings, Positive, Settings, Share, setting
 from DiffRec.evaluate_utils import Scorer
@@ -59,7 +59,7 @@ class Prefixes:
     """Every beginning of every user's sequence, with at least one item, and the item after it.
 
     Args:
-        train: rows in order of time.
+        train: rows in order of time; InputError if none has two items.
         longest: L, how many of the latest items a history keeps.
     """
 
@@ -68,6 +68,8 @@ class Prefixes:
         starts = train.offsets[:-1].to(train.device)[train.row_index()]
         self.before = torch.arange(len(self.items), device=train.device) - starts  # items before it
         self.targets = self.before.nonzero()[:, 0]  # places in ``items``
+        if not len(self.targets):
+            raise InputError("no user has two items: there is no next item to predict.")
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -142,8 +144,7 @@ class SequenceModel(Baseline):
         def encode(batch: Interactions) -> torch.Tensor:
             order = batch.lengths.argsort()
             parts = [self.encode(batch.rows(rows)) for rows in order.split(CHUNK)]
-            found = torch.cat(parts) if parts else self.item_vectors()[:0]
-            return found[order.argsort().to(found.device)]
+            return torch.cat(parts)[order.argsort().to(self.device)]
 
         return encode, self.item_vectors(), self.item_biases()
 
@@ -153,13 +154,13 @@ class CausalSettings(SequenceSettings):
 
     title = "sequences"
     loss: Literal["ce", "bce"] = setting(
-        "ce", "cross-entropy over all items, or binary with one drawn item that is not the user's"
+        "ce", "cross-entropy over all items, or binary with one drawn item that is not among them"
     )
 
 
 class CausalModel(SequenceModel):
-    """A sequence model that is trained on all positions at once: position m predicts item m + 1.
-    Subclasses give `hidden`.
+    """A sequence model that is trained on all positions of a user's latest items at once: position
+    m predicts item m + 1. Subclasses give `hidden`.
 
         L = mean over positions of  -log softmax(h_m · q)_{s_{m+1}}                          (ce)
         L = mean over positions of  -log σ(h_m · q_{s_{m+1}}) - log σ(-h_m · q_j)           (bce)
@@ -181,16 +182,15 @@ class CausalModel(SequenceModel):
         inputs = sequences[:, : max(sequences.shape[1] - 1, 1)]
         steps = torch.arange(inputs.shape[1], device=inputs.device)
         rows, places = (steps < (lengths - 1)[:, None]).nonzero(as_tuple=True)
-        h = self.hidden(inputs)[rows, places]
-        targets = sequences[rows, places + 1] - 1 if len(rows) else rows
         if not len(rows):  # users of one item alone
             return 0 * self.embedding.weight.sum()
-        vectors, biases = self.item_vectors(), self.item_biases()
+        h, targets = self.hidden(inputs)[rows, places], sequences[rows, places + 1] - 1
+        vectors = self.item_vectors()
         if self.settings.loss == "ce":
-            return F.cross_entropy(F.linear(h, vectors, biases), targets)
+            return F.cross_entropy(F.linear(h, vectors), targets)
 
         def score(items: torch.Tensor) -> torch.Tensor:
-            return (h * vectors[items]).sum(dim=1) + biases[items]
+            return (h * vectors[items]).sum(dim=1)
 
         others = absent(sequences[rows] - 1, self.n_items)
         return (F.softplus(-score(targets)) + F.softplus(score(others))).mean()

@@ -47,18 +47,19 @@ class Block(nn.Module):
     Args:
         inner: the hidden size of the network.
         norm_first: x + f(LN(x)), or LN(x + f(x)).
-        end_dropout: rate on what leaves the block.
+        end_dropout: rate on what leaves the block; inner_dropout: on the hidden layer.
     """
 
     def __init__(
         self, size: int, heads: int, inner: int, dropout: float, activation: str = "gelu",
-        norm_first: bool = False, end_dropout: float = 0.0,
+        norm_first: bool = False, end_dropout: float = 0.0, inner_dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.attention = Attention(size, heads, dropout)
         self.first, self.second = nn.Linear(size, inner), nn.Linear(inner, size)
         self.norms = nn.ModuleList(nn.LayerNorm(size, eps=1e-12) for _ in range(2))
         self.dropout, self.end = Dropout(dropout), Dropout(end_dropout)
+        self.inner_dropout = Dropout(inner_dropout)
         self.activation, self.norm_first = ACTIVATIONS[activation], norm_first
 
     def forward(self, x: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> torch.Tensor:
@@ -66,7 +67,7 @@ class Block(nn.Module):
             return self.dropout(self.attention(h, mask, causal))
 
         def think(h: torch.Tensor) -> torch.Tensor:
-            return self.dropout(self.second(self.dropout(self.activation(self.first(h)))))
+            return self.dropout(self.second(self.inner_dropout(self.activation(self.first(h)))))
 
         for part, norm in zip((attend, think), self.norms, strict=True):
             x = x + part(norm(x)) if self.norm_first else norm(x + part(x))
@@ -79,10 +80,11 @@ class Encoder(nn.Module):
     def __init__(
         self, layers: int, size: int, heads: int, inner: int, dropout: float,
         activation: str = "gelu", norm_first: bool = False, end_dropout: float = 0.0,
+        inner_dropout: float = 0.0,
     ):  # fmt: skip
         super().__init__()
         self.blocks = nn.ModuleList(
-            Block(size, heads, inner, dropout, activation, norm_first, end_dropout)
+            Block(size, heads, inner, dropout, activation, norm_first, end_dropout, inner_dropout)
             for _ in range(layers)
         )
 

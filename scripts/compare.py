@@ -93,18 +93,23 @@ def data_for(headers: Sequence[dict], args: argparse.Namespace) -> Dataset:
 
 
 def measure(args: argparse.Namespace, header: dict, dataset: Dataset) -> list[dict]:
-    """Of each checkpoint the metrics of each user, (U,) by name."""
+    """Of each checkpoint the metrics of each user, (U,) by name; by the first one's conventions,
+    but that each is given what it was tested with."""
     settings = header["settings"]
     how = {
-        name: settings[name] for name in EvaluationSettings.names() - {"metrics", "topN"}
-    }  # fmt: skip
+        name: settings[name]
+        for name in EvaluationSettings.names() - {"metrics", "topN", "tst_w_val"}
+    }
     wanted = {"metrics": tuple(dict.fromkeys(name for name, _ in args.metrics)),
               "topN": tuple(dict.fromkeys(k for _, k in args.metrics))}  # fmt: skip
     device = choose_device(None, args.gpu)
     found = []
     for path in args.runs:
         model = any_model(path, device)
-        values = evaluate(model, dataset, **how, **wanted, per_user=True)[args.split]
+        told = checkpoints.load(path)[0]["settings"].get("tst_w_val", False)  # each as it is used
+        values = evaluate(model, dataset, **how, **wanted, tst_w_val=told, per_user=True)[
+            args.split
+        ]
         found.append({f"{name}@{k}": values[f"{name}@{k}"] for name, k in args.metrics})
     return found
 

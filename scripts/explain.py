@@ -24,6 +24,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.ids import IdMap
+from DiffRec.engine.serving import rows_to_serve
 from DiffRec.engine.settings import Folder, Positive
 from DiffRec.evaluate_utils import mask_seen, top_k
 
@@ -62,7 +63,7 @@ def without_each(row: Interactions) -> Interactions:
 def explain(model: Recommender, row: Interactions, seen: Interactions, k: int) -> Explanation:
     """row, seen: of one user, what the model is given and what is not recommended."""
     model.require_rows("nothing in a history speaks for a recommendation")
-    if getattr(model, "sampling_steps", 0) or getattr(model, "sampling_noise", False):
+    if model.draws_noise:
         raise InputError("this model draws noise at inference, which would hide what speaks.")
     if not len(row.items):
         raise InputError("this user has no history: nothing speaks for a recommendation.")
@@ -154,13 +155,12 @@ def main(argv: list[str] | None = None) -> None:
     name = args.dataset or (None if args.data_path else header["dataset"])
     data = load_dataset(name, args.data_path)
     checkpoints.require_items(args.checkpoint, header, data)
-    data = model.prepare_data(data)
     users = IdMap.of_folder("user", data.path, data.n_users)
     items = IdMap.of_folder("item", data.path, data.n_items)
     (number,) = users.to_numbers([args.user])
     which = torch.tensor([number])
     seen = data.seen(with_test=True).rows(which)
-    found = explain(model, data.input_rows().rows(which), seen, args.k)
+    found = explain(model, rows_to_serve(model, header, data).rows(which), seen, args.k)
     names = titles_of(data.path, items.names())
     title = f"{model.variant} on {data.name}: user {args.user}"
     print(title, text(found, names), sep="\n")

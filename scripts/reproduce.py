@@ -271,9 +271,7 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
 
 def gather(folder: Path) -> None:
     """README.md: every table and figure that was made."""
-    pages = [
-        folder / f"{what}.md" for what in (*EVERYTHING, "recency", "seeds_study", "sequential")
-    ]
+    pages = [folder / f"{what}.md" for what in (*EVERYTHING, *STUDIES)]
     text = [
         "# Results",
         "The paper's tables and figures, remade. Each is made by a script of its name, which "

@@ -2,7 +2,8 @@
 
 python scripts/sequential.py [--datasets beauty_next,toys_next] [--methods SASRec] [--seeds 3]
 
-The data sets are folders that scripts/prepare_data.py made with --protocol leave_one_out. Runs, a
+The data sets are folders that scripts/prepare_data.py made with --protocol leave_one_out
+(datasets/README.md). DiffuRec's figures stand beside those of the same sizes as its data. Runs, a
 CSV and a page go to results/.
 """
 
@@ -13,6 +14,7 @@ from arguments import checked, flags_in, listed
 from reproduce import gather, make
 from reproduction.runs import RESULTS, Run, is_here, mean_and_std, seeds_on_disk
 
+from DiffRec.data_utils import SPLITS
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
@@ -67,7 +69,10 @@ def page(found: dict[str, dict[str, list[dict]]]) -> str:
     for dataset, rows in found.items():
         header = ["model", "seeds", "best epoch", *METRICS]
         lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
-        for name, values in PUBLISHED.get(dataset, {}).items():
+        data = next(iter(rows.values()))[0]["data"]
+        sizes = [data["users"], data["items"], sum(data[split] for split in SPLITS)]
+        same = sizes == PUBLISHED["sizes"].get(dataset)  # else they are of other data
+        for name, values in PUBLISHED.get(dataset, {}).items() if same else ():
             cells = [f"*{name}: published*", "", "", *(f"{value:.4f}" for value in values)]
             lines.append("| " + " | ".join(cells) + " |")
         for row, records in rows.items():

@@ -30,6 +30,9 @@ bash scripts/recency.sh --methods EASE "${flags[@]}" --run_flags "$short" > "$he
 test -s "$here/results/recency.md"
 bash scripts/seeds_study.sh --methods DiffRec "${flags[@]}" --run_flags "$short" > "$here/seeds.txt"
 test -s "$here/results/seeds_study.md"
+python scripts/prepare_data.py --synthetic --protocol leave_one_out --core 5 --out "$DIFFREC_DATASETS/beauty_next"
+bash scripts/sequential.sh --methods GRU4Rec "${flags[@]}" --run_flags "--epochs 1" > "$here/next.txt"
+test -s "$here/results/sequential.md"
 bash scripts/reproduce_all.sh "${flags[@]}" --run_flags "$short" --dry_run > "$here/all.txt"
 if grep -q '^python' "$here/all.txt"; then
     echo "error: finished runs would be repeated." >&2

@@ -1,11 +1,13 @@
 """Sequence models and the next-item protocol, by hand and against torch's and NumPy's own."""
 
+import csv
 import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
+import sequential
 import torch
 from torch import nn
 
@@ -16,6 +18,8 @@ from baselines.models.SASRec import SASRec
 from baselines.sequences import Prefixes, absent, of_one_length
 from baselines.transformer import Block, Encoder, key_mask
 from DiffRec import Dataset, InputError, Interactions, evaluate, load_dataset, train
+from DiffRec.engine import checkpoints
+from DiffRec.engine.serving import rows_to_serve
 from DiffRec.engine.variant import variant_of
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion, make_betas
 from DiffRec.preparation import protocol, readers, writer
@@ -293,12 +297,13 @@ def test_diffurecs_reverse_steps_by_hand():
             1, 9, emb_size=8, max_length=3, steps=4, lambda_mean=0.3, reverse="direct"
         )
         direct.load_state_dict(model.state_dict())
+        one = direct.noise(row, 3)
         h = model.hidden(
             history,
             torch.tensor([2]),
-            noise[:, :1, 0],
+            one[:, :1, 0],
             torch.tensor([3]),
-            0.3 + 0.001 * noise[:, 3, 1:],
+            0.3 + 0.001 * one[:, 0, 1:],
         )
         torch.testing.assert_close(direct.eval().encode(row), h[:, 1])
 
@@ -413,6 +418,7 @@ def test_sequences_of_text_and_arrays_are_equal(run, tmp_path):
     [
         ("a.txt", b"1 2 3\n4\n", "line 2 has a user and no items"),
         ("a.txt", b"", "holds no ratings"),
+        ("a.txt", b"1 2 3\n2 5 6\n1 9 8\n", "line 3 has the user 1 a second time"),
         ("a.npz", b"PK\x03\x04 no", "must hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2]}, "must hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2, 3], "order": [1]}, "equally many of each"),
@@ -562,10 +568,76 @@ def test_the_table_of_sequence_models_stands_beside_the_published_figures(
     assert done.returncode == 0, done.stderr
     assert "skipped: toys_next is not here" in done.stdout
     text = (tmp_path / "r" / "sequential.md").read_text()
-    assert "| *DiffuRec: published* | | | 0.0558 | 0.0791 | 0.1111 |" in text.replace("  ", " ")
+    assert "published*" not in text  # whose data are others
     records = [json.loads(p.read_text()) for p in (tmp_path / "r" / "runs").glob("GRU4Rec*.json")]
     (row,) = [line for line in text.splitlines() if line.startswith("| GRU4Rec |")]
     assert f"{records[0]['test']['hr@20']:.4f}" in row
     assert records[0]["settings"]["rank_seen"] is True
+    users, items, interactions = sequential.PUBLISHED["sizes"]["beauty_next"]
+    records[0]["data"] = {
+        "users": users,
+        "items": items,
+        "train": interactions,
+        "valid": 0,
+        "test": 0,
+    }
+    text = sequential.page({"beauty_next": {"GRU4Rec": records}})
+    assert "| *DiffuRec: published* |  |  | 0.0558 | 0.0791 | 0.1111 |" in text
     refused = run("scripts/sequential.py", "--methods", "Oracle")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+@pytest.fixture
+def next_item_models(next_item, tmp_path):
+    """Checkpoints of a model of sequences, and of one that does not read rows."""
+    dataset = load_dataset(data_path=next_item)
+    found = {}
+    for name in ("GRU4Rec", "MF"):
+        model = variant_of(name).model.for_dataset(dataset, emb_size=6)
+        found[name] = train(model, dataset, save_path=tmp_path / "saved", epochs=1)
+    return found
+
+
+@pytest.mark.parametrize("order", [["GRU4Rec", "MF"], ["MF", "GRU4Rec"]])
+def test_models_are_compared_as_each_was_tested(next_item, next_item_models, run, tmp_path, order):
+    paths = [next_item_models[name].checkpoint for name in order]
+    done = run("scripts/compare.py", *paths, "--data_path", next_item, "--metrics", "hr@10",
+               "--out", tmp_path / "c.csv")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "c.csv").open() as file:
+        means = [float(row["mean"]) for row in csv.DictReader(file)]
+    expected = [next_item_models[name].test["hr@10"] for name in order]
+    assert means == pytest.approx(expected)
+
+
+def test_what_is_recommended_knows_the_last_known_item(next_item, next_item_models, run, tmp_path):
+    path = next_item_models["GRU4Rec"].checkpoint
+    done = run("baselines/inference.py", "--checkpoint", path, "--data_path", next_item, "--k", "3",
+               "--recommend", tmp_path / "top.csv", "--raw_ids", "0")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    dataset = load_dataset(data_path=next_item)
+    model = GRU4Rec.load(path)
+    rows = rows_to_serve(model, checkpoints.load(path)[0], dataset)
+    assert rows.lengths.tolist() == dataset.seen().lengths.tolist()
+    items, _ = model.recommend(rows, k=12, exclude_seen=False)
+    seen = dataset.seen(with_test=True)
+    expected = [
+        [i for i in row if i not in had][:3]
+        for row, had in zip(
+            items.tolist(),
+            (seen.slice(u, u + 1).items.tolist() for u in range(len(seen))),
+            strict=True,
+        )
+    ]
+    with (tmp_path / "top.csv").open() as file:
+        found = [[] for _ in expected]
+        for row in csv.DictReader(file):
+            found[int(row["user"])].append(int(row["item"]))
+    assert found == expected
+
+
+def test_no_noise_among_items_of_which_one_is_asked_for(next_item, run, tmp_path):
+    done = run("DiffRec/main.py", "--data_path", next_item, "--random_noise", "0.2", "--save_path",
+               tmp_path / "s")  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "random_noise must be 0" in done.stderr

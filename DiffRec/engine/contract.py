@@ -173,6 +173,11 @@ class Recommender(nn.Module):
         return sum(parameter.numel() for parameter in self.parameters())
 
     @property
+    def draws_noise(self) -> bool:
+        """Whether scores hold noise that is another for another row."""
+        return False
+
+    @property
     def device(self) -> torch.device:
         return next(itertools.chain(self.parameters(), self.buffers())).device
 

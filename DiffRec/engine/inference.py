@@ -30,7 +30,9 @@ from DiffRec.engine.paper import comparable_figures, metrics_table
 from DiffRec.engine.serving import (
     check_format,
     export_vectors,
+    is_final,
     recommendation_tables,
+    rows_to_serve,
     write_recommendations,
     write_tables,
 )
@@ -180,23 +182,20 @@ def infer(
     device = choose_device(options.cuda, options.gpu)
     dataset = load(variant, settings, options)
     checkpoints.require_items(restored.path, header, dataset)
-    is_final = False
-    if "sha256" in header["data"] and dataset.fingerprint() != header["data"]:
-        is_final = dataset.everything().fingerprint() == header["data"]
-        if not is_final:
-            print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
-    serving = options.recommend or options.export_vectors
+    final = is_final(header, dataset)
+    if "sha256" in header["data"] and not final and dataset.fingerprint() != header["data"]:
+        print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
     if not serving:
-        require_lists(restored.path, dataset, is_final)
-    elif options.history_from == "all" or (options.history_from == "auto" and is_final):
-        dataset = dataset.everything()
+        require_lists(restored.path, dataset, final)
     torch.manual_seed(options.seed)
-    model = restored.model(settings).to(device)
-    dataset = model.prepare_data(dataset.to(device))
+    model, dataset = restored.model(settings).to(device), dataset.to(device)
     if serving:
-        serve(model, dataset, settings, options)
+        about = {**header, "settings": settings.dump()}
+        rows = rows_to_serve(model, about, dataset, options.history_from)
+        serve(model, dataset, rows, settings.batch_size, options)
         return None
 
+    dataset = model.prepare_data(dataset)
     metrics = evaluate_model(model, dataset, settings, settings.batch_size)
     paper = comparable_figures(variant.name, dataset.name, settings.dump())
     print(metrics_table(metrics["valid"], metrics["test"], paper))
@@ -217,22 +216,24 @@ def infer(
     return record
 
 
-def require_lists(path: Path, dataset: Dataset, is_final: bool) -> None:
+def require_lists(path: Path, dataset: Dataset, final: bool) -> None:
     """InputError where there is nothing to evaluate by."""
     if not len(dataset.valid.items) and not len(dataset.test.items):
         raise InputError(
             f"{dataset.name} has neither validation nor test: there is nothing to evaluate by."
         )
-    if is_final:
+    if final:
         raise InputError(
             f"{path} was fitted on validation and test too: metrics on them would mean nothing."
         )
 
 
 def serve(
-    model: Recommender, dataset: Dataset, settings: Settings, options: InferenceOptions
-) -> None:
-    """Write what --recommend and --export_vectors ask for."""
+    model: Recommender, dataset: Dataset, rows: Interactions, batch_size: int,
+    options: InferenceOptions,
+) -> None:  # fmt: skip
+    """Write what --recommend and --export_vectors ask for. rows: what the model is told of each
+    user."""
     folder = dataset.path if options.raw_ids else None
     users = IdMap.of_folder("user", folder, dataset.n_users)
     items = IdMap.of_folder("item", folder, dataset.n_items)
@@ -240,10 +241,7 @@ def serve(
     if options.users is not None:
         chosen = np.array(users.to_numbers(split_ids(options.users)), dtype=np.int64)
     which = torch.from_numpy(chosen)
-    if settings.tst_w_val:
-        model.require_rows("validation as input too would change nothing")
-    history = dataset.input_rows(settings.tst_w_val).rows(which)
-    names, batch_size = users.to_raw(chosen), settings.batch_size
+    history, names = rows.rows(which), users.to_raw(chosen)
     if options.recommend:
         if model.popularity is None:  # a file of a time when these were not kept
             model.popularity = dataset.popularity()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from DiffRec.data_utils import Interactions
+from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole
@@ -26,6 +26,26 @@ FORMATS = (".csv", ".parquet")
 def check_format(path: Path) -> None:
     if path.suffix not in FORMATS:
         raise InputError(f"{path} must end in {' or '.join(FORMATS)}.")
+
+
+def is_final(header: dict, dataset: Dataset) -> bool:
+    """Whether a checkpoint's model was fitted on all three lists of the data."""
+    if "sha256" not in header["data"] or dataset.fingerprint() == header["data"]:
+        return False
+    return dataset.everything().fingerprint() == header["data"]
+
+
+def rows_to_serve(
+    model: Recommender, header: dict, dataset: Dataset, history_from: str = "auto"
+) -> Interactions:
+    """A row for each user: what a checkpoint's model is told of its users when it recommends, as
+    ``InferenceOptions.history_from`` says; with validation if it is tested so."""
+    if history_from == "all" or (history_from == "auto" and is_final(header, dataset)):
+        dataset = dataset.everything()
+    with_valid = header["settings"].get("tst_w_val", False)
+    if with_valid:
+        model.require_rows("validation as input too would change nothing")
+    return model.prepare_data(dataset).input_rows(with_valid)
 
 
 def write_tables(path: Path, tables: "Iterable[pd.DataFrame]") -> int:

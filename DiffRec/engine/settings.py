@@ -347,8 +347,9 @@ class InferenceOptions(RunOptions):
     )
     history_from: Literal["auto", "train", "all"] = setting(
         "auto",
-        "what a model is told of users to recommend to: train, as published, or all three lists; "
-        "auto: all for a model that was fitted on all (--final), else train",
+        "what a model is told of users to recommend to: train, as published, with validation if "
+        "tst_w_val is 1, or all three lists; auto: all for a model that was fitted on all "
+        "(--final), else train",
     )
     history: str | None = setting(
         None, "recommend to a user who is not in the data: item ids, oldest first, as 3,17,256"

@@ -21,6 +21,7 @@ PROTOCOLS = ("released", "paper", "global", "leave_one_out")
 # for, so that the one before it is known in test.
 NEXT_ITEM = {
     "topN": [5, 10, 20], "metrics": ["hr", "ndcg"], "tst_w_val": True, "select_by": "ndcg@10",
+    "metric_users": "with_items",  # whoever has fewer than three items has none left out
 }  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -201,8 +202,9 @@ def prepare(
         core: every user and item keeps at least so many, iterated until stable.
         protocol: "released" cuts each user's rows 7:1:2 in time into train, test and validation,
             in this order; "paper" 7:1:2 into train, validation and test; "global" cuts all rows at
-            two times instead. ``shares`` for (train, validation, test) in place of 7:1:2 with the
-            middle two; a share of 0 leaves that list empty.
+            two times instead; "leave_one_out" keeps each user's last row for test and the one
+            before it for validation, and items that train lacks. ``shares`` for (train, validation,
+            test) in place of 7:1:2 with the middle two; a share of 0 leaves that list empty.
         noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
             to train and validation, by time under the global protocol and else at random in the
             proportion of its user's interactions in the two; test is the same.
@@ -232,7 +234,7 @@ def prepare(
         split = split_globally(positives.times, shares or (7, 1, 2))
     else:
         split = split_last_two(positives.users)
-        if noise:
+        if noise or random_noise:
             raise InputError("noise is for protocols other than leave_one_out.")
     last = protocol == "leave_one_out"
     # What train does not have goes before noise comes, so that test is the same with and without.

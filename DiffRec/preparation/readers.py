@@ -306,15 +306,20 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
         names = dict(zip(("user", "item", "timestamp"), arrays.values(), strict=True))
         yield pd.DataFrame({**names, "rating": 1.0})
         return
-    line = 0
+    line, known = 0, set()
     with opened(path, path.name) as file:
         for block in blocks_of(file, path):
             users, items, places = [], [], []
             for text in block.decode("utf-8", errors="replace").splitlines():
                 line += 1
-                user, *rest = text.split() or [None]
-                if user is not None and not rest:
+                if not text.strip():
+                    continue
+                user, *rest = text.split()
+                if not rest:
                     raise InputError(f"{path} line {line} has a user and no items.")
+                if user in known:
+                    raise InputError(f"{path} line {line} has the user {user} a second time.")
+                known.add(user)
                 users += [user] * len(rest)
                 items += rest
                 places += range(len(rest))

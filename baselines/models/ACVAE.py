@@ -185,6 +185,10 @@ class ACVAE(Baseline):
         total = likelihood + settings.alpha * kl + settings.beta * contrast + telling
         return total / len(batch)
 
+    @property
+    def draws_noise(self) -> bool:
+        return True
+
     def noise(self, batch: Interactions, width: int) -> torch.Tensor:
         """ε of inference, (2, B, L, GRU_SIZE) for sequences of L = ``width``; 0 behind a row."""
         noise = torch.zeros(2, len(batch), width, GRU_SIZE)

@@ -67,6 +67,10 @@ class CODIGEM(Autoencoder):
         x_hat = self.output(self.layers(self.z0(x, torch.randn_like(x)))).tanh()
         return 0.5 * (x - x_hat).square().sum(dim=1).mean()
 
+    @property
+    def draws_noise(self) -> bool:
+        return self.settings.test_noise
+
     def noise(self, batch: Interactions) -> torch.Tensor:
         """ε of inference, (B, I)."""
         noise = torch.empty(len(batch), self.n_items)

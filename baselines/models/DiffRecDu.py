@@ -17,7 +17,7 @@ from baselines.sequences import (
     SequenceTraining,
 )
 from baselines.transformer import Encoder, key_mask
-from DiffRec import InputError, Interactions
+from DiffRec import Interactions
 from DiffRec.engine.settings import Between, Few, NotNegative, Positive, Ranges, setting
 from DiffRec.models.DNN import timestep_embedding
 from DiffRec.models.gaussian_diffusion import (
@@ -64,14 +64,14 @@ class DiffRecDu(SequenceModel):
     """The next item v's vector is noised, the history's are not; the network sees both:
 
         h⁰ ~ N(E(v), β_0 I),    hⁿ = √ᾱ_n h⁰ + √(1 - ᾱ_n) ε                            (Eq. 6, 7)
-        ĥ = Encoder(h_m + y_m + z_n)_last, y_m and z_n being place and step            (Eq. 16)
-        L = ‖h⁰ - ĥ‖², or ‖E(v) - ĥ‖² for n = 1, divided by N p_n,  -  log softmax(W h⁰ + b)_v
+        ĥ = W' LN(Encoder(h_m + y_m + z_n)_last), y_m and z_n being place and step      (Eq. 16)
+        L = mean over n of ‖h⁰ - ĥ‖², or ‖E(v) - ĥ‖² for n = 1,  -  log softmax(W h⁰ + b)_v
 
     Inference puts the vector of an unknown item last and noises it by all N steps, then takes the
     reverse steps; W ĥ + b ranks. A history's vectors are its items' means at inference, and places
     count from its beginning. The paper's code is not public: what it does not say is set as in
-    DiffuRec (N, β_n, d) or the first author's other code (layers, heads, dropout, batch), and is
-    searched.
+    DiffuRec (N, β_n, d) or the first author's other code (layers, heads, dropout, batch), or is
+    ours (β_0, W'), and is searched.
     """
 
     variant = "DiffRec-Du"
@@ -128,8 +128,6 @@ class DiffRecDu(SequenceModel):
 
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         prefixes = Prefixes(train, self.settings.max_length)
-        if not len(prefixes):
-            raise InputError("no user has two items: there is no next item to predict.")
         batches = prefixes.batches(batch_size, len(prefixes), by_length=True)
         return -(-len(prefixes) // batch_size), map(prefixes.take, batches)
 
@@ -156,15 +154,20 @@ class DiffRecDu(SequenceModel):
 
     # Inference -----------------------------------------------------------------------------------
 
+    @property
+    def draws_noise(self) -> bool:
+        return True
+
     def encode(self, batch: Interactions) -> torch.Tensor:
         settings = self.settings
         N, size = settings.steps, settings.emb_size
         sequences, lengths = batch.padded(settings.max_length)
         history = self.embedding(sequences)
         # ε of h_N, of each reverse step but the last, and of Eq. 6.
-        noise = torch.stack(
-            [torch.randn(settings.samples, N + 1, size, generator=g) for g in generators(batch)]
-        ).to(batch.device)
+        noise = torch.empty(len(batch), settings.samples, N + 1, size)
+        for row, generator in zip(noise, generators(batch), strict=True):
+            row.normal_(generator=generator)
+        noise = noise.to(batch.device)
         unknown = self.embedding.weight[0].expand(len(history), size)
         total = torch.zeros_like(unknown)
         for sample in noise.unbind(1):

@@ -16,7 +16,7 @@ from baselines.sequences import (
     SequenceTraining,
 )
 from baselines.transformer import Encoder, key_mask
-from DiffRec import InputError, Interactions
+from DiffRec import Interactions
 from DiffRec.engine.settings import (
     Between,
     Count,
@@ -54,8 +54,9 @@ class DiffuRecSettings(SequenceSettings):
     )
     trained_on: Literal["histories", "positions"] = setting(
         "histories",
-        "each history by itself, as released; or all positions of a user at once, where each sees "
-        "those before it alone and the noised vector of the item behind it, in batches of users",
+        "each history by itself, as released; or all positions of a user's latest items at once, "
+        "where each sees those before it alone and the noised vector of the item behind it, in "
+        "batches of users",
     )
     histories_per_epoch: Count = setting(
         0, "train on so many histories an epoch, drawn at random; 0: on all"
@@ -73,7 +74,7 @@ class DiffuRecTraining(SequenceTraining):
 
     title = "optimiser"
     defaults: ClassVar = {
-        "batch_size": 512, "epochs": 500, "eval_every": 20, "patience": 120, "lr_step": 100,
+        "batch_size": 512, "epochs": 500, "eval_every": 20, "patience": 101, "lr_step": 100,
     }  # fmt: skip
 
 
@@ -99,7 +100,7 @@ class DiffuRec(SequenceModel):
         "emb_dropout": Between(0.1, 0.6),
         "layers": [1, 2, 4],
         "lambda_mean": [0.0, 0.001, 0.01, 0.1],
-        "noise_schedule": ["trunc_lin", "linear", "cosine", "sqrt"],
+        "noise_schedule": ["trunc_lin", "cosine", "sqrt"],
         "steps": [8, 16, 32],
     }
 
@@ -116,13 +117,15 @@ class DiffuRec(SequenceModel):
         self.step = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
         self.encoder = Encoder(
             settings.layers, size, settings.heads, 4 * size, settings.dropout, "gelu_tanh",
-            norm_first=True, end_dropout=settings.dropout,
+            norm_first=True, end_dropout=settings.dropout, inner_dropout=settings.dropout,
         )  # fmt: skip
         self.last, self.dropout = nn.LayerNorm(size, 1e-12), Dropout(settings.dropout)
         for block in self.encoder.blocks:
             for layer in (block.attention.output, block.first, block.second):
                 nn.init.xavier_normal_(layer.weight)
 
+        if settings.trained_on == "positions" and settings.histories_per_epoch:
+            raise ValueError("histories_per_epoch goes with trained_on histories.")
         self.causal = settings.trained_on == "positions"
         self.released_mask = settings.padding_mask == "released" and not self.causal
 
@@ -162,8 +165,6 @@ class DiffuRec(SequenceModel):
         if self.causal:
             return super().epoch_batches(train, batch_size)
         prefixes = Prefixes(train, self.settings.max_length)
-        if not len(prefixes):
-            raise InputError("no user has two items: there is no next item to predict.")
         width = self.settings.max_length if self.released_mask else None
         count = min(self.settings.histories_per_epoch or len(prefixes), len(prefixes))
         batches = prefixes.batches(batch_size, count, by_length=not self.released_mask)
@@ -201,10 +202,16 @@ class DiffuRec(SequenceModel):
 
     # Inference -----------------------------------------------------------------------------------
 
+    @property
+    def draws_noise(self) -> bool:
+        return True
+
     def noise(self, batch: Interactions, width: int) -> torch.Tensor:
-        """(B, T, L + 1, d): for each reverse step ε of the vector, which step 1 has no use for and
-        x_T is made of, and of λ at each position; 0 where nobody sees the position."""
-        T, size = self.settings.steps, self.settings.emb_size
+        """(B, T, L + 1, d), or with one step (B, 1, L + 1, d): for each reverse step ε of the
+        vector, which step 1 has no use for and x_T is made of, and of λ at each position; 0 where
+        nobody sees the position."""
+        T = self.settings.steps if self.settings.reverse == "full" else 1
+        size = self.settings.emb_size
         noise = torch.zeros(len(batch), T, width + 1, size)
         lengths = batch.lengths.clamp(max=width).tolist()
         for row, (length, generator) in enumerate(zip(lengths, generators(batch), strict=True)):
@@ -220,11 +227,11 @@ class DiffuRec(SequenceModel):
         history, noise = self.history(sequences), self.noise(batch, sequences.shape[1])
         rows = torch.arange(len(history), device=history.device)
         x = x0_hat = noise[:, 0, 0]
-        for step in reversed(range(steps if self.settings.reverse == "full" else 1)):
-            n = step if self.settings.reverse == "full" else steps - 1
-            t = torch.full((len(x),), n, device=x.device)
-            h = self.hidden(history, lengths, x[:, None], t, self.lambdas(noise[:, n, 1:]))
+        of_steps = zip(reversed(range(steps)), reversed(noise.unbind(1)), strict=False)
+        for step, of_step in of_steps:  # of a single step the noise alone is short
+            t = torch.full((len(x),), step, device=x.device)
+            h = self.hidden(history, lengths, x[:, None], t, self.lambdas(of_step[:, 1:]))
             x0_hat = h[rows, (lengths - 1).clamp(min=0)]
             mean, _ = diffusion.q_posterior(x0_hat, x, t)
-            x = mean + diffusion.beta[n].sqrt().to(x.dtype) * noise[:, n, 0]
+            x = mean + diffusion.beta[step].sqrt().to(x.dtype) * of_step[:, 0]
         return x0_hat

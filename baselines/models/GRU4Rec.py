@@ -38,10 +38,13 @@ class GRU4Rec(CausalModel):
         self.embedding = nn.Embedding(self.n_items + 1, settings.emb_size, padding_idx=0)
         self.dropout = Dropout(settings.dropout)
         self.gru = nn.GRU(
-            settings.emb_size, settings.hidden_size, settings.layers, batch_first=True
+            settings.emb_size, settings.hidden_size, settings.layers, bias=False, batch_first=True
         )
         self.dense = nn.Linear(settings.hidden_size, settings.emb_size)
         nn.init.xavier_normal_(self.embedding.weight)
+        for layer in range(settings.layers):
+            for name in (f"weight_ih_l{layer}", f"weight_hh_l{layer}"):
+                nn.init.xavier_uniform_(getattr(self.gru, name))
 
     def hidden(self, sequences: torch.Tensor) -> torch.Tensor:
         h, _ = self.gru(self.dropout(self.embedding(sequences)))

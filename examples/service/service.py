@@ -25,6 +25,7 @@ from DiffRec import Dataset, InputError, Interactions, load_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.ids import IdMap
+from DiffRec.engine.serving import rows_to_serve
 
 K = Annotated[int, Field(ge=1, le=1000)]
 
@@ -36,7 +37,7 @@ class Model:
     n_items: int
     raw_ids: np.ndarray | None
     score: Callable[[Interactions], np.ndarray]
-    prepare: Callable[[Dataset], Dataset] = lambda data: data
+    rows: Callable[[Dataset], Interactions] = lambda data: data.input_rows()  # of its users
     weigh: Callable[[Interactions], Interactions] = lambda history: history
 
 
@@ -50,7 +51,12 @@ def of_checkpoint(path: Path) -> Model:
             return model.kept_scorer()(row)[0].numpy()
 
     raw_ids = None if known is None else known.raw
-    return Model(model.n_items, raw_ids, score, model.prepare_data, model.weigh)
+    header, _ = checkpoints.load(path)
+
+    def rows(data: Dataset) -> Interactions:
+        return rows_to_serve(model, header, data)
+
+    return Model(model.n_items, raw_ids, score, rows, model.weigh)
 
 
 def of_onnx(path: Path) -> Model:
@@ -89,14 +95,14 @@ def create_app(model_path: Path, data_path: Path | None = None) -> FastAPI:
     items = IdMap("item", model.n_items, model.raw_ids)
     users = rows = seen = None
     if data_path is not None:
-        data = model.prepare(load_dataset(data_path=data_path))
+        data = load_dataset(data_path=data_path)
         if data.n_items != model.n_items:
             raise InputError(f"the model has {model.n_items} items, the data {data.n_items}.")
         if model.raw_ids is None:
             items = IdMap.of_folder("item", data_path, model.n_items)
         users = IdMap.of_folder("user", data_path, data.n_users)
         user_numbers = {str(raw): number for number, raw in enumerate(users.names())}
-        rows, seen = data.input_rows(), data.seen(with_test=True)
+        rows, seen = model.rows(data), data.seen(with_test=True)
     item_numbers = {str(raw): number for number, raw in enumerate(items.names())}
     app = FastAPI(title="DiffRec")
 
