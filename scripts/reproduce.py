@@ -83,6 +83,12 @@ def seeds_for(method: str, args: argparse.Namespace) -> range:
     return range(1, (args.seeds or (5 if method in FIVE_SEEDS else 3)) + 1)
 
 
+def tuned_seeds(method: str, args: argparse.Namespace) -> range:
+    """Of settings that a search found; what is computed at once has no seed."""
+    simple = method in of_group("simple")
+    return range(1, (1 if simple else args.seeds or TUNED_SEEDS) + 1)
+
+
 def methods_of(what: str) -> set[str]:
     """The methods in a table or figure."""
     if what in tables.TABLES:
@@ -198,7 +204,7 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
                 if make_run(method, dataset, 0) is None or (tuned and not table.searched):
                     continue
                 if tuned and seeds:
-                    seeds = set(range(1, (args.seeds or TUNED_SEEDS) + 1))
+                    seeds = set(tuned_seeds(method, args))
                 wanted += [make_run(method, dataset, seed) for seed in sorted(seeds)]
                 known = seeds | seeds_on_disk(make_run(method, dataset, 0), folder)
                 runs = [make_run(method, dataset, seed) for seed in sorted(known)]
