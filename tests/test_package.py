@@ -27,7 +27,8 @@ def test_the_lock_holds_what_the_package_asks_for():
     """Else pip would fetch another version beside what was measured, torch's CUDA build say."""
     extras = PROJECT["optional-dependencies"]
     assert set(extras) == {"plots", "tensorboard", "onnx", "serve", "dev"}
-    asked = [*PROJECT["dependencies"], *extras["dev"], *extras["plots"], *extras["onnx"]]
+    asked = [*PROJECT["dependencies"], *extras["dev"], *extras["plots"], *extras["onnx"],
+             *extras["serve"]]  # fmt: skip
     found = pins()
     for requirement in map(Requirement, asked):
         if requirement.name != "diffrec":
