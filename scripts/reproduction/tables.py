@@ -7,7 +7,7 @@ import statistics
 from DiffRec import load_dataset
 from DiffRec.engine.paper import paper_figures, paper_resources, paper_sizes
 from DiffRec.engine.variant import variant_of
-from reproduction.runs import Run, mean_and_std, of_group
+from reproduction.runs import RESULTS, Run, mean_and_std, of_group
 
 METRICS = {"R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20"}
 
@@ -73,10 +73,11 @@ def run_of(method: str, dataset: str, seed: int) -> Run:
 
 
 def tuned_run_of(method: str, dataset: str, seed: int) -> Run | None:
-    """The run with the settings that scripts/search.py found; None if it has not searched."""
+    """The run with the settings that scripts/search.py found; None if it has not searched for this
+    method, whose presets may be another's too."""
     base, flags = EPSILON.get(method, (method, ()))
-    preset = f"{dataset}_tuned"
-    if flags or preset not in variant_of(base).known_presets():
+    preset, trials = f"{dataset}_tuned", RESULTS / "search" / "tpe" / f"{base}_{dataset}.csv"
+    if flags or not trials.is_file() or preset not in variant_of(base).known_presets():
         return None
     return Run(base, dataset, seed, (("preset", preset),))
 
