@@ -283,8 +283,8 @@ def gather(folder: Path) -> None:
         "The paper's tables and figures, remade. Each is made by a script of its name, which "
         "reuses the runs in `runs/`: one JSON file a run, with its settings, command, seed, "
         "commit, machine and unrounded metrics. The settings of the baselines were chosen on "
-        "validation (`search/`, `scripts/search.py`, and docs/faithfulness.md 36 for EASE with "
-        "noise and ACVAE); those of DiffRec and its extensions are the published ones. "
+        "validation (`search/`, `scripts/search.py`, and docs/faithfulness.md 36 for ACVAE); "
+        "those of DiffRec and its extensions are the published ones. "
         "`checkpoints/` has what `inference.py` measured of checkpoints of the release. This page "
         "is written by the scripts.",
         *(page.read_text().strip() for page in pages if page.is_file()),
