@@ -14,8 +14,10 @@ from torch import nn
 from baselines.recommender import Baseline
 from DiffRec import InputError, Interactions
 from DiffRec.engine.optimizers import make_optimizer
-from DiffRec.engine.settings import DecaySettings, Positive, Settings, Share, setting
+from DiffRec.engine.settings import DecaySettings, Few, Positive, Settings, Share, setting
 from DiffRec.evaluate_utils import Scorer
+from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
+from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
 
 CHUNK = 64  # sequences encoded at a time: those of one length together, so that few are padded
 TOGETHER = 32  # batches that are drawn together and then sorted by length
@@ -147,6 +149,42 @@ class SequenceModel(Baseline):
             return torch.cat(parts)[order.argsort().to(self.device)]
 
         return encode, self.item_vectors(), self.item_biases()
+
+
+class DiffusionOfNextSettings(SequenceSettings):
+    """A diffusion of the next item's vector."""
+
+    title = "diffusion"
+    steps: Few = setting(32, "T, the number of diffusion steps")
+    noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with t")
+    importance_sampling: bool = setting(True, "draw steps by Eq. 14 of DiffRec, or uniformly")
+    reverse: Literal["full", "direct"] = setting(
+        "full", "inference by all T reverse steps, or by one from pure noise"
+    )
+
+
+class DiffusionOfNext(SequenceModel):
+    """A sequence model that diffuses the next item's vector.
+
+    Attributes:
+        diffusion: its linear schedule is that of Ho et al. (2020), for T steps in place of 1000.
+        sampler: of the steps.
+    """
+
+    def make_diffusion(self, settings: DiffusionOfNextSettings) -> None:
+        self.diffusion = GaussianDiffusion(
+            noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
+            noise_scale=1000 / settings.steps, noise_min=1e-4, noise_max=0.02,
+        )  # fmt: skip
+        make_sampler = ImportanceSampler if settings.importance_sampling else UniformSampler
+        self.sampler = make_sampler(settings.steps)
+
+    @property
+    def draws_noise(self) -> bool:
+        return True
+
+    def training_state(self) -> dict[str, torch.Tensor]:
+        return dict(self.sampler.named_buffers())
 
 
 class CausalSettings(SequenceSettings):

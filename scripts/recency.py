@@ -9,17 +9,24 @@ a page go to results/.
 
 import itertools
 import statistics
-from pathlib import Path
 
-from arguments import checked, flags_in, listed
+from arguments import checked, listed
 from reproduce import full_name, gather, make
-from reproduction.runs import RESULTS, Run, mean_and_std, perform, present
+from reproduction.runs import (
+    Run,
+    add_run_arguments,
+    check_run_arguments,
+    conclude,
+    mean_and_std,
+    perform,
+    present,
+)
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
-from DiffRec.engine.settings import Folder, Positive
+from DiffRec.engine.settings import Positive
 from DiffRec.engine.variant import variant_of
 
 METHODS = ("DiffRec", "L-DiffRec", "MultiVAE", "EASE", "ItemKNN", "RP3beta")
@@ -89,22 +96,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--datasets", type=listed, default=("ml-1m",), help="ml-1m,yelp, …")
     parser.add_argument("--methods", type=listed, default=(), help="only these")
     parser.add_argument("--seeds", type=checked(Positive), default=3, help="of trained models")
-    parser.add_argument("--gpu", default=None, help="which GPU")
-    parser.add_argument("--jobs", type=checked(Positive), default=1, help="runs at a time")
-    parser.add_argument(
-        "--dry_run", action="store_true", default=False, help="print the commands to run"
-    )
-    parser.add_argument("--results", type=checked(Folder), default=RESULTS)
-    parser.add_argument(
-        "--run_flags", type=flags_in, default="", help="further flags of every run, in one word"
-    )
+    add_run_arguments(parser)
     args = parser.parse_args(argv)
     for name in args.methods:
         if name not in METHODS:
             raise InputError(f"there is no method {name}: choose from {', '.join(METHODS)}.")
-    args.results = Path(args.results).resolve()
-    if args.run_flags and args.results == RESULTS.resolve():
-        raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
+    check_run_arguments(args)
     datasets = [name for word in args.datasets if present(name := full_name(word, "clean"))]
     methods = args.methods or METHODS
     first = [
@@ -134,8 +131,7 @@ def main(argv: list[str] | None = None) -> None:
         lambda found: page(found, datasets, args.seeds), args,
     )  # fmt: skip
     gather(args.results)
-    if not whole:
-        raise InputError("some runs failed: see above; the same command does what is missing.")
+    conclude(whole)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,14 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from arguments import checked, flags_in, listed
+from arguments import checked, listed
 from reproduction import figures, tables
 from reproduction.runs import (
     HOW_TO_GET,
-    RESULTS,
     Run,
+    add_run_arguments,
+    check_run_arguments,
+    conclude,
     datasets_on_disk,
     finished_of,
     is_here,
@@ -30,7 +32,7 @@ from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv, write_text
 from DiffRec.engine.flags import Parser
-from DiffRec.engine.settings import Folder, Positive
+from DiffRec.engine.settings import Positive
 
 EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)
 STUDIES = ("recency", "seeds_study", "sequential")  # pages of scripts of their own
@@ -53,17 +55,7 @@ def make_parser() -> Parser:
         "--seeds", type=checked(Positive), default=None,
         help="how many (default: 5 or 3, 3 in figures)",
     )  # fmt: skip
-    parser.add_argument("--gpu", default=None, help="which GPU")
-    parser.add_argument("--jobs", type=checked(Positive), default=1, help="runs at a time")
-    parser.add_argument(
-        "--dry_run", action="store_true", default=False, help="print the commands to run"
-    )
-    parser.add_argument(
-        "--results", type=checked(Folder), default=RESULTS, help="folder for everything"
-    )
-    parser.add_argument(
-        "--run_flags", type=flags_in, default="", help="further flags of every run, in one word"
-    )
+    add_run_arguments(parser)
     return parser
 
 
@@ -304,9 +296,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("--dataset is of a figure: a table takes --datasets.")
     if len(args.datasets or ()) > 1 and set(wanted) <= set(figures.FIGURES):
         raise InputError("a figure is drawn on one data set: name it with --dataset.")
-    args.results = args.results.resolve()
-    if args.run_flags and args.results == RESULTS.resolve():
-        raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
+    check_run_arguments(args)
     whole = True
     for what in wanted:
         if what == "table1":
@@ -316,8 +306,7 @@ def main(argv: list[str] | None = None) -> None:
             whole = make_it(what, args) and whole
         if not args.dry_run:
             gather(args.results)
-    if not whole:
-        raise InputError("some runs failed: see above; the same command does what is missing.")
+    conclude(whole)
 
 
 if __name__ == "__main__":

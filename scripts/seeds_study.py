@@ -13,16 +13,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pictures
-from arguments import checked, flags_in, listed
+from arguments import checked, listed
 from reproduce import full_name, gather, make
-from reproduction.runs import RESULTS, Run, mean_and_std, present
+from reproduction.runs import (
+    Run,
+    add_run_arguments,
+    check_run_arguments,
+    conclude,
+    mean_and_std,
+    present,
+)
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.paper import paper_figures
-from DiffRec.engine.settings import Folder, Positive
+from DiffRec.engine.settings import Positive
 from DiffRec.engine.variant import REGISTRY
 
 WHAT = "seeds_study"
@@ -143,22 +150,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--dataset", default="ml-1m_clean")
     parser.add_argument("--methods", type=listed, default=METHODS, help="DiffRec,L-DiffRec,…")
     parser.add_argument("--seeds", type=checked(Positive), default=50)
-    parser.add_argument("--gpu", default=None, help="which GPU")
-    parser.add_argument("--jobs", type=checked(Positive), default=1, help="runs at a time")
-    parser.add_argument(
-        "--dry_run", action="store_true", default=False, help="print the commands to run"
-    )
-    parser.add_argument("--results", type=checked(Folder), default=RESULTS)
-    parser.add_argument(
-        "--run_flags", type=flags_in, default="", help="further flags of every run, in one word"
-    )
+    add_run_arguments(parser)
     args = parser.parse_args(argv)
     for name in args.methods:
         if name not in REGISTRY:
             raise InputError(f"there is no method {name}: choose from {', '.join(REGISTRY)}.")
-    args.results = args.results.resolve()
-    if args.run_flags and args.results == RESULTS.resolve():
-        raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
+    check_run_arguments(args)
     args.datasets = None
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
     if not present(dataset):
@@ -177,8 +174,7 @@ def main(argv: list[str] | None = None) -> None:
     whole = make(WHAT, runs, runs, write, args)
     if not args.dry_run:
         gather(args.results)
-    if not whole:
-        raise InputError("some runs failed: see above; the same command does what is missing.")
+    conclude(whole)
 
 
 if __name__ == "__main__":

@@ -8,18 +8,25 @@ CSV and a page go to results/.
 """
 
 import tomllib
-from pathlib import Path
 
-from arguments import checked, flags_in, listed
+from arguments import checked, listed
 from reproduce import gather, make
-from reproduction.runs import RESULTS, Run, is_here, mean_and_std, seeds_on_disk
+from reproduction.runs import (
+    Run,
+    add_run_arguments,
+    check_run_arguments,
+    conclude,
+    is_here,
+    mean_and_std,
+    seeds_on_disk,
+)
 
 from DiffRec.data_utils import SPLITS
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.machine import REPOSITORY
-from DiffRec.engine.settings import Folder, Positive
+from DiffRec.engine.settings import Positive
 
 WHAT = "sequential"
 DATASETS = ("beauty_next", "toys_next", "ml-1m_next")
@@ -89,23 +96,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--datasets", type=listed, default=DATASETS)
     parser.add_argument("--methods", type=listed, default=(), help="only rows of these models")
     parser.add_argument("--seeds", type=checked(Positive), default=3, help="of trained models")
-    parser.add_argument("--gpu", default=None, help="which GPU")
-    parser.add_argument("--jobs", type=checked(Positive), default=1, help="runs at a time")
-    parser.add_argument(
-        "--dry_run", action="store_true", default=False, help="print the commands to run"
-    )
-    parser.add_argument("--results", type=checked(Folder), default=RESULTS)
-    parser.add_argument(
-        "--run_flags", type=flags_in, default="", help="further flags of every run, in one word"
-    )
+    add_run_arguments(parser)
     args = parser.parse_args(argv)
     known = {method for method, _ in ROWS.values()}
     for name in args.methods:
         if name not in known:
             raise InputError(f"there is no method {name}: choose from {', '.join(sorted(known))}.")
-    args.results = Path(args.results).resolve()
-    if args.run_flags and args.results == RESULTS.resolve():
-        raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
+    check_run_arguments(args)
     for dataset in args.datasets:
         if not is_here(dataset):
             print(f"skipped: {dataset} is not here (datasets/README.md says how it is made).")
@@ -132,8 +129,7 @@ def main(argv: list[str] | None = None) -> None:
     whole = make(WHAT, wanted, every, write, args)
     if not args.dry_run:
         gather(args.results)
-    if not whole:
-        raise InputError("some runs failed: see above; the same command does what is missing.")
+    conclude(whole)
 
 
 if __name__ == "__main__":

@@ -10,31 +10,24 @@ from torch import nn
 
 from baselines.noise import generators
 from baselines.sequences import (
+    DiffusionOfNext,
+    DiffusionOfNextSettings,
     Histories,
     Prefixes,
-    SequenceModel,
-    SequenceSettings,
     SequenceTraining,
 )
 from baselines.transformer import Encoder, key_mask
 from DiffRec import Interactions
-from DiffRec.engine.settings import Between, Few, NotNegative, Positive, Ranges, setting
+from DiffRec.engine.settings import Between, NotNegative, Positive, Ranges, setting
 from DiffRec.models.DNN import timestep_embedding
-from DiffRec.models.gaussian_diffusion import (
-    LOSS_REDUCTIONS,
-    NOISE_SCHEDULES,
-    GaussianDiffusion,
-)
-from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
+from DiffRec.models.gaussian_diffusion import LOSS_REDUCTIONS
 
 
-class DiffRecDuSettings(SequenceSettings):
+class DiffRecDuSettings(DiffusionOfNextSettings):
     """DiffRec of Du et al."""
 
     title = "DiffRec-Du"
     defaults: ClassVar = {"emb_size": 128, "dropout": 0.3, "max_length": 50}
-    steps: Few = setting(32, "N, the number of diffusion steps")
-    noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with n")
     beta_0: NotNegative = setting(0.001, "the variance with which an item becomes a vector (Eq. 6)")
     layers: Positive = setting(2, "blocks of the encoder")
     heads: Positive = setting(2, "heads of attention")
@@ -46,10 +39,6 @@ class DiffRecDuSettings(SequenceSettings):
     loss_reduction: Literal[LOSS_REDUCTIONS] = setting(
         "sum", "of squared errors over the d dimensions: sum as printed, or mean"
     )
-    importance_sampling: bool = setting(True, "draw steps by Eq. 14 of DiffRec, or uniformly")
-    reverse: Literal["full", "direct"] = setting(
-        "full", "inference by all N reverse steps, or by one from step N"
-    )
     samples: Positive = setting(1, "random seeds whose outputs inference averages")
 
 
@@ -60,7 +49,7 @@ class DiffRecDuTraining(SequenceTraining):
     defaults: ClassVar = {"batch_size": 256, "epochs": 250, "patience": 50}
 
 
-class DiffRecDu(SequenceModel):
+class DiffRecDu(DiffusionOfNext):
     """The next item v's vector is noised, the history's are not; the network sees both:
 
         h⁰ ~ N(E(v), β_0 I),    hⁿ = √ᾱ_n h⁰ + √(1 - ᾱ_n) ε                            (Eq. 6, 7)
@@ -89,12 +78,7 @@ class DiffRecDu(SequenceModel):
 
     def make(self, settings: DiffRecDuSettings) -> None:
         size = settings.emb_size
-        self.diffusion = GaussianDiffusion(
-            noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
-            noise_scale=1000 / settings.steps, noise_min=1e-4, noise_max=0.02,
-        )  # fmt: skip
-        make_sampler = ImportanceSampler if settings.importance_sampling else UniformSampler
-        self.sampler = make_sampler(settings.steps)
+        self.make_diffusion(settings)
         self.embedding = nn.Embedding(self.n_items + 1, size)  # row 0 is the unknown item
         self.positions = nn.Embedding(settings.max_length + 1, size)
         self.rounding = nn.Linear(size, self.n_items)
@@ -149,14 +133,7 @@ class DiffRecDu(SequenceModel):
         rounded = self.rounding(h_0 if self.settings.rec_loss == "printed" else output)
         return (losses / p).mean() + F.cross_entropy(rounded, batch.targets)
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        return dict(self.sampler.named_buffers())
-
     # Inference -----------------------------------------------------------------------------------
-
-    @property
-    def draws_noise(self) -> bool:
-        return True
 
     def encode(self, batch: Interactions) -> torch.Tensor:
         settings = self.settings

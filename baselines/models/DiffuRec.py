@@ -9,10 +9,10 @@ from torch import nn
 
 from baselines.noise import generators
 from baselines.sequences import (
+    DiffusionOfNext,
+    DiffusionOfNextSettings,
     Histories,
     Prefixes,
-    SequenceModel,
-    SequenceSettings,
     SequenceTraining,
 )
 from baselines.transformer import Encoder, key_mask
@@ -20,7 +20,6 @@ from DiffRec import Interactions
 from DiffRec.engine.settings import (
     Between,
     Count,
-    Few,
     NotNegative,
     Positive,
     Ranges,
@@ -28,20 +27,17 @@ from DiffRec.engine.settings import (
     setting,
 )
 from DiffRec.models.DNN import timestep_embedding
-from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
 from DiffRec.models.layers import Dropout
-from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
 
 UNSEEN = -1e9  # what the release adds to the logits of padding
 
 
-class DiffuRecSettings(SequenceSettings):
+class DiffuRecSettings(DiffusionOfNextSettings):
     """DiffuRec."""
 
     title = "DiffuRec"
-    defaults: ClassVar = {"emb_size": 128, "dropout": 0.1}
-    steps: Few = setting(32, "T, the number of diffusion steps")
-    noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with t")
+    # The release means to draw steps by their losses, and draws them uniformly.
+    defaults: ClassVar = {"emb_size": 128, "dropout": 0.1, "importance_sampling": False}
     lambda_mean: float = setting(0.001, "the mean of lambda, by which x_t joins the history")
     lambda_std: NotNegative = setting(0.001, "its standard deviation")
     layers: Positive = setting(4, "blocks of the encoder")
@@ -61,12 +57,6 @@ class DiffuRecSettings(SequenceSettings):
     histories_per_epoch: Count = setting(
         0, "train on so many histories an epoch, drawn at random; 0: on all"
     )
-    reverse: Literal["full", "direct"] = setting(
-        "full", "inference by all T reverse steps, or by one from pure noise"
-    )
-    importance_sampling: bool = setting(
-        False, "draw steps by Eq. 14 of DiffRec; the release means to, and draws uniformly"
-    )
 
 
 class DiffuRecTraining(SequenceTraining):
@@ -78,7 +68,7 @@ class DiffuRecTraining(SequenceTraining):
     }  # fmt: skip
 
 
-class DiffuRec(SequenceModel):
+class DiffuRec(DiffusionOfNext):
     """With e the vector of the next item and x_t = √ᾱ_t e + √(1 - ᾱ_t) ε,
 
         z_m = LN(e_{s_m}) + λ_m ⊙ (x_t + step(t)),    λ_m ~ N(δ, δ²) in each dimension,
@@ -106,12 +96,7 @@ class DiffuRec(SequenceModel):
 
     def make(self, settings: DiffuRecSettings) -> None:
         size = settings.emb_size
-        self.diffusion = GaussianDiffusion(
-            noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
-            noise_scale=1000 / settings.steps, noise_min=1e-4, noise_max=0.02,
-        )  # fmt: skip
-        make_sampler = ImportanceSampler if settings.importance_sampling else UniformSampler
-        self.sampler = make_sampler(settings.steps)
+        self.make_diffusion(settings)
         self.embedding = nn.Embedding(self.n_items + 1, size)  # the release's padding learns too
         self.norm, self.emb_dropout = nn.LayerNorm(size, 1e-12), Dropout(settings.emb_dropout)
         self.step = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
@@ -197,14 +182,7 @@ class DiffuRec(SequenceModel):
         self.sampler.update(t[rows], losses)
         return (losses / p[rows]).mean()
 
-    def training_state(self) -> dict[str, torch.Tensor]:
-        return dict(self.sampler.named_buffers())
-
     # Inference -----------------------------------------------------------------------------------
-
-    @property
-    def draws_noise(self) -> bool:
-        return True
 
     def noise(self, batch: Interactions, width: int) -> torch.Tensor:
         """(B, T, L + 1, d), or with one step (B, 1, L + 1, d): for each reverse step ε of the

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from arguments import checked, flags_in
 from tqdm import tqdm
 
 from DiffRec.data_utils import EVALUATION, Dataset, find_dataset, load_dataset
@@ -24,7 +25,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import parse
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.machine import REPOSITORY
-from DiffRec.engine.settings import RunOptions, Settings
+from DiffRec.engine.settings import Folder, Positive, RunOptions, Settings
 from DiffRec.engine.variant import REGISTRY, Variant, variant_of
 
 RESULTS = REPOSITORY / "results"
@@ -178,6 +179,34 @@ def present(dataset: str) -> bool:
         how = HOW_TO_GET.get(dataset, "bash scripts/get_data.sh")
         print(f"skipped: {dataset} is not here ({how}; see datasets/README.md).")
     return is_here(dataset)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where and how the runs of a page happen."""
+    parser.add_argument("--gpu", default=None, help="which GPU")
+    parser.add_argument("--jobs", type=checked(Positive), default=1, help="runs at a time")
+    parser.add_argument(
+        "--dry_run", action="store_true", default=False, help="print the commands to run"
+    )
+    parser.add_argument(
+        "--results", type=checked(Folder), default=RESULTS, help="folder for everything"
+    )
+    parser.add_argument(
+        "--run_flags", type=flags_in, default="", help="further flags of every run, in one word"
+    )
+
+
+def check_run_arguments(args: argparse.Namespace) -> None:
+    """InputError for runs that would be put among others' results."""
+    args.results = Path(args.results).resolve()
+    if args.run_flags and args.results == RESULTS.resolve():
+        raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
+
+
+def conclude(whole: bool) -> None:
+    """InputError where some runs failed."""
+    if not whole:
+        raise InputError("some runs failed: see above; the same command does what is missing.")
 
 
 def call_main(
