@@ -653,8 +653,7 @@ def train(
     try:
         describe(log, training, device, preset)
         if options.resume and training.is_finished():
-            progress = training.progress
-            log(f"this run is done, after epoch {progress.epoch}: its result")
+            log(f"this run is done, after epoch {training.progress.epoch}: its result")
         else:
             if options.resume:
                 found = training.resume()
@@ -663,38 +662,35 @@ def train(
                     if found
                     else "nothing to resume: starting from the first epoch"
                 )
-            progress = training.run(log, on_evaluation)
+            training.run(log, on_evaluation)
         checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
-        parameters = model.size()
-        paper = comparable_figures(model.variant, dataset.name, training.header["settings"])
-        outcome = f"best epoch {progress.best_epoch} of {progress.epoch}"
-        if training.chooses:
-            outcome = f"\n{metrics_table(progress.valid, progress.test, paper)}\n\n{outcome}"
-        else:
-            outcome = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
-        log(
-            f"{outcome}; {parameters:,} parameters; "
-            f"training {progress.training_seconds:.1f} s, evaluation "
-            f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
-            f"\ncheckpoint: {checkpoint}"
-        )
+        log(outcome_of(training))
     except KeyboardInterrupt:
         log("stopped; the same command with --resume goes on from the last evaluation.")
         raise
     model.popularity = training.popularity
-    record = {
+    warm = {"warm_start": options.warm_start.name} if options.warm_start else {}
+    record = record_of(training, {"preset": preset, **warm}, made_on)
+    training.finish(record, options.keep_state)
+    model.eval()
+    return Run(record, checkpoint)
+
+
+def record_of(training: Training, about: dict[str, Any], made_on: dict[str, Any]) -> dict[str, Any]:
+    """What a result file holds; about: what else began it, made_on: the machine."""
+    progress = training.progress
+    return {
         "format": checkpoints.FORMAT,
         **training.header,
-        "preset": preset,
-        **({"warm_start": options.warm_start.name} if options.warm_start else {}),
-        "checkpoint": checkpoint.name,
+        **about,
+        "checkpoint": training.checkpoint.name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "valid": progress.valid,
         "test": progress.test,
         "history": progress.history,
         "evaluations": len(progress.history) if training.chooses else 0,
-        "parameters": parameters,
+        "parameters": training.model.size(),
         "seconds": {
             "training": progress.training_seconds,
             "evaluation": progress.evaluation_seconds,
@@ -703,9 +699,22 @@ def train(
         "data": training.fingerprint,
         "machine": made_on,
     }
-    training.finish(record, options.keep_state)
-    model.eval()
-    return Run(record, checkpoint)
+
+
+def outcome_of(training: Training) -> str:
+    """What is said at the end: metrics beside the paper's, epochs, sizes and seconds."""
+    progress, header = training.progress, training.header
+    paper = comparable_figures(header["variant"], header["dataset"], header["settings"])
+    outcome = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
+    if training.chooses:
+        metrics = metrics_table(progress.valid, progress.test, paper)
+        outcome = f"\n{metrics}\n\nbest epoch {progress.best_epoch} of {progress.epoch}"
+    return (
+        f"{outcome}; {training.model.size():,} parameters; "
+        f"training {progress.training_seconds:.1f} s, evaluation "
+        f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
+        f"\ncheckpoint: {training.checkpoint}"
+    )
 
 
 def describe(log: Log, training: Training, device: torch.device, preset: str) -> None:
