@@ -92,6 +92,16 @@ def test_a_dry_run_installs_nothing(tmp_path, has_torch):
         assert "bash scripts/setup.sh first" in done.stderr
 
 
+def test_a_step_stands_beside_its_matrix_products(run, tiny_folder):
+    script, flags = "scripts/step_benchmark.py", ["--data_path", tiny_folder, "--cuda", "0"]
+    done = run(script, "--model", "SASRec", *flags, "--batch_size", "8", "--batches", "2")
+    assert done.returncode == 0, done.stderr
+    assert float(re.search(r"; ([\d.]+) times its matrix products", done.stdout)[1]) > 1
+    refused = run(script, "--model", "EASE", *flags)
+    assert refused.returncode == 2
+    assert refused.stderr == "error: EASE is computed at once: it has no steps.\n"
+
+
 def test_quickstart_offline(run, tmp_path):
     """No data and no network: it says so, trains on synthetic data, and recommends."""
     elsewhere = (
