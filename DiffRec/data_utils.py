@@ -64,8 +64,8 @@ class Interactions:
             users, items = users[order], items[order]
         offsets = np.zeros(n_users + 1, dtype=np.int64)
         np.cumsum(np.bincount(users, minlength=n_users), out=offsets[1:])
-        items = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int32))
-        return cls(torch.from_numpy(offsets), items, None, n_items, torch.arange(n_users))
+        ids = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int32))
+        return cls(torch.from_numpy(offsets), ids, None, n_items, torch.arange(n_users))
 
     @classmethod
     def from_histories(cls, histories: list[list[int]], n_items: int) -> "Interactions":
@@ -225,7 +225,7 @@ class Dataset:
         return self.train.n_items
 
     def to(self, device: torch.device | str) -> "Dataset":
-        moved = {
+        moved: dict[str, Any] = {
             field.name: part.to(device)
             for field in dataclasses.fields(self)
             if isinstance(part := getattr(self, field.name), Interactions)
@@ -301,15 +301,15 @@ def times_of_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray] | None:
     files = [dataset.path / f"{split}_times.npy" for split in SPLITS]
     if dataset.random_noise or not all(file.is_file() for file in files):
         return None
-    keys, times = [], []
+    keys_of, times_of = [], []  # each split
     for split, file in zip(SPLITS, files, strict=True):
         pairs, found = read_pairs(dataset.path / f"{split}_list.npy"), read_array(file, "times")
         if found.shape != (len(pairs),) or found.dtype.kind not in "fiu":
             raise InputError(f"{file} must hold a number for each of the {len(pairs)} rows.")
         inside = (pairs < (dataset.n_users, dataset.n_items)).all(axis=1)
-        keys.append(pairs[inside, 0].astype(np.int64) * dataset.n_items + pairs[inside, 1])
-        times.append(found[inside])
-    keys, times = np.concatenate(keys), np.concatenate(times)
+        keys_of.append(pairs[inside, 0].astype(np.int64) * dataset.n_items + pairs[inside, 1])
+        times_of.append(found[inside])
+    keys, times = np.concatenate(keys_of), np.concatenate(times_of)
     order = np.lexsort((times, keys))
     keys, times = keys[order], times[order]
     last = np.r_[keys[1:] != keys[:-1], True] if len(keys) else np.zeros(0, dtype=bool)
@@ -323,8 +323,9 @@ def holds_dataset(folder: Path) -> bool:
 
 def default_dataset(data_path: Path | None) -> str:
     """The data set that is meant where none is named."""
-    own = data_path is not None and holds_dataset(data_path.expanduser())
-    return data_path.expanduser().resolve().name if own else "ml-1m_clean"
+    if data_path is not None and holds_dataset(data_path.expanduser()):
+        return data_path.expanduser().resolve().name
+    return "ml-1m_clean"
 
 
 def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str, Path]:
@@ -501,8 +502,10 @@ def load_dataset(
             pairs[split] = kept
         _refuse_duplicates(path, pairs[split], n_items)
         parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
-    about = {"drop_unknown": drop_unknown, "drop_repeated": drop_repeated}
-    found = Dataset(name, folder, **parts, **about, evaluation=evaluation)
+    found = Dataset(
+        name, folder, parts["train"], parts["valid"], parts["test"],
+        drop_unknown=drop_unknown, drop_repeated=drop_repeated, evaluation=evaluation,
+    )  # fmt: skip
     return add_random_noise(found, random_noise, seed) if random_noise else found
 
 
@@ -535,7 +538,10 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
         noise = _draw_items(random, wanted, taken, n_items)
         taken = np.union1d(taken, noise)
         noisy[split] = _mix_in(random, part, noise)
-    return dataclasses.replace(dataset, **noisy, random_noise=proportion, noise_seed=seed)
+    return dataclasses.replace(
+        dataset, train=noisy["train"], valid=noisy["valid"], random_noise=proportion,
+        noise_seed=seed,
+    )  # fmt: skip
 
 
 def _draw_items(

@@ -6,6 +6,7 @@ Where others differ, a named argument says so, or the data set itself (`Dataset.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -139,7 +140,7 @@ class Lists:
         return ((2 * i - self.n_items - 1) * counts).sum().item() / total.item()
 
 
-def scorer_of(source: object, dataset: Dataset) -> Scorer:
+def scorer_of(source: Any, dataset: Dataset) -> Scorer:
     """A function of rows whose scores may be written to, whatever gives them: see `evaluate`."""
     if hasattr(source, "scorer"):
         return source.scorer()  # a model makes new ones for each call
@@ -158,7 +159,8 @@ def scorer_of(source: object, dataset: Dataset) -> Scorer:
         source = source.tocsr()
 
     def score(batch: Interactions) -> torch.Tensor:
-        rows = source[batch.users if torch.is_tensor(source) else batch.users.numpy()]  # a copy
+        users: Any = batch.users  # never None: they are rows of the data set
+        rows = source[users if torch.is_tensor(source) else users.numpy()]  # a copy
         if scipy.sparse.issparse(rows):
             rows = rows.toarray()
         return torch.as_tensor(rows).to(batch.device)
@@ -186,7 +188,7 @@ def of_rows(scores: torch.Tensor, rows: Interactions, look: bool) -> torch.Tenso
 
 
 def evaluate(
-    scores: object,
+    scores: Any,
     dataset: Dataset,
     topN: Sequence[int] | None = None,
     batch_size: int = 400,
@@ -279,10 +281,9 @@ def _evaluate(
     k, device = min(max(topN), dataset.n_items), dataset.train.device
     of_hits = [m for m in metrics if m not in (*OF_LISTS, "novelty")]
     of_users = [*of_hits, *(["novelty"] if "novelty" in metrics else [])]
-    wants_lists = len(of_hits) < len(metrics)
     sums = torch.zeros(2, len(of_users), len(topN), dtype=torch.float64, device=device)
-    lists = [Lists(dataset.train, topN) for _ in range(2)] if wants_lists else None
-    everyone = ([], [])
+    lists = [Lists(dataset.train, topN) for _ in range(2)] if len(of_hits) < len(metrics) else []
+    everyone: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
     for start in range(0, dataset.n_users, batch_size):
         stop = min(start + batch_size, dataset.n_users)
@@ -306,7 +307,7 @@ def _evaluate(
             n_relevant = relevant.lengths.to(device, non_blocking=True)
             hits = are_relevant(items, relevant)
             values = ranking_metrics(hits, n_relevant, topN, recall_denominator, of_hits)
-            if wants_lists:
+            if lists:
                 counted = scores.gather(1, items).isfinite()
                 if metric_users == "with_items":
                     counted &= (n_relevant > 0)[:, None]
@@ -317,16 +318,16 @@ def _evaluate(
             if per_user:
                 everyone[split].append(values.cpu())
 
-    report = {}
+    report: dict[str, dict[str, Any]] = {}
     for split, name in enumerate(("valid", "test")):
         has_items = getattr(dataset, name).lengths > 0
         users = dataset.n_users
         if metric_users == "with_items":
             users = max(int(has_items.sum()), 1)
         means = (sums[split] / users).tolist()
-        values = torch.cat(everyone[split]) if per_user else None
-        if per_user and metric_users == "with_items":
-            values[~has_items] = torch.nan
+        of_each = torch.cat(everyone[split]) if per_user else None
+        if of_each is not None and metric_users == "with_items":
+            of_each[~has_items] = torch.nan
         report[name] = {}
         for metric in metrics:
             for column, cut in enumerate(topN):
@@ -335,7 +336,7 @@ def _evaluate(
                         report[name][f"{metric}@{cut}"] = lists[split].value(metric, column)
                     continue
                 row = of_users.index(metric)
-                found = values[:, row, column].numpy() if per_user else means[row][column]
+                found = means[row][column] if of_each is None else of_each[:, row, column].numpy()
                 report[name][f"{metric}@{cut}"] = found
     return report
 

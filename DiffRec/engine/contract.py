@@ -147,7 +147,7 @@ class Recommender(nn.Module):
         """`training_loss`: training calls the module itself, so that torch's wrappers fit."""
         return self.training_loss(batch)
 
-    def optimizers(self, training: TrainingSettings) -> list[torch.optim.Optimizer]:
+    def optimizers(self, training: Any) -> list[torch.optim.Optimizer]:
         """Fresh optimisers of the parameters, by settings of the class ``Training``; all of them
         step after each batch. A model that `fit` computes at once has none."""
         raise NotImplementedError

@@ -87,15 +87,19 @@ def restore_released(
     if second is None and beside.is_file():
         second = beside
     files = 1 if second is None else 2
-    fitting = [variant for variant in variants if variant.released_files == files]
+    fitting = [
+        (variant, variant.read_released)
+        for variant in variants
+        if variant.read_released and variant.released_files == files
+    ]
     if not fitting:
         raise InputError(
             f"{path} comes with an autoencoder, which {variants[0].name} does not have."
             if second
             else f"{variants[0].name} needs {beside.name} beside {path}, or --autoencoder FILE."
         )
-    (variant, *_) = fitting
-    found = variant.read_released(path, second)
+    variant, read = fitting[0]
+    found = read(path, second)
 
     presets = variant.known_presets()
     dataset = dataset or next((name for name in presets if path.name.startswith(name)), None)
@@ -176,7 +180,7 @@ def infer(
     for path in (options.recommend, options.convert, options.result_json):
         require_writable(path)
     if options.history is not None:
-        recommend_for_history(restored.model(settings), restored.path, options)
+        recommend_for_history(restored.model(settings), restored.path, options.history, options)
         return None
 
     device = choose_device(options.cuda, options.gpu)
@@ -187,16 +191,17 @@ def infer(
         print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
     if not serving:
         require_lists(restored.path, dataset, final)
+    training = settings.part(variant.model.Training)
     torch.manual_seed(options.seed)
     model, dataset = restored.model(settings).to(device), dataset.to(device)
     if serving:
         about = {**header, "settings": settings.dump()}
         rows = rows_to_serve(model, about, dataset, options.history_from)
-        serve(model, dataset, rows, settings.batch_size, options)
+        serve(model, dataset, rows, training.batch_size, options)
         return None
 
     dataset = model.prepare_data(dataset)
-    metrics = evaluate_model(model, dataset, settings, settings.batch_size)
+    metrics = evaluate_model(model, dataset, training, training.batch_size)
     paper = comparable_figures(variant.name, dataset.name, settings.dump())
     print(metrics_table(metrics["valid"], metrics["test"], paper))
     about = {
@@ -275,11 +280,13 @@ def items_known(path: Path, n_items: int, options: InferenceOptions) -> IdMap:
     return IdMap.of_folder("item", folder, n_items)
 
 
-def recommend_for_history(model: Recommender, path: Path, options: InferenceOptions) -> None:
-    """Top-k for the items of --history, as a table or into the file of --recommend."""
+def recommend_for_history(
+    model: Recommender, path: Path, told: str, options: InferenceOptions
+) -> None:
+    """Top-k for the items of --history, ``told``, as a table or into the file of --recommend."""
     model.require_rows("there is nothing to recommend by a history")
     items = items_known(path, model.n_items, options)
-    numbers = items.to_numbers(split_ids(options.history))
+    numbers = items.to_numbers(split_ids(told))
     history = model.weigh(Interactions.from_histories([numbers], model.n_items))
     seen = history if options.exclude_seen else None
     names = np.array(["history"])

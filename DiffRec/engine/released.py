@@ -10,8 +10,9 @@ import contextlib
 import dataclasses
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,15 @@ MOST_MODULES = 10_000  # in a file; the release's have a dozen
 
 
 class Record:
-    """Stands in for a pickled module: its attributes, and no behaviour."""
+    """Stands in for a pickled module: its attributes, and no behaviour. Those that are read are
+    named here; a file may lack them, or have anything there."""
+
+    _parameters: dict | None
+    _buffers: dict | None
+    _modules: dict | None
+    out_dims: Any
+    time_emb_dim: Any
+    norm: Any
 
     def __setstate__(self, state) -> None:
         self.__dict__.update(state if isinstance(state, dict) else {})
@@ -59,7 +68,7 @@ MODULES = dict(
         *("activation.Tanh", "activation.ReLU", "activation.Sigmoid", "activation.LeakyReLU"),
     )
 )
-ALLOWED = [
+ALLOWED: list[Callable | tuple[Callable, str]] = [
     (NETWORK, NETWORK_NAME),
     (AUTOENCODER, AUTOENCODER_NAME),
     *((record, name) for name, record in MODULES.items()),
@@ -112,7 +121,8 @@ def read(path: Path, expected: type[Record], what: str) -> Record:
 
 def weights_of(module: Record) -> dict[str, torch.Tensor]:
     """Parameters and buffers under the names a state dict gives them."""
-    weights, waiting = {}, [("", module)]
+    weights: dict[str, torch.Tensor] = {}
+    waiting = [("", module)]
     for place, record in waiting:
         if len(waiting) > MOST_MODULES:  # one that holds itself has no end
             raise ValueError("it has too many modules")
@@ -179,7 +189,7 @@ def read_network(path: Path, dims: str) -> tuple[dict[str, torch.Tensor], dict, 
     module = read(path, NETWORK, "the denoising network")
     with understood(path):
         weights = {}
-        layers = {"in_layers": {}, "out_layers": {}}
+        layers: dict[str, dict[str, int]] = {"in_layers": {}, "out_layers": {}}
         for name, tensor in weights_of(module).items():
             group, *rest = name.split(".")
             if group not in layers:

@@ -138,13 +138,13 @@ def export_vectors(
     item_ids.npy hold what their rows are called, ``users`` and ``items``. All of them are written,
     or none. rows: what the model knows of each user.
     """
-    encode, vectors, biases = model.factors()
+    encode, of_items, biases = model.factors()
     starts = range(0, len(rows), min(batch_size, ROWS))
     parts = [
         encode(rows.slice(start, min(start + starts.step, len(rows)))).cpu()
         for start in tqdm(starts, desc="user vectors", disable=None)
     ]
-    vectors = {"users": torch.cat(parts), "items": vectors.cpu(), "biases": biases.cpu()}
+    vectors = {"users": torch.cat(parts), "items": of_items.cpu(), "biases": biases.cpu()}
     for tensor in vectors.values():
         checked(tensor)
     arrays = {name: tensor.numpy() for name, tensor in vectors.items()}

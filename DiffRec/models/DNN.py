@@ -1,6 +1,8 @@
 """The denoising network x̂_θ(x_t, t): an MLP that sees x_t and the embedding of t (Section 3.2)."""
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +42,7 @@ class DNN(nn.Module):
     def __init__(
         self,
         n_items: int,
-        dims: list[int],
+        dims: Sequence[int],
         emb_size: int = 10,
         act_func: str = "tanh",
         norm: bool = False,
@@ -72,12 +74,14 @@ class DNN(nn.Module):
 
     def first_layer(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The first layer's weights on the items, W: (d_1, I), and on the embedding."""
-        return self.in_layers[0].weight.split([self.n_items, self.emb_size], dim=1)
+        first = cast(nn.Linear, self.in_layers[0])
+        return first.weight.split([self.n_items, self.emb_size], dim=1)
 
     def step_term(self, t: torch.Tensor, of_embedding: torch.Tensor) -> torch.Tensor:
         """What step t, (B,) counted from 0, adds to the first pre-activation, bias included."""
         embedding = timestep_embedding(t, self.emb_size).to(of_embedding.dtype)
-        return F.linear(self.emb_layer(embedding), of_embedding, self.in_layers[0].bias)
+        first = cast(nn.Linear, self.in_layers[0])
+        return F.linear(self.emb_layer(embedding), of_embedding, first.bias)
 
     def after_first_layer(self, a: torch.Tensor, activation=None) -> torch.Tensor:
         """From the first layer's pre-activation a, (B, d_1), to the last hidden h, (B, d_n).
@@ -108,7 +112,7 @@ class DNN(nn.Module):
         if self.norm or type(self).forward is not DNN.forward:
             return None
         of_items, of_embedding = self.first_layer()
-        last = self.out_layers[-1]
+        last = cast(nn.Linear, self.out_layers[-1])
         activation = inference_activation(self.activation, last.weight.device)
         return LinearEnds(
             W=of_items,

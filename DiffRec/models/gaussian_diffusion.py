@@ -80,6 +80,14 @@ class GaussianDiffusion(nn.Module):
     Raises ValueError, in one sentence, for settings that define no diffusion.
     """
 
+    beta: torch.Tensor
+    alpha_bar: torch.Tensor
+    alpha_bar_prev: torch.Tensor
+    posterior_x_t: torch.Tensor
+    posterior_x0: torch.Tensor
+    posterior_variance: torch.Tensor
+    loss_weights: torch.Tensor
+
     def __init__(
         self,
         *,

@@ -35,7 +35,7 @@ class HiddenSpaceReverse:
     @classmethod
     def of(cls, dnn: nn.Module, diffusion: GaussianDiffusion, sampling_noise: bool) -> Self | None:
         """The chain, or None where it would not be exact."""
-        ends = dnn.linear_ends() if hasattr(dnn, "linear_ends") else None
+        ends = getattr(dnn, "linear_ends", lambda: None)()
         coefficients = diffusion.reverse_coefficients()
         if ends is None or coefficients is None or sampling_noise:
             return None

@@ -32,6 +32,9 @@ class ImportanceSampler(nn.Module):
             release, 0 in the paper).
     """
 
+    history: torch.Tensor
+    count: torch.Tensor
+
     def __init__(self, steps: int, history_num_per_term: int = 10, uniform_prob: float = 0.001):
         super().__init__()
         if history_num_per_term < 1:

@@ -261,7 +261,8 @@ def with_random_noise(split: Split, proportion: float, seed: int) -> Split:
     time of the row before them (or after, for a user's first) and have no rating (NaN)."""
     sizes = len(split.raw_users), len(split.raw_items)
     parts = {name: Interactions.from_pairs(split.pairs[name], *sizes) for name in SPLITS}
-    noisy = add_random_noise(Dataset("", Path(), **parts), proportion, seed)
+    data = Dataset("", Path(), parts["train"], parts["valid"], parts["test"])
+    noisy = add_random_noise(data, proportion, seed)
     pairs, times, ratings = dict(split.pairs), dict(split.times), dict(split.ratings)
     for name in ("train", "valid"):
         clean = split.pairs[name]

@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -93,10 +93,10 @@ def collect(tables: Iterator[pd.DataFrame]) -> Ratings:
     ]
     if not parts:
         raise InputError("the file holds no ratings.")
-    *columns, times = map(np.concatenate, zip(*parts, strict=True))
+    of_users, of_items, ratings, times = map(np.concatenate, zip(*parts, strict=True))
     if (times == np.floor(times)).all():
         times = times.astype(np.int64)
-    return Ratings(*columns, times, users.raw(), items.raw())
+    return Ratings(of_users, of_items, ratings, times, users.raw(), items.raw())
 
 
 def from_table(table: pd.DataFrame) -> Ratings:
@@ -114,10 +114,11 @@ def opened(path: Path, member: str) -> Iterator[BinaryIO]:
     try:
         with contextlib.ExitStack() as stack:
             name = path.name.lower()
+            file: Any  # of another class for each kind of archive
             if name.endswith(".zip"):
-                archive = stack.enter_context(zipfile.ZipFile(path))
-                inside = [n for n in archive.namelist() if not n.endswith("/")]
-                file = stack.enter_context(archive.open(only(inside, member, path)))
+                packed = stack.enter_context(zipfile.ZipFile(path))
+                names = [n for n in packed.namelist() if not n.endswith("/")]
+                file = stack.enter_context(packed.open(only(names, member, path)))
             elif name.endswith((".tar", ".tar.gz", ".tgz")):
                 archive = stack.enter_context(tarfile.open(path))
                 inside = {m.name: m for m in archive if m.isfile()}
@@ -309,7 +310,8 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
     line, known = 0, set()
     with opened(path, path.name) as file:
         for block in blocks_of(file, path):
-            users, items, places = [], [], []
+            users, items = [], []
+            places: list[int] = []
             for text in block.decode("utf-8", errors="replace").splitlines():
                 line += 1
                 if not text.strip():
