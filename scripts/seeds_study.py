@@ -22,6 +22,7 @@ from reproduction.runs import (
     conclude,
     mean_and_std,
     present,
+    seeds_on_disk,
 )
 from reproduction.tables import METRICS
 
@@ -160,18 +161,24 @@ def main(argv: list[str] | None = None) -> None:
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
     if not present(dataset):
         return
-    runs = [Run(name, dataset, seed) for name in args.methods for seed in range(1, args.seeds + 1)]
+    asked = [Run(name, dataset, seed) for name in args.methods for seed in range(1, args.seeds + 1)]
+    done = [  # those of an earlier call stay on the page
+        Run(name, dataset, seed)
+        for name in dict.fromkeys([*METHODS, *args.methods])
+        for seed in sorted(seeds_on_disk(Run(name, dataset, 0), args.results / "runs"))
+    ]
+    every = sorted(dict.fromkeys([*done, *asked]), key=lambda run: (run.method, run.seed))
 
     def write(records: dict[Run, dict]) -> str:
         found = {
             name: [record for run, record in records.items() if run.method == name]
-            for name in args.methods
+            for name in dict.fromkeys(run.method for run in every)
         }
         found = {name: some for name, some in found.items() if some}
         draw(found, dataset, args.results / f"{WHAT}.png")
         return page(found, dataset)
 
-    whole = make(WHAT, runs, runs, write, args)
+    whole = make(WHAT, asked, every, write, args)
     if not args.dry_run:
         gather(args.results)
     conclude(whole)
