@@ -73,16 +73,19 @@ def draw(found: dict[str, list[dict]], dataset: str, path: Path) -> None:
         colour = pictures.COLOURS[column]
         paper = paper_figures(method, dataset).get(SHOWN)
         above.hist(test, bins=12, color=colour, alpha=0.6)
-        above.plot(test, [-0.35] * len(test), "|", color=colour, markersize=9)
+        above.plot(
+            test, [0.02] * len(test), "|", color="black", markersize=7, alpha=0.6,
+            transform=above.get_xaxis_transform(),
+        )  # fmt: skip
+        above.yaxis.get_major_locator().set_params(integer=True)
         above.set(title=f"{method}, {len(test)} seeds", xlabel=f"test {LABEL}", ylabel="seeds")
         n = range(1, len(test) + 1)
         below.plot(n, best_of(valid, test), color=colour, label="chosen on validation")
         below.plot(n, best_of(test, test), ":", color=colour, label="chosen on test")
         below.set(xlabel="n, the best of so many seeds", ylabel=f"expected test {LABEL}")
         if paper is not None:
-            above.axvline(paper, color="black", linestyle="--", label=f"paper: {paper:.4f}")
+            above.axvline(paper, color="black", linestyle="--")
             below.axhline(paper, color="black", linestyle="--", label=f"paper: {paper:.4f}")
-            above.legend(frameon=False)
         below.legend(frameon=False)
         for axis in (above, below):
             axis.grid(axis="y", alpha=0.3)
