@@ -86,13 +86,14 @@ def ranking_metrics(
     columns = []
     for k in topN:
         at_most_k, last = n.clamp(max=k), min(k, width) - 1  # behind the list all ranks are misses
+        any_hit = (n_hits[:, last] > 0).double()
         of_cut = {
             "precision": n_hits[:, last] / k,
             "recall": n_hits[:, last] / (n if recall_denominator == "relevant" else at_most_k),
             "ndcg": dcg[:, last] / ideal[at_most_k.long() - 1],
             "mrr": reciprocal_rank[:, last],
-            "hit": (n_hits[:, last] > 0).double(),
-            "hr": (n_hits[:, last] > 0).double(),
+            "hit": any_hit,
+            "hr": any_hit,
             "map": precisions[:, last] / at_most_k,
         }
         chosen = [of_cut[metric] for metric in metrics]

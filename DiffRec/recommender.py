@@ -7,7 +7,6 @@ import torch
 from DiffRec.data_utils import Interactions
 from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import Between, DecaySettings, Ranges
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.DNN import DNN
@@ -84,13 +83,6 @@ class DiffRec(Recommender):
 
     def compile(self, *args, **kwargs) -> None:
         self.dnn.compile(*args, **kwargs)
-
-    def optimizers(self, training: DecaySettings) -> list[torch.optim.Optimizer]:
-        return [
-            make_optimizer(
-                training.optimizer, self.parameters(), training.lr, training.weight_decay
-            )
-        ]
 
     def axes(self) -> dict[str, Axes]:
         if not isinstance(self.dnn, DNN):

@@ -15,7 +15,6 @@ from baselines.graph import product
 from baselines.sampling import sample_triples
 from DiffRec import Dataset, InputError, Interactions, Recommender
 from DiffRec.engine.machine import available_memory_mb
-from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.released import Released
 from DiffRec.engine.settings import (
     DecaySettings,
@@ -102,13 +101,6 @@ class Autoencoder(Baseline):
     Training = DecaySettings
     output: nn.Linear  # the last layer, D → I
 
-    def optimizers(self, training: DecaySettings) -> list[torch.optim.Optimizer]:
-        return [
-            make_optimizer(
-                training.optimizer, self.parameters(), training.lr, training.weight_decay
-            )
-        ]
-
     def hidden(self, batch: Interactions) -> torch.Tensor:
         """The last hidden layer, (B, D), of B rows, as inference has it."""
         raise NotImplementedError
@@ -160,9 +152,6 @@ class Pairwise(Baseline):
         self.items = nn.Parameter(torch.empty(self.n_items, settings.emb_size))
         for embedding in (self.users, self.items):
             nn.init.normal_(embedding, std=settings.init_std)
-
-    def optimizers(self, training: OptimizerSettings) -> list[torch.optim.Optimizer]:
-        return [make_optimizer(training.optimizer, self.parameters(), training.lr)]
 
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """As many triples as train has interactions, drawn at once on the device."""

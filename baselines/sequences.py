@@ -13,7 +13,6 @@ from torch import nn
 
 from baselines.recommender import Baseline
 from DiffRec import InputError, Interactions
-from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import DecaySettings, Few, Positive, Settings, Share, setting
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
@@ -117,13 +116,6 @@ class SequenceModel(Baseline):
     group = "sequential"
     Training = SequenceTraining
     embedding: nn.Embedding
-
-    def optimizers(self, training: DecaySettings) -> list[torch.optim.Optimizer]:
-        return [
-            make_optimizer(
-                training.optimizer, self.parameters(), training.lr, training.weight_decay
-            )
-        ]
 
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """Rows of users, those of nearly one length together (`of_one_length`)."""

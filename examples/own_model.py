@@ -42,9 +42,6 @@ class LowRank(Recommender):
         logits = self.decoder(self.encoder(self.dropout(nn.functional.normalize(x))))
         return -(logits.log_softmax(dim=1) * x).sum(dim=1).mean()
 
-    def optimizers(self, training: OptimizerSettings) -> list[torch.optim.Optimizer]:
-        return [torch.optim.Adam(self.parameters(), lr=training.lr)]
-
     def scorer(self):
         return lambda batch: self.decoder(self.encoder(nn.functional.normalize(batch.dense())))
 

@@ -68,7 +68,7 @@ def headers_of(paths: Sequence[Path]) -> list[dict]:
     """The headers of checkpoints, with all of today's settings."""
     headers = []
     for path in paths:
-        header, _ = checkpoints.load(path)
+        header = checkpoints.read_header(path)
         checkpoints.require_variant(path, header, *REGISTRY)
         headers.append(checkpoints.completed(path, header, variant_of(header["variant"]).settings))
     return headers
@@ -92,10 +92,10 @@ def data_for(headers: Sequence[dict], args: argparse.Namespace) -> Dataset:
     return dataset
 
 
-def measure(args: argparse.Namespace, header: dict, dataset: Dataset) -> list[dict]:
+def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset) -> list[dict]:
     """Of each checkpoint the metrics of each user, (U,) by name; by the first one's conventions,
     but that each is given what it was tested with."""
-    settings = header["settings"]
+    settings = headers[0]["settings"]
     how = {
         name: settings[name]
         for name in EvaluationSettings.names() - {"metrics", "topN", "tst_w_val"}
@@ -104,9 +104,9 @@ def measure(args: argparse.Namespace, header: dict, dataset: Dataset) -> list[di
               "topN": tuple(dict.fromkeys(k for _, k in args.metrics))}  # fmt: skip
     device = choose_device(None, args.gpu)
     found = []
-    for path in args.runs:
+    for path, header in zip(args.runs, headers, strict=True):
         model = any_model(path, device)
-        told = checkpoints.load(path)[0]["settings"].get("tst_w_val", False)  # each as it is used
+        told = header["settings"]["tst_w_val"]  # each as it is used
         values = evaluate(model, dataset, **how, **wanted, tst_w_val=told, per_user=True)[
             args.split
         ]
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> None:
     names = [header["variant"] for header in headers]
     if len(set(names)) < len(names):
         names = short_names(args.runs)
-    rows = table_of(names, measure(args, headers[0], dataset))
+    rows = table_of(names, measure(args, headers, dataset))
     print(
         f"{dataset.name}, {args.split}, {dataset.n_users:,} users; differences to {names[0]}, with "
         f"two-sided paired tests;\neffect: mean over standard deviation of the users' differences; "

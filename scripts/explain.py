@@ -151,7 +151,7 @@ def main(argv: list[str] | None = None) -> None:
     pictures.require_format(args.out)
     require_writable(args.out)
     model = any_model(args.checkpoint)
-    header, _ = checkpoints.load(args.checkpoint)
+    header = checkpoints.read_header(args.checkpoint)
     name = args.dataset or (None if args.data_path else header["dataset"])
     data = load_dataset(name, args.data_path)
     checkpoints.require_items(args.checkpoint, header, data)

@@ -20,11 +20,11 @@ from reproduction.runs import (
     mean_and_std,
     perform,
     present,
+    require_methods,
 )
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import Positive
 from DiffRec.engine.variant import variant_of
@@ -98,9 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=checked(Positive), default=3, help="of trained models")
     add_run_arguments(parser)
     args = parser.parse_args(argv)
-    for name in args.methods:
-        if name not in METHODS:
-            raise InputError(f"there is no method {name}: choose from {', '.join(METHODS)}.")
+    require_methods(args.methods, METHODS)
     check_run_arguments(args)
     datasets = [name for word in args.datasets if present(name := full_name(word, "clean"))]
     methods = args.methods or METHODS

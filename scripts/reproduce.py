@@ -25,6 +25,7 @@ from reproduction.runs import (
     of_group,
     perform,
     present,
+    require_methods,
     seeds_on_disk,
 )
 
@@ -115,7 +116,7 @@ def flags_that_count(what: str, args: argparse.Namespace) -> list[str]:
         names[0] = "dataset"
     told = []
     for name in names:
-        value = getattr(args, name)
+        value = getattr(args, name, None)
         if value:
             text = ",".join(value) if isinstance(value, tuple) else str(value)
             told += [f"--{name}", text]
@@ -289,9 +290,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     wanted = EVERYTHING if "all" in args.what else args.what
     known = {method for what in wanted for method in methods_of(what)}
-    for name in args.methods or ():
-        if name not in known:
-            raise InputError(f"there is no method {name}: choose from {', '.join(sorted(known))}.")
+    require_methods(args.methods or (), sorted(known))
     if args.dataset and not set(wanted) & set(figures.FIGURES):
         raise InputError("--dataset is of a figure: a table takes --datasets.")
     if len(args.datasets or ()) > 1 and set(wanted) <= set(figures.FIGURES):

@@ -22,12 +22,12 @@ from reproduction.runs import (
     conclude,
     mean_and_std,
     present,
+    require_methods,
     seeds_on_disk,
 )
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.paper import paper_figures
 from DiffRec.engine.settings import Positive
@@ -156,11 +156,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=checked(Positive), default=50)
     add_run_arguments(parser)
     args = parser.parse_args(argv)
-    for name in args.methods:
-        if name not in REGISTRY:
-            raise InputError(f"there is no method {name}: choose from {', '.join(REGISTRY)}.")
+    require_methods(args.methods, REGISTRY)
     check_run_arguments(args)
-    args.datasets = None
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
     if not present(dataset):
         return

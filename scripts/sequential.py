@@ -18,12 +18,12 @@ from reproduction.runs import (
     conclude,
     is_here,
     mean_and_std,
+    require_methods,
     seeds_on_disk,
 )
 
 from DiffRec.data_utils import SPLITS
 from DiffRec.engine.commands import command
-from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.settings import Positive
@@ -98,10 +98,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=checked(Positive), default=3, help="of trained models")
     add_run_arguments(parser)
     args = parser.parse_args(argv)
-    known = {method for method, _ in ROWS.values()}
-    for name in args.methods:
-        if name not in known:
-            raise InputError(f"there is no method {name}: choose from {', '.join(sorted(known))}.")
+    known = sorted({method for method, _ in ROWS.values()})
+    require_methods(args.methods, known)
     check_run_arguments(args)
     for dataset in args.datasets:
         if not is_here(dataset):

@@ -102,9 +102,9 @@ def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     files = [str(trained[name, 1][1]) for name in ("DiffRec", "EASE")]
     args = compare.make_parser().parse_args(files)
     args.metrics = compare.metrics_at("recall@5")
-    header = compare.headers_of(args.runs)[0]
-    header["settings"] |= {"recall_denominator": "min_k", "metric_users": "with_items"}
-    found = compare.measure(args, header, tiny)
+    headers = compare.headers_of(args.runs)
+    headers[0]["settings"] |= {"recall_denominator": "min_k", "metric_users": "with_items"}
+    found = compare.measure(args, headers, tiny)
     how = {"recall_denominator": "min_k", "metric_users": "with_items", "topN": [5]}
     right = evaluate(DiffRec.load(files[0]), tiny, **how, per_user=True)["test"]["recall@5"]
     np.testing.assert_array_equal(found[0]["recall@5"], right)

@@ -12,7 +12,15 @@ from DiffRec.data_utils import Dataset, Interactions, join
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.filters import NO_FILTERS, Filters
-from DiffRec.engine.settings import Ranges, RunOptions, Settings, TrainingSettings
+from DiffRec.engine.optimizers import make_optimizer
+from DiffRec.engine.settings import (
+    DecaySettings,
+    OptimizerSettings,
+    Ranges,
+    RunOptions,
+    Settings,
+    TrainingSettings,
+)
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
@@ -149,8 +157,12 @@ class Recommender(nn.Module):
 
     def optimizers(self, training: Any) -> list[torch.optim.Optimizer]:
         """Fresh optimisers of the parameters, by settings of the class ``Training``; all of them
-        step after each batch. A model that `fit` computes at once has none."""
-        raise NotImplementedError
+        step after each batch. By default one of all parameters, with weight decay where the
+        settings have it. A model that `fit` computes at once has none."""
+        if not isinstance(training, OptimizerSettings):
+            raise NotImplementedError
+        decay = training.weight_decay if isinstance(training, DecaySettings) else 0.0
+        return [make_optimizer(training.optimizer, self.parameters(), training.lr, decay)]
 
     def fit(self, train: Interactions) -> None:
         """Compute a model without optimisers from all train interactions."""

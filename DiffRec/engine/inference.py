@@ -196,7 +196,10 @@ def infer(
     model, dataset = restored.model(settings).to(device), dataset.to(device)
     if serving:
         about = {**header, "settings": settings.dump()}
-        rows = rows_to_serve(model, about, dataset, options.history_from)
+        told = options.history_from
+        if told == "auto":  # known here already
+            told = "all" if final else "train"
+        rows = rows_to_serve(model, about, dataset, told)
         serve(model, dataset, rows, training.batch_size, options)
         return None
 

@@ -51,7 +51,7 @@ def of_checkpoint(path: Path) -> Model:
             return model.kept_scorer()(row)[0].numpy()
 
     raw_ids = None if known is None else known.raw
-    header, _ = checkpoints.load(path)
+    header = checkpoints.read_header(path)
 
     def rows(data: Dataset) -> Interactions:
         return rows_to_serve(model, header, data)

@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from arguments import checked, flags_in
@@ -201,6 +201,13 @@ def check_run_arguments(args: argparse.Namespace) -> None:
     args.results = Path(args.results).resolve()
     if args.run_flags and args.results == RESULTS.resolve():
         raise InputError("--run_flags makes other runs than these results: add --results FOLDER.")
+
+
+def require_methods(names: Iterable[str], known: Collection[str]) -> None:
+    """InputError for a name that is none of the known methods."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"there is no method {name}: choose from {', '.join(known)}.")
 
 
 def conclude(whole: bool) -> None:
