@@ -13,6 +13,7 @@ import torch
 
 from DiffRec.data_utils import Dataset, Interactions
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.ranks import ALONE, Ranks
 
 PUBLISHED_METRICS = ("precision", "recall", "ndcg", "mrr")
 OF_LISTS = ("coverage", "gini")  # of all users' lists together
@@ -199,6 +200,7 @@ def evaluate(
     metrics: Sequence[str] | None = None,
     per_user: bool = False,
     rank_seen: bool | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, dict[str, float]] | dict[str, dict[str, np.ndarray]]:
     """{"valid": {"recall@10": …, …}, "test": {…}}, averaged over users, unrounded.
 
@@ -217,6 +219,8 @@ def evaluate(
         per_user: give each user's metrics in the place of their means, (U,) float64, NaN for a
             user who is not averaged over; coverage and gini, which no single user has, are left
             out.
+        ranks: processes that all call this with the same model, and share the users
+            (`DiffRec.engine.ranks.here`); each is given the whole result.
 
     Validation and test share one pass: the same scores, with one mask and then with both.
     Raises InputError, a ValueError, for names or shapes that are wrong.
@@ -246,7 +250,7 @@ def evaluate(
         raise InputError("topN must hold cut-offs from 1 on, and batch_size be at least 1.")
     how = (
         tuple(topN), batch_size, tst_w_val, recall_denominator, metric_users, tuple(metrics),
-        per_user, rank_seen,
+        per_user, rank_seen, ALONE if per_user else ranks,
     )  # fmt: skip
     if not hasattr(scores, "scorer"):
         return _evaluate(scorer_of(scores, dataset), dataset, *how)
@@ -278,6 +282,7 @@ def _evaluate(
     metrics: tuple[str, ...],
     per_user: bool,
     rank_seen: bool,
+    ranks: Ranks,
 ) -> dict:
     k, device = min(max(topN), dataset.n_items), dataset.train.device
     of_hits = [m for m in metrics if m not in (*OF_LISTS, "novelty")]
@@ -286,13 +291,13 @@ def _evaluate(
     lists = [Lists(dataset.train, topN) for _ in range(2)] if len(of_hits) < len(metrics) else []
     everyone: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
-    for start in range(0, dataset.n_users, batch_size):
+    for start in range(0, dataset.n_users, batch_size)[ranks.rank :: ranks.size]:
         stop = min(start + batch_size, dataset.n_users)
         train, valid, test = (
             part.slice(start, stop) for part in (dataset.train, dataset.valid, dataset.test)
         )
         # A look makes a GPU wait: on one every batch is not worth it.
-        look = start == 0 or device.type == "cpu"
+        look = start < batch_size * ranks.size or device.type == "cpu"
         scores = of_rows(scorer(given.slice(start, stop)), train, look)
         if not rank_seen:
             mask_seen(scores, train)
@@ -319,6 +324,8 @@ def _evaluate(
             if per_user:
                 everyone[split].append(values.cpu())
 
+    for parts in (sums, *(found.counts for found in lists)):
+        ranks.add_up(parts)
     report: dict[str, dict[str, Any]] = {}
     for split, name in enumerate(("valid", "test")):
         has_items = getattr(dataset, name).lengths > 0
@@ -339,7 +346,7 @@ def _evaluate(
                 row = of_users.index(metric)
                 found = means[row][column] if of_each is None else of_each[:, row, column].numpy()
                 report[name][f"{metric}@{cut}"] = found
-    return report
+    return ranks.agree(report)
 
 
 def compare(

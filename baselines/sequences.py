@@ -55,6 +55,11 @@ class Histories:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def slice(self, start: int, stop: int) -> "Histories":
+        """Histories start..stop-1."""
+        parts = (part[start:stop] for part in (self.sequences, self.lengths, self.targets))
+        return Histories(*parts)
+
 
 class Prefixes:
     """Every beginning of every user's sequence, with at least one item, and the item after it.
@@ -202,6 +207,9 @@ class CausalModel(SequenceModel):
         """h, (B, L, d), of sequences, (B, L); padding stands behind them."""
         raise NotImplementedError
 
+    def loss_terms(self, batch: Interactions) -> int:
+        return positions_of(batch, self.settings.max_length)
+
     def encode(self, batch: Interactions) -> torch.Tensor:
         sequences, lengths = batch.padded(self.settings.max_length)
         h = self.hidden(sequences)
@@ -213,7 +221,7 @@ class CausalModel(SequenceModel):
         steps = torch.arange(inputs.shape[1], device=inputs.device)
         rows, places = (steps < (lengths - 1)[:, None]).nonzero(as_tuple=True)
         if not len(rows):  # users of one item alone
-            return 0 * self.embedding.weight.sum()
+            return nothing(self)
         h, targets = self.hidden(inputs)[rows, places], sequences[rows, places + 1] - 1
         vectors = self.item_vectors()
         if self.settings.loss == "ce":
@@ -224,6 +232,16 @@ class CausalModel(SequenceModel):
 
         others = absent(sequences[rows] - 1, self.n_items)
         return (F.softplus(-score(targets)) + F.softplus(score(others))).mean()
+
+
+def positions_of(batch: Interactions, longest: int) -> int:
+    """How many of the latest ``longest`` + 1 items of the rows have one before them."""
+    return int((batch.lengths.clamp(max=longest + 1) - 1).clamp(min=0).sum())
+
+
+def nothing(model: nn.Module) -> torch.Tensor:
+    """A loss of 0 that every parameter has a part in, as other processes wait for all of them."""
+    return 0 * sum(parameter.sum() for parameter in model.parameters())
 
 
 def absent(sequences: torch.Tensor, n_items: int, tries: int = 20) -> torch.Tensor:

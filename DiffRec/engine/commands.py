@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
 from tqdm import tqdm
 
 from DiffRec.data_utils import (
@@ -27,6 +28,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.machine import choose_device
+from DiffRec.engine.ranks import joined, lost, of_environment
 from DiffRec.engine.settings import DataSettings, RunOptions, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant
@@ -62,7 +64,8 @@ def command(main: Callable[[], object]) -> None:
     sys.argv = [word for word in sys.argv if word != "--debug"]
     logger = logging.getLogger("DiffRec")
     logger.handlers, logger.propagate = [ToTerminal()], False
-    logger.setLevel(logging.INFO)
+    tells = of_environment().writes  # else another process says the same
+    logger.setLevel(logging.INFO if tells else logging.CRITICAL)
     try:
         stop_asked.clear()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,6 +85,8 @@ def command(main: Callable[[], object]) -> None:
         sentence = sentence_of(error)
         if sentence is None:
             raise
+        if not tells and not lost(error):
+            sys.exit(2)
         words = " ".join(sentence.split())
         if len(words) > LONGEST:  # a file's content can be in it
             words = f"{words[: LONGEST // 2]} … {words[-LONGEST // 2 :]}"
@@ -98,6 +103,11 @@ def sentence_of(error: Exception) -> str | None:
     """What a user is told of an error; None for one that is no user's."""
     if isinstance(error, InputError):
         return str(error)
+    if lost(error):
+        return (
+            "another process of this training is gone: the same command with --resume goes on from "
+            "the last evaluation."
+        )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
     if isinstance(error, MemoryError) or (
@@ -178,6 +188,18 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     settings, options = parse(variant, argv, description)
     require_writable(options.result_json)
     device = choose_device(options.cuda, options.gpu)
+    with joined(device):
+        record = train_on(variant, settings, options, device)
+    record["command"] = command_line(variant, "main.py", argv)
+    if options.result_json and of_environment().writes:
+        write_json(options.result_json, record)
+    return record
+
+
+def train_on(
+    variant: Variant, settings: Settings, options: RunOptions, device: torch.device
+) -> dict[str, Any]:
+    """Build and train what a command line asks for; the run's record."""
     dataset = load(variant, settings, options).to(device)
     if options.final and checkpoints.read_header(options.final)["data"] != dataset.fingerprint():
         logger.warning("%s was trained on other data than %s.", options.final, dataset.name)
@@ -193,7 +215,4 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
         warm_start=options.warm_start, device=device, tensorboard=options.tensorboard,
         **model_class.Training.own(told),
     )  # fmt: skip
-    record = {**run.record, "command": command_line(variant, "main.py", argv)}
-    if options.result_json:
-        write_json(options.result_json, record)
-    return record
+    return run.record

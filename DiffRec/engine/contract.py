@@ -155,6 +155,11 @@ class Recommender(nn.Module):
         """`training_loss`: training calls the module itself, so that torch's wrappers fit."""
         return self.training_loss(batch)
 
+    def loss_terms(self, batch: Any) -> int:
+        """How many terms `training_loss` is the mean of; by default the batch's rows. By these the
+        parts of a batch that several processes train on are weighed."""
+        return len(batch)
+
     def optimizers(self, training: Any) -> list[torch.optim.Optimizer]:
         """Fresh optimisers of the parameters, by settings of the class ``Training``; all of them
         step after each batch. By default one of all parameters, with weight decay where the

@@ -17,11 +17,13 @@ log = logging.getLogger(__name__)
 
 
 def choose_device(cuda: bool | None, gpu: str) -> torch.device:
-    """The GPU numbered ``gpu``, if there is one and ``cuda`` does not refuse it; else the CPU."""
+    """The GPU numbered ``gpu``, if there is one and ``cuda`` does not refuse it; else the CPU. Of
+    several processes that torchrun started here each has a GPU of its own, in order."""
     if cuda is False or not torch.cuda.is_available():
         if cuda:
             log.warning("no GPU is available here: running on the CPU.")
         return torch.device("cpu")
+    gpu = os.environ.get("LOCAL_RANK", gpu)
     if not gpu.isdigit() or int(gpu) >= torch.cuda.device_count():
         raise InputError(f"there is no GPU {gpu}: {torch.cuda.device_count()} are visible.")
     return prepared_device(torch.device("cuda", int(gpu)))

@@ -27,6 +27,7 @@ from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb, prepared_device
 from DiffRec.engine.paper import comparable_figures, metrics_table
+from DiffRec.engine.ranks import ALONE, Ranks, Streams, here
 from DiffRec.engine.released import require_unpacked
 from DiffRec.engine.settings import (
     Count,
@@ -98,11 +99,12 @@ class Log:
 
 
 def evaluate_model(
-    model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS
-) -> dict[str, dict]:
+    model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS,
+    ranks: Ranks = ALONE,
+) -> dict[str, dict]:  # fmt: skip
     """`evaluate` of a model as the settings say; nothing for a list that is empty."""
     how = settings.part(EvaluationSettings).model_dump()
-    found = evaluate(model, dataset, batch_size=min(batch_size, ROWS), **how)
+    found = evaluate(model, dataset, batch_size=min(batch_size, ROWS), ranks=ranks, **how)
     return {split: found[split] if len(getattr(dataset, split).items) else {} for split in found}
 
 
@@ -144,6 +146,7 @@ class Training:
             of a run that is not done the state from which it is resumed, ``.state``; and of one
             that is done its result, ``.json``.
         tensorboard: a folder for curves, or None.
+        ranks: the processes that train together, each of which has such a training.
 
     Attributes:
         chooses: whether there is validation to choose the best epoch by. Without it all epochs are
@@ -151,6 +154,7 @@ class Training:
     """
 
     chooses = True
+    ranks = ALONE
 
     def __init__(
         self,
@@ -160,8 +164,10 @@ class Training:
         seed: int,
         checkpoint: Path,
         tensorboard: Path | None = None,
+        ranks: Ranks = ALONE,
     ):
         self.model, self.dataset, self.checkpoint = model, dataset, checkpoint
+        self.ranks = ranks
         self.settings: TrainingSettings = settings.part(model.Training)
         self.settings.check_selection()
         if self.settings.tst_w_val:
@@ -181,8 +187,9 @@ class Training:
         self.average = None
         if self.settings.ema and self.optimizers:
             self.average = moving_average(model, self.settings.ema)
+        self.trained = ranks.wrap(model) if self.optimizers else model
         self.progress = Progress()
-        self.tensorboard = tensorboard
+        self.tensorboard = tensorboard if ranks.writes else None
         self.chooses = len(dataset.valid.items) > 0
 
     @property
@@ -191,8 +198,9 @@ class Training:
         return self.model if self.average is None else cast(Recommender, self.average.module)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
+        batch_size = self.settings.batch_size
         return evaluate_model(
-            self.candidate.eval(), self.dataset, self.settings, self.settings.batch_size
+            self.candidate.eval(), self.dataset, self.settings, batch_size, self.ranks
         )
 
     # State -------------------------------------------------------------------------------------
@@ -209,8 +217,10 @@ class Training:
         return states
 
     def save_state(self) -> None:
-        now = peak_memory_mb(self.model.device)
+        now = self.ranks.most(peak_memory_mb(self.model.device))
         self.progress.peak_memory_mb = max(self.progress.peak_memory_mb, now)
+        if not self.ranks.writes:
+            return
         state = {
             "format": checkpoints.FORMAT,
             "settings": self.header["settings"],
@@ -226,6 +236,8 @@ class Training:
         self.result_path.unlink(missing_ok=True)  # of a run before, under the same name
 
     def save_checkpoint(self) -> None:
+        if not self.ranks.writes:
+            return
         progress = self.progress
         found = {"best_epoch": progress.best_epoch, "valid": progress.valid, "test": progress.test}
         header = {**self.header, **found, "data": self.fingerprint}
@@ -275,6 +287,8 @@ class Training:
 
     def finish(self, record: dict[str, Any], keep_state: bool) -> None:
         """Write the result of a run that is done, and only then remove its state."""
+        if not self.ranks.writes:
+            return
         write_json(self.result_path, {**record, "identity": self.identity()})
         if not keep_state:
             self.state_path.unlink(missing_ok=True)
@@ -375,14 +389,16 @@ class Training:
             model.fit(self.dataset.train)
             return None
         self.set_rates()
-        n_batches, batches = model.epoch_batches(self.dataset.train, settings.batch_size)
+        n_batches, batches = self.parts()
         total = torch.zeros((), device=model.device)
-        desc = f"epoch {model.epoch}"
-        for batch in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=None):
+        desc, disable = f"epoch {model.epoch}", None if self.ranks.writes else True
+        for batch, weight in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=disable):
             with torch.autocast(
                 model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
             ):
-                loss = model(batch)
+                loss = self.trained(batch)
+            if weight != 1:
+                loss = weight * loss
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -391,7 +407,29 @@ class Training:
             if self.average is not None:
                 self.average.update_parameters(model)
             total += loss.detach()
-        return total.item() / n_batches
+        return self.ranks.add_up(total).item() / (n_batches * self.ranks.size)
+
+    def parts(self) -> tuple[int, Iterator[tuple[Any, float]]]:
+        """An epoch: the number of its batches, and of each in turn this rank's part, and the factor
+        of its loss with which the mean over ranks is the loss of the whole."""
+        model, ranks = self.model, self.ranks
+        begun = self.dataset.train, self.settings.batch_size
+        if not ranks.several:
+            n_batches, batches = model.epoch_batches(*begun)
+            return n_batches, ((batch, 1) for batch in batches)
+        streams = Streams(model.device, self.header["seed"], model.epoch, ranks.rank)
+        with streams.shared():
+            n_batches, batches = model.epoch_batches(*begun)
+
+        def of_this_rank() -> Iterator[tuple[Any, float]]:
+            while True:
+                with streams.shared():
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield ranks.part(batch, model.loss_terms)
+
+        return n_batches, of_this_rank()
 
     def note(self, loss: float | None, log: Log) -> None:
         """In the place of `validate`, where there is nothing to validate by."""
@@ -428,7 +466,7 @@ class Training:
         self.save_curve()
 
     def save_curve(self) -> None:
-        if self.progress.history:
+        if self.progress.history and self.ranks.writes:
             write_text(self.checkpoint.with_suffix(".csv"), curve(self.progress.history))
 
     def last_epoch(self) -> int:
@@ -451,8 +489,9 @@ class Training:
         """
         settings, progress, last_epoch = self.settings, self.progress, self.last_epoch
         bar = tqdm(
-            total=last_epoch(), initial=progress.epoch, unit="epoch", desc="training", disable=None
-        )
+            total=last_epoch(), initial=progress.epoch, unit="epoch", desc="training",
+            disable=None if self.ranks.writes else True,
+        )  # fmt: skip
         with bar, curves_for_tensorboard(self.tensorboard, self.checkpoint.stem) as draw:
             for row in progress.history:
                 draw(row)
@@ -634,6 +673,7 @@ def train(
     folder = save_path or variant.saved_models
     checkpoint = folder / f"{name}.safetensors"
 
+    ranks = here()
     device = choose_device(None, "0") if device is None else prepared_device(device)
     torch.manual_seed(seed)
     if model.seeded is not None and model.seeded[0] == seed:
@@ -643,13 +683,15 @@ def train(
     torch.backends.cuda.matmul.allow_tf32 = chosen.precision == "tf32"
     if chosen.compile:
         model.compile()
-    training = Training(model, dataset, everything, seed, checkpoint, options.tensorboard)
+    training = Training(model, dataset, everything, seed, checkpoint, options.tensorboard, ranks)
+    ranks.require_same({**training.identity(), **training.header["settings"]})
     if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
         raise InputError(
             f"{dataset.name} has no validation to choose the number of epochs by: give epochs, "
             f"such as the best_epoch of a run that had one."
         )
-    log, made_on = Log(checkpoint.with_suffix(".log")), machine(device)  # the commit of the start
+    log = Log(checkpoint.with_suffix(".log") if ranks.writes else None)
+    made_on = {**machine(device), "processes": ranks.size}  # its commit is that of the start
     try:
         describe(log, training, device, preset)
         if options.resume and training.is_finished():
@@ -662,7 +704,9 @@ def train(
                     if found
                     else "nothing to resume: starting from the first epoch"
                 )
+            ranks.wait()  # all have read what is there
             training.run(log, on_evaluation)
+        ranks.wait()  # it is written
         checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
         log(outcome_of(training))
     except KeyboardInterrupt:

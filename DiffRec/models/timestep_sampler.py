@@ -1,5 +1,7 @@
 """Which diffusion step each training sample gets: uniform (Eq. 13) or by importance (Eq. 14)."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -30,10 +32,15 @@ class ImportanceSampler(nn.Module):
         history_num_per_term: losses remembered per step (10 in the paper).
         uniform_prob: share of the probability spread evenly over the steps (0.001 in the
             release, 0 in the paper).
+
+    Attributes:
+        together: makes of a process's steps and losses, (B,) each, those that are remembered; where
+            several train one model it gathers all of theirs, so that all draw from the same p_t.
     """
 
     history: torch.Tensor
     count: torch.Tensor
+    together: Callable[..., tuple[torch.Tensor, ...]] = staticmethod(lambda *columns: columns)
 
     def __init__(self, steps: int, history_num_per_term: int = 10, uniform_prob: float = 0.001):
         super().__init__()
@@ -72,6 +79,7 @@ class ImportanceSampler(nn.Module):
         left by as many places as it overflows, and the r-th new loss of a step lands r places
         behind its old ones; what would land left of the row is gone.
         """
+        t, losses = self.together(t, losses)
         steps, length = self.history.shape
         of_step = t[:, None] == torch.arange(steps, device=t.device)  # (B, T)
         rank = (of_step.cumsum(dim=0) - 1).gather(1, t[:, None])[:, 0]  # r of each loss

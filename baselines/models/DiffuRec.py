@@ -14,6 +14,8 @@ from baselines.sequences import (
     Histories,
     Prefixes,
     SequenceTraining,
+    nothing,
+    positions_of,
 )
 from baselines.transformer import Encoder, key_mask
 from DiffRec import Interactions
@@ -133,9 +135,8 @@ class DiffuRec(DiffusionOfNext):
     ) -> torch.Tensor:  # fmt: skip
         """LN(Encoder(z)), (B, L, d). history, lam: (B, L, d); lengths, t: (B,); x_t: (B, 1, d), or
         one for each position."""
-        step = self.step(
-            timestep_embedding(t * (1000 / self.settings.steps), self.settings.emb_size)
-        )
+        of_step = timestep_embedding(t * (1000 / self.settings.steps), self.settings.emb_size)
+        step = self.step(of_step.to(history.dtype))
         z = history + lam * (x_t + step[:, None])
         h = self.encoder(z, self.mask(lengths, z.shape[1]), self.causal)
         return self.last(self.dropout(h))
@@ -155,6 +156,9 @@ class DiffuRec(DiffusionOfNext):
         batches = prefixes.batches(batch_size, count, by_length=not self.released_mask)
         return -(-count // batch_size), (prefixes.take(some, width) for some in batches)
 
+    def loss_terms(self, batch: Histories | Interactions) -> int:
+        return positions_of(batch, self.settings.max_length) if self.causal else len(batch)
+
     def training_loss(self, batch: Histories | Interactions) -> torch.Tensor:
         """A batch of histories, or of users whose positions are trained on at once."""
         if self.causal:
@@ -172,7 +176,7 @@ class DiffuRec(DiffusionOfNext):
             places = torch.arange(h.shape[1], device=h.device)
             rows, places = (places < lengths[:, None]).nonzero(as_tuple=True)
             if not len(rows):  # users of one item alone
-                return 0 * h.sum()
+                return nothing(self)
             x0_hat, wanted = h[rows, places], following[rows, places]
         else:
             rows = torch.arange(len(h), device=h.device)

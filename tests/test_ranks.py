@@ -1,0 +1,263 @@
+"""Several processes that train one model, against one process that trains it alone.
+
+Two ranks are started once, over Gloo; each writes down what it finds, and the tests look at that.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import torch
+import torch.distributed as dist
+from conftest import REPOSITORY
+from safetensors.torch import load_file
+from test_baselines import SMALL
+
+from DiffRec import InputError, evaluate, load_dataset, train
+from DiffRec.engine.ranks import ALONE, Ranks, Streams, here, mixed
+from DiffRec.engine.variant import REGISTRY
+from DiffRec.evaluate_utils import METRICS
+
+N = 2
+B = 13  # rows of the batch whose gradient is compared: N does not divide it
+OURS = {"dims": [8], "mlp_dims": [8], "in_dims": [8], "n_cate": 1, "steps": 4}
+
+
+def settings_of(name: str) -> dict:
+    known = REGISTRY[name].model.Settings.names()
+    return SMALL.get(name) or {key: value for key, value in OURS.items() if key in known}
+
+
+def trained_by_gradients() -> list[str]:
+    """Every model with an optimiser whose loss is a mean over rows. ACVAE's is not: it sets the
+    users of a batch against each other."""
+    found = [
+        variant.name for variant in REGISTRY.values()
+        if any(name.startswith("optimizer") for name in variant.model.Training.names())
+    ]  # fmt: skip
+    return [name for name in found if name != "ACVAE"]
+
+
+@contextlib.contextmanager
+def same_noise(start: int, stop: int):
+    """Rows start..stop-1 of what a batch of B rows draws; no noise in what is not (rows, items)."""
+    generator = torch.Generator().manual_seed(3)
+
+    def rows(make, *shape):
+        return make(*shape, generator=generator)[start:stop]
+
+    def normal(x, **_):
+        if x.dim() != 2 or len(x) != stop - start:
+            return torch.zeros_like(x)
+        return rows(torch.randn, B, x.shape[1]).to(x)
+
+    def integers(*given, **_):
+        low, high = (0, given[0]) if len(given) == 2 else given[:2]
+        return low + (rows(torch.rand, B) * (high - low)).long()
+
+    with (
+        mock.patch.object(torch, "randn_like", normal),
+        mock.patch.object(torch, "randint", integers),
+        mock.patch.object(torch, "multinomial", lambda p, n, **_: integers(len(p), n)),
+    ):
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
+
+
+def gradient_of(name: str, dataset, ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Of the first batch of B rows, without dropout, in float64."""
+    model = REGISTRY[name].model.for_dataset(dataset, **settings_of(name))
+    rows = model.prepare_data(dataset).train
+    rows = rows.with_values(None if rows.values is None else rows.values.double())
+    model = model.double().eval()
+    called = ranks.wrap(model)
+    torch.manual_seed(5)
+    batch = next(iter(model.epoch_batches(rows, B)[1]))
+    start, stop = B * ranks.rank // ranks.size, B * (ranks.rank + 1) // ranks.size
+    part, weight = ranks.part(batch, model.loss_terms) if ranks.several else (batch, 1)
+    with same_noise(start, stop):
+        loss = weight * called(part)
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return {**found, **{f"state {n}": t.clone() for n, t in model.training_state().items()}}
+
+
+def two_epochs(dataset, folder: Path, epochs: int, **more):
+    model = REGISTRY["DiffRec"].model.for_dataset(dataset, dims=[8], steps=4)
+    return train(model, dataset, epochs=epochs, eval_every=1, batch_size=50, save_path=folder,
+                 log_name="ranks", device="cpu", **more)  # fmt: skip
+
+
+def work(rank: int, data_folder: Path, folder: Path) -> None:
+    """What a rank does; it keeps what it found in a file."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=N)
+    dataset, found = load_dataset(data_path=data_folder), {}
+    ranks = here()
+    found["gradients"] = {n: gradient_of(n, dataset, ranks) for n in trained_by_gradients()}
+    found["rows"] = ranks.gather_rows(torch.arange(rank + 1), torch.full((rank + 1,), 0.5 + rank))
+
+    model = REGISTRY["DiffRec"].model.for_dataset(dataset, dims=[8], steps=4)
+    found["metrics"] = evaluate(model, dataset, batch_size=11, metrics=METRICS, ranks=ranks)
+    run = two_epochs(dataset, folder / "whole", 4)
+    found["whole"] = run.checkpoint, run.record
+    two_epochs(dataset, folder / "broken", 2, keep_state=True)
+    run = two_epochs(dataset, folder / "broken", 4, resume=True, keep_state=True)
+    found["broken"] = run.checkpoint, run.record
+    with pytest.raises(InputError) as error:
+        two_epochs(dataset, folder / "differing", 1, lr=1e-3 * (1 + rank))
+    found["differing"] = str(error.value)
+    few = torch.arange(1)
+    found["few"] = ranks.part(few, len), ranks.gather_rows(few)
+    torch.save(found, folder / f"found{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_folder, tmp_path_factory) -> Path:
+    """Where two ranks have worked."""
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(work, (tiny_folder, folder), nprocs=N)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder) -> list[dict]:
+    """What each of two ranks has found."""
+    return [torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(N)]
+
+
+@pytest.mark.parametrize("name", trained_by_gradients())
+def test_the_gradient_is_that_of_one_process(found, tiny, name):
+    alone = gradient_of(name, tiny, ALONE)
+    for one in found:
+        of_two = one["gradients"][name]
+        assert of_two.keys() == alone.keys()
+        for part, value in alone.items():
+            torch.testing.assert_close(of_two[part], value, rtol=1e-10, atol=1e-10, msg=part)
+
+
+def test_the_losses_of_all_ranks_are_remembered_in_the_order_of_the_batch(found):
+    """Which the states of the samplers above show; here are ranks with other numbers of rows."""
+    for one in found:
+        numbers, halves = one["rows"]
+        assert numbers.tolist() == [0, 0, 1]
+        assert halves.tolist() == [0.5, 1.5, 1.5]
+
+
+def test_a_batch_smaller_than_the_ranks_counts_once(found):
+    for one, weight in zip(found, (0, N), strict=True):
+        (part, factor), (gathered,) = one["few"]
+        assert (len(part), factor, gathered.tolist()) == (1, weight, [0])
+
+
+def test_the_parts_of_a_batch_are_the_batch():
+    batch = torch.arange(10)
+    parts = [Ranks(rank, 4).part(batch, len) for rank in range(4)]
+    assert torch.equal(torch.cat([part for part, _ in parts]), batch)
+    assert sum(weight for _, weight in parts) == pytest.approx(4)
+
+
+def test_metrics_are_those_of_one_process(found, tiny):
+    model = REGISTRY["DiffRec"].model.for_dataset(tiny, dims=[8], steps=4)
+    alone = evaluate(model, tiny, batch_size=11, metrics=METRICS)
+    for one in found:
+        for split, values in alone.items():
+            assert one["metrics"][split] == pytest.approx(values, rel=1e-12)
+
+
+def test_rank_0_writes_and_all_end_alike(found, folder):
+    (checkpoint, record), (same_checkpoint, other) = (one["whole"] for one in found)
+    assert checkpoint == same_checkpoint
+    assert checkpoint.is_file()
+    assert record["machine"]["processes"] == N
+    for name in ("best_epoch", "valid", "test", "history", "peak_memory_mb"):
+        assert record[name] == other[name]
+
+
+def test_a_resumed_training_of_several_ends_like_an_unbroken_one(found):
+    (whole, record), (broken, resumed) = found[0]["whole"], found[0]["broken"]
+    weights, again = load_file(whole), load_file(broken)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert record["history"] == resumed["history"]
+
+
+def test_another_number_of_ranks_goes_on_with_the_state(found, folder, tiny):
+    run = two_epochs(tiny, folder / "broken", 5, resume=True)
+    assert run.record["epochs"] == 5
+    assert run.history[:4] == found[0]["broken"][1]["history"]
+
+
+def test_ranks_that_differ_are_told_so(found):
+    for one in found:
+        assert "processes of this training differ in lr:" in one["differing"]
+
+
+def test_streams_are_shared_or_ones_own():
+    def draw(rank: int, epoch: int = 1) -> tuple:
+        streams = Streams(torch.device("cpu"), seed=1, epoch=epoch, rank=rank)
+        own = torch.rand(1).item()
+        with streams.shared():
+            first = torch.rand(1).item()
+        more = torch.rand(1).item()
+        with streams.shared():
+            return (first, torch.rand(1).item()), (own, more)
+
+    (shared, own), (same, other) = draw(0), draw(1)
+    assert shared == same
+    assert len({*shared, *own, *other}) == 6
+    assert draw(0) == (shared, own)
+    assert draw(0, epoch=2)[0] != shared
+    assert 0 <= mixed(1, 2) < 2**63
+    assert mixed(1, 2) != mixed(2, 1)
+
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(N)]
+
+
+def started(*flags: object, **more) -> subprocess.Popen:
+    """DiffRec's training by two processes."""
+    words = [*TORCHRUN, "DiffRec/main.py", "--preset", "none", "--dims", "[8]", "--steps", "4",
+             "--eval_every", "1", *map(str, flags)]  # fmt: skip
+    return subprocess.Popen(
+        words, cwd=REPOSITORY, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **more,
+    )  # fmt: skip
+
+
+def test_a_rank_that_dies_leaves_a_whole_state(tiny_folder, tmp_path, run):
+    """The other says so in a sentence, or is stopped by torchrun first; then it goes on."""
+    flags = ["--data_path", tiny_folder, "--save_path", tmp_path, "--epochs", 2000]
+    process = started(*flags, "--patience", 2000)
+    states = lambda: list(tmp_path.glob("*.state"))  # noqa: E731
+    deadline = time.monotonic() + 120
+    while not states() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    assert states(), process.communicate()[0]
+    (victim, *_) = [pid for pid in children(process.pid) if rank_of(pid) == "1"]
+    os.kill(victim, signal.SIGKILL)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "stopped" in out or "another process of this training is gone" in out
+    epoch = torch.load(states()[0], weights_only=True)["progress"]["epoch"]
+    again = started(*flags, "--resume", "--epochs", epoch + 1)
+    out, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, out
+    assert out.count(f"resumed after epoch {epoch}") == 1  # rank 0 alone tells
+
+
+def children(pid: int) -> list[int]:
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return list(map(int, found))
+
+
+def rank_of(pid: int) -> str:
+    words = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return dict(w.split(b"=", 1) for w in words if b"=" in w).get(b"RANK", b"").decode()
