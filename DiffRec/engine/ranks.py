@@ -111,7 +111,7 @@ class Ranks:
             return model
         for module in model.modules():
             if hasattr(module, "together"):
-                module.together = self.gather_rows
+                module.together = self.gather_rows  # type: ignore[assignment]
         return DistributedDataParallel(
             model, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
