@@ -198,14 +198,14 @@ class CausalModel(SequenceModel):
     with j uniform over the items that the sequence lacks.
     """
 
-    def hidden(self, sequences: torch.Tensor) -> torch.Tensor:
-        """h, (B, L, d), of sequences, (B, L); padding stands behind them."""
+    def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
+        """h, (B, L, d), of sequences, (B, L), behind which stands padding; or at the positions
+        ``last``, (B,), alone, (B, d)."""
         raise NotImplementedError
 
     def encode(self, batch: Interactions) -> torch.Tensor:
         sequences, lengths = batch.padded(self.settings.max_length)
-        h = self.hidden(sequences)
-        return h[torch.arange(len(h), device=h.device), (lengths - 1).clamp(min=0)]
+        return self.hidden(sequences, (lengths - 1).clamp(min=0))
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         sequences, lengths = batch.padded(self.settings.max_length + 1)
@@ -224,6 +224,11 @@ class CausalModel(SequenceModel):
 
         others = absent(sequences[rows] - 1, self.n_items)
         return (F.softplus(-score(targets)) + F.softplus(score(others))).mean()
+
+
+def at(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """One place of each sequence: (B, L, …) and (B,) → (B, …)."""
+    return x[torch.arange(len(x), device=x.device), places]
 
 
 def absent(sequences: torch.Tensor, n_items: int, tries: int = 20) -> torch.Tensor:
