@@ -203,8 +203,9 @@ class CausalModel(SequenceModel):
     with j uniform over the items that the sequence lacks.
     """
 
-    def hidden(self, sequences: torch.Tensor) -> torch.Tensor:
-        """h, (B, L, d), of sequences, (B, L); padding stands behind them."""
+    def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
+        """h, (B, L, d), of sequences, (B, L), behind which stands padding; or at the positions
+        ``last``, (B,), alone, (B, d)."""
         raise NotImplementedError
 
     def loss_terms(self, batch: Interactions) -> int:
@@ -212,8 +213,7 @@ class CausalModel(SequenceModel):
 
     def encode(self, batch: Interactions) -> torch.Tensor:
         sequences, lengths = batch.padded(self.settings.max_length)
-        h = self.hidden(sequences)
-        return h[torch.arange(len(h), device=h.device), (lengths - 1).clamp(min=0)]
+        return self.hidden(sequences, (lengths - 1).clamp(min=0))
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         sequences, lengths = batch.padded(self.settings.max_length + 1)
@@ -242,6 +242,11 @@ def positions_of(batch: Interactions, longest: int) -> int:
 def nothing(model: nn.Module) -> torch.Tensor:
     """A loss of 0 that every parameter has a part in, as other processes wait for all of them."""
     return 0 * sum(parameter.sum() for parameter in model.parameters())
+
+
+def at(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """One place of each sequence: (B, L, …) and (B,) → (B, …)."""
+    return x[torch.arange(len(x), device=x.device), places]
 
 
 def absent(sequences: torch.Tensor, n_items: int, tries: int = 20) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from baselines.sequences import at
 from DiffRec.models.layers import Dropout
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -31,14 +32,27 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(size, 3 * size)
         self.output = nn.Linear(size, size)
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> torch.Tensor:
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None, causal: bool,
+        last: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """mask: True where a position (row) may see another (column), or what is added to the
-        logits; it must fit (B, heads, L, L)."""
+        logits; it must fit (B, heads, L, L). last, (B,): give these positions alone, (B, d)."""
         B, L, d = x.shape
-        q, k, v = self.qkv(x).view(B, L, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         rate = self.rate if self.training else 0.0
-        h = F.scaled_dot_product_attention(q, k, v, mask, rate, is_causal=causal)
-        return self.output(h.transpose(1, 2).reshape(B, L, d))
+        if last is None:
+            q, k, v = self.qkv(x).view(B, L, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+            h = F.scaled_dot_product_attention(q, k, v, mask, rate, is_causal=causal)
+            return self.output(h.transpose(1, 2).reshape(B, L, d))
+        (of_q, of_kv), (b_q, b_kv) = (p.split([d, 2 * d]) for p in self.qkv.parameters())
+        q = F.linear(at(x, last), of_q, b_q).view(B, self.heads, 1, d // self.heads)
+        k, v = F.linear(x, of_kv, b_kv).view(B, L, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        if causal:
+            mask = key_mask(last + 1, L)
+        elif mask is not None and mask.shape[2] > 1:
+            mask = at(mask.transpose(1, 2), last)[:, :, None]
+        h = F.scaled_dot_product_attention(q, k, v, mask, rate)
+        return self.output(h.reshape(B, d))
 
 
 class Block(nn.Module):
@@ -62,16 +76,18 @@ class Block(nn.Module):
         self.inner_dropout = Dropout(inner_dropout)
         self.activation, self.norm_first = ACTIVATIONS[activation], norm_first
 
-    def forward(self, x: torch.Tensor, mask: torch.Tensor | None, causal: bool) -> torch.Tensor:
-        def attend(h: torch.Tensor) -> torch.Tensor:
-            return self.dropout(self.attention(h, mask, causal))
-
-        def think(h: torch.Tensor) -> torch.Tensor:
-            return self.dropout(self.second(self.inner_dropout(self.activation(self.first(h)))))
-
-        for part, norm in zip((attend, think), self.norms, strict=True):
-            x = x + part(norm(x)) if self.norm_first else norm(x + part(x))
-        return self.end(x)
+    def forward(
+        self, x: torch.Tensor, mask: torch.Tensor | None, causal: bool,
+        last: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """(B, L, d), or (B, d) of the positions ``last``, (B,), alone."""
+        of_attention, of_network = self.norms
+        h = self.attention(of_attention(x) if self.norm_first else x, mask, causal, last)
+        x = (x if last is None else at(x, last)) + self.dropout(h)
+        x = x if self.norm_first else of_attention(x)
+        h = self.activation(self.first(of_network(x) if self.norm_first else x))
+        x = x + self.dropout(self.second(self.inner_dropout(h)))
+        return self.end(x if self.norm_first else of_network(x))
 
 
 class Encoder(nn.Module):
@@ -89,12 +105,16 @@ class Encoder(nn.Module):
         )
 
     def forward(
-        self, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False
-    ) -> torch.Tensor:
-        """``causal``: a position sees itself and those before it, and ``mask`` must be None."""
-        for block in self.blocks:
+        self, x: torch.Tensor, mask: torch.Tensor | None = None, causal: bool = False,
+        last: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """``causal``: a position sees itself and those before it, and ``mask`` must be None.
+        ``last``, (B,): give one position of each sequence alone, (B, d), for which the last block
+        computes no other."""
+        *blocks, end = self.blocks
+        for block in blocks:
             x = block(x, mask, causal)
-        return x
+        return end(x, mask, causal, last)
 
 
 def key_mask(lengths: torch.Tensor, width: int) -> torch.Tensor:

@@ -80,6 +80,39 @@ def test_masked_keys_change_nothing():
     assert short.isfinite().all()
 
 
+@pytest.mark.parametrize("norm_first", [False, True])
+@pytest.mark.parametrize("layers", [1, 3])
+@pytest.mark.parametrize("masked", ["none", "causal", "keys", "added"])
+def test_one_position_alone_is_that_of_the_whole_computation(masked, layers, norm_first):
+    torch.manual_seed(0)
+    encoder = Encoder(
+        layers, 8, 2, 16, 0.0, "gelu_tanh", norm_first, end_dropout=0.0, inner_dropout=0.0
+    ).double()
+    lengths = torch.tensor([5, 2, 0, 3])
+    last = (lengths - 1).clamp(min=0)
+    padding, pairs = torch.arange(5) >= lengths[:, None], torch.randn(4, 1, 5, 5).double()
+    how = {
+        "none": {},
+        "causal": {"causal": True},
+        "keys": {"mask": key_mask(lengths, 5)},
+        # As DiffuRec's release masks, and with weights of its own for every pair of positions.
+        "added": {"mask": (padding * -1e9)[:, None, :, None] + pairs},
+    }[masked]
+    x = torch.randn(4, 5, 8, dtype=torch.float64)
+    weights = torch.randn(4, 8, dtype=torch.float64)
+    found, gradients = [], []
+    for whole in (True, False):
+        given = x.clone().requires_grad_()
+        h = encoder(given, **how) if whole else encoder(given, **how, last=last)
+        h = h[range(4), last] if whole else h
+        encoder.zero_grad()
+        (weights * h).sum().backward()
+        found.append(h.detach())
+        gradients.append([given.grad, *(p.grad for p in encoder.parameters())])
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(*gradients, rtol=1e-9, atol=1e-12)
+
+
 # Noise schedules
 
 
@@ -251,6 +284,28 @@ def test_released_padding_is_seen_and_sees_all_alike():
     weights[:, 2:] = 0.25  # padded queries
     expected = block.attention.output((weights @ v).transpose(0, 1).reshape(1, 4, 8))
     torch.testing.assert_close(block.attention(x, mask, False), expected, atol=1e-6, rtol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", [name for name in MODELS if "DiffuRec" in name])
+def test_diffurec_computes_the_last_position_as_among_all(name):
+    torch.manual_seed(0)
+    model, lengths = MODELS[name]().eval(), torch.tensor([5, 2, 1])
+    history, noise = torch.randn(2, 3, 5, 8)
+    about = history, lengths, noise[:, :1], torch.tensor([0, 2, 1]), model.lambdas(noise)
+    whole, alone = model.hidden(*about), model.hidden(*about, lengths - 1)
+    torch.testing.assert_close(alone, whole[range(3), lengths - 1])
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", ["SASRec", "GRU4Rec"])
+def test_causal_models_encode_the_last_position_as_among_all(rows, name):
+    torch.manual_seed(0)
+    model = MODELS[name]().double().eval()
+    sequences, lengths = rows.padded(5)
+    last = (lengths - 1).clamp(min=0)
+    whole = model.hidden(sequences)[range(4), last]
+    torch.testing.assert_close(model.encode(rows), whole, rtol=1e-9, atol=1e-12)
 
 
 def test_diffurecs_loss_by_hand(rows):

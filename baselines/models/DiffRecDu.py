@@ -105,8 +105,8 @@ class DiffRecDu(DiffusionOfNext):
         places = torch.arange(tokens.shape[1], device=tokens.device)
         step = timestep_embedding(n, tokens.shape[2])
         tokens = tokens + self.positions(places) + step[:, None]
-        h = self.encoder(tokens, key_mask(lengths + 1, tokens.shape[1]))
-        return self.output(self.last(h[rows, lengths]))
+        h = self.encoder(tokens, key_mask(lengths + 1, tokens.shape[1]), last=lengths)
+        return self.output(self.last(h))
 
     # Training ------------------------------------------------------------------------------------
 

@@ -131,14 +131,14 @@ class DiffuRec(DiffusionOfNext):
 
     def hidden(
         self, history: torch.Tensor, lengths: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor,
-        lam: torch.Tensor,
+        lam: torch.Tensor, last: torch.Tensor | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """LN(Encoder(z)), (B, L, d). history, lam: (B, L, d); lengths, t: (B,); x_t: (B, 1, d), or
-        one for each position."""
+        """LN(Encoder(z)), (B, L, d), or at the positions ``last``, (B,), alone, (B, d). history,
+        lam: (B, L, d); lengths, t: (B,); x_t: (B, 1, d), or one for each position."""
         of_step = timestep_embedding(t * (1000 / self.settings.steps), self.settings.emb_size)
         step = self.step(of_step.to(history.dtype))
         z = history + lam * (x_t + step[:, None])
-        h = self.encoder(z, self.mask(lengths, z.shape[1]), self.causal)
+        h = self.encoder(z, self.mask(lengths, z.shape[1]), self.causal, last)
         return self.last(self.dropout(h))
 
     def lambdas(self, noise: torch.Tensor) -> torch.Tensor:
@@ -171,20 +171,21 @@ class DiffuRec(DiffusionOfNext):
         history, target = self.history(sequences), self.embedding(following)
         t, p = self.sampler.sample(len(target), target.device)
         x_t = self.diffusion.q_sample(target, t, torch.randn_like(target))
-        h = self.hidden(history, lengths, x_t, t, self.lambdas(torch.randn_like(history)))
+        last = None if self.causal else lengths - 1
+        h = self.hidden(history, lengths, x_t, t, self.lambdas(torch.randn_like(history)), last)
         if self.causal:
             places = torch.arange(h.shape[1], device=h.device)
             rows, places = (places < lengths[:, None]).nonzero(as_tuple=True)
             if not len(rows):  # users of one item alone
                 return nothing(self)
             x0_hat, wanted = h[rows, places], following[rows, places]
+            t, p = t[rows], p[rows]
         else:
-            rows = torch.arange(len(h), device=h.device)
-            x0_hat, wanted = h[rows, lengths - 1], following[:, 0]
+            x0_hat, wanted = h, following[:, 0]
         logits = F.linear(x0_hat, self.embedding.weight)
         losses = F.cross_entropy(logits, wanted, reduction="none")
-        self.sampler.update(t[rows], losses)
-        return (losses / p[rows]).mean()
+        self.sampler.update(t, losses)
+        return (losses / p).mean()
 
     # Inference -----------------------------------------------------------------------------------
 
@@ -207,13 +208,13 @@ class DiffuRec(DiffusionOfNext):
         if self.released_mask:
             sequences = F.pad(sequences, (0, self.settings.max_length - sequences.shape[1]))
         history, noise = self.history(sequences), self.noise(batch, sequences.shape[1])
-        rows = torch.arange(len(history), device=history.device)
+        last = (lengths - 1).clamp(min=0)
         x = x0_hat = noise[:, 0, 0]
         of_steps = zip(reversed(range(steps)), reversed(noise.unbind(1)), strict=False)
         for step, of_step in of_steps:  # of a single step the noise alone is short
             t = torch.full((len(x),), step, device=x.device)
-            h = self.hidden(history, lengths, x[:, None], t, self.lambdas(of_step[:, 1:]))
-            x0_hat = h[rows, (lengths - 1).clamp(min=0)]
+            lam = self.lambdas(of_step[:, 1:])
+            x0_hat = self.hidden(history, lengths, x[:, None], t, lam, last)
             mean, _ = diffusion.q_posterior(x0_hat, x, t)
             x = mean + diffusion.beta[step].sqrt().to(x.dtype) * of_step[:, 0]
         return x0_hat

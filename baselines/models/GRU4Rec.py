@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from baselines.sequences import CausalModel, CausalSettings
+from baselines.sequences import CausalModel, CausalSettings, at
 from DiffRec.engine.settings import Between, Positive, Ranges, setting
 from DiffRec.models.layers import Dropout
 
@@ -46,6 +46,6 @@ class GRU4Rec(CausalModel):
             for name in (f"weight_ih_l{layer}", f"weight_hh_l{layer}"):
                 nn.init.xavier_uniform_(getattr(self.gru, name))
 
-    def hidden(self, sequences: torch.Tensor) -> torch.Tensor:
+    def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
         h, _ = self.gru(self.dropout(self.embedding(sequences)))
-        return self.dense(h)
+        return self.dense(h if last is None else at(h, last))

@@ -56,7 +56,7 @@ class SASRec(CausalModel):
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
-    def hidden(self, sequences: torch.Tensor) -> torch.Tensor:
+    def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
         places = torch.arange(sequences.shape[1], device=sequences.device)
         x = self.dropout(self.norm(self.embedding(sequences) + self.positions(places)))
-        return self.last(self.encoder(x, causal=True))
+        return self.last(self.encoder(x, causal=True, last=last))
