@@ -127,6 +127,14 @@ class Interactions:
         named = None if self.users is None else self.users[which]
         return Interactions(offsets, self.items[where], values, self.n_items, named)
 
+    def columns(self, first: int, stop: int) -> "Interactions":
+        """The items first..stop-1 alone, numbered from 0."""
+        kept = (self.items >= first) & (self.items < stop)
+        before = torch.cat([torch.zeros(1, dtype=torch.int64), kept.cumsum(0).cpu()])
+        values = None if self.values is None else self.values[kept]
+        items = self.items[kept] - first
+        return Interactions(before[self.offsets], items, values, stop - first, self.users)
+
     def row_index(self) -> torch.Tensor:
         """(nnz,) int64 on the device: the row of each interaction."""
         rows = torch.arange(len(self), device=self.device)
@@ -203,6 +211,8 @@ class Dataset:
         path: the folder they came from.
         drop_unknown, drop_repeated, random_noise, noise_seed: how they were read (`load_dataset`).
         evaluation: how the folder says that models are evaluated on them (`read_evaluation`).
+        first_item: the number of the first item here, and ``whole`` the fingerprint of all, where
+            these are some of the items alone (`columns`).
     """
 
     name: str
@@ -215,6 +225,8 @@ class Dataset:
     noise_seed: int | None = None
     evaluation: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     drop_repeated: bool = False
+    first_item: int = 0
+    whole: Mapping[str, Any] | None = None
 
     @property
     def n_users(self) -> int:
@@ -231,6 +243,17 @@ class Dataset:
             if isinstance(part := getattr(self, field.name), Interactions)
         }
         return dataclasses.replace(self, **moved)
+
+    def columns(self, first: int, stop: int) -> "Dataset":
+        """The same users with the items first..stop-1 alone, numbered from 0."""
+        parts: dict[str, Any] = {
+            name: getattr(self, name).columns(first, stop) for name in SPLITS
+        }  # fmt: skip
+        return dataclasses.replace(self, first_item=first, whole=self.fingerprint(), **parts)
+
+    def count(self, split: str) -> int:
+        """How many interactions a split has, of all items."""
+        return self.whole[split] if self.whole else len(getattr(self, split).items)
 
     def input_rows(self, with_valid: bool = False) -> Interactions:
         """What a model is given when it is evaluated: train, and validation if asked for."""
@@ -275,7 +298,10 @@ class Dataset:
         return dataclasses.replace(self, train=train, valid=nothing, test=nothing)
 
     def fingerprint(self) -> dict:
-        """Sizes and a hash of the three lists: equal for equal data, and kept in checkpoints."""
+        """Sizes and a hash of the three lists, with all items: equal for equal data, and kept in
+        checkpoints."""
+        if self.whole:
+            return dict(self.whole)
         digest = hashlib.sha256()
         sizes = {"users": self.n_users, "items": self.n_items}
         for split in SPLITS:

@@ -250,10 +250,17 @@ def evaluate(
         raise InputError("topN must hold cut-offs from 1 on, and batch_size be at least 1.")
     how = (
         tuple(topN), batch_size, tst_w_val, recall_denominator, metric_users, tuple(metrics),
-        per_user, rank_seen, ALONE if per_user else ranks,
+        per_user, rank_seen,
     )  # fmt: skip
+    ranks = ALONE if per_user else ranks
     if not hasattr(scores, "scorer"):
-        return _evaluate(scorer_of(scores, dataset), dataset, *how)
+        return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
+    if scores.shards is not None:
+        ranks, dataset = scores.shards, scores.shards.own(dataset)
+        alone = [name for name in metrics if name in (*OF_LISTS, "novelty")]
+        if alone or per_user:
+            what = alone[0] if alone else "per_user"
+            raise InputError(f"item_shards does not go with {what}, which needs all items at once.")
     if scores.n_items != dataset.n_items:
         raise InputError(
             f"the model scores {scores.n_items} items, but {dataset.name} has {dataset.n_items}."
@@ -265,7 +272,7 @@ def evaluate(
     was_training = scores.training
     scores.eval()
     try:
-        return _evaluate(scorer_of(scores, dataset), dataset, *how)
+        return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
     finally:
         scores.train(was_training)
 
@@ -291,7 +298,7 @@ def _evaluate(
     lists = [Lists(dataset.train, topN) for _ in range(2)] if len(of_hits) < len(metrics) else []
     everyone: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
-    for start in range(0, dataset.n_users, batch_size)[ranks.rank :: ranks.size]:
+    for start in ranks.mine(range(0, dataset.n_users, batch_size)):
         stop = min(start + batch_size, dataset.n_users)
         train, valid, test = (
             part.slice(start, stop) for part in (dataset.train, dataset.valid, dataset.test)
@@ -310,8 +317,9 @@ def _evaluate(
                 if not rank_seen:
                     mask_seen(scores, valid)
             items = top_k(scores, k)
-            n_relevant = relevant.lengths.to(device, non_blocking=True)
+            n_relevant = ranks.over_items(relevant.lengths.to(device, non_blocking=True))
             hits = are_relevant(items, relevant)
+            hits = ranks.best(scores.gather(1, items), hits, max(topN)) if ranks.several else hits
             values = ranking_metrics(hits, n_relevant, topN, recall_denominator, of_hits)
             if lists:
                 counted = scores.gather(1, items).isfinite()
@@ -325,10 +333,10 @@ def _evaluate(
                 everyone[split].append(values.cpu())
 
     for parts in (sums, *(found.counts for found in lists)):
-        ranks.add_up(parts)
+        ranks.over_users(parts)
     report: dict[str, dict[str, Any]] = {}
     for split, name in enumerate(("valid", "test")):
-        has_items = getattr(dataset, name).lengths > 0
+        has_items = ranks.over_items(getattr(dataset, name).lengths.to(device)).cpu() > 0
         users = dataset.n_users
         if metric_users == "with_items":
             users = max(int(has_items.sum()), 1)

@@ -1,13 +1,16 @@
 """DiffRec itself: the denoising network, the diffusion and the step sampler as one model."""
 
-from typing import ClassVar
+import math
+from typing import ClassVar, cast
 
 import torch
 
 from DiffRec.data_utils import Interactions
 from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.ranks import mixed
 from DiffRec.engine.settings import Between, DecaySettings, Ranges
+from DiffRec.engine.shards import Shards, agreed, of_no_item, shared, total
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
@@ -94,6 +97,28 @@ class DiffRec(Recommender):
             f"{last}.weight": (items, None),
             f"{last}.bias": (items,),
         }
+
+    def split_items(self, shards: Shards) -> None:
+        """The first layer's columns and the last one's rows are this process's items alone."""
+        if type(self).make_networks is not DiffRec.make_networks or self.dnn.norm:
+            super().split_items(shards)
+        self.shards, self.dnn.total, self.dnn.shared = shards, total, shared
+        self.sampler.agreed = agreed
+        self.diffusion.total, self.diffusion.share = total, self.n_items / shards.n_items
+
+    def first_weights(self, shards: Shards, seed: int) -> None:
+        """As `DNN.reset_parameters` draws them for all items; what belongs to none is rank 0's."""
+        torch.manual_seed(mixed(seed, shards.rank))
+        self.dnn.reset_parameters()
+        axes, elsewhere = self.axes(), shards.n_items - self.n_items
+        with torch.no_grad():
+            for layer in (self.dnn.in_layers[0], self.dnn.out_layers[-1]):
+                weight = cast(torch.Tensor, layer.weight)
+                fans = sum(weight.shape)
+                weight *= math.sqrt(fans / (fans + elsewhere))
+            for name, parameter in self.named_parameters():
+                shared_by_all = of_no_item(parameter, axes.get(name, ()))
+                shared_by_all.copy_(agreed(shared_by_all.clone()))
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         """Algorithm 1, lines 4-6: the mean over users of L_t / p_t (Eq. 13 or 14)."""

@@ -89,8 +89,8 @@ def gradient_of(name: str, dataset, ranks: Ranks) -> dict[str, torch.Tensor]:
     return {**found, **{f"state {n}": t.clone() for n, t in model.training_state().items()}}
 
 
-def two_epochs(dataset, folder: Path, epochs: int, **more):
-    model = REGISTRY["DiffRec"].model.for_dataset(dataset, dims=[8], steps=4)
+def two_epochs(dataset, folder: Path, epochs: int, model=None, **more):
+    model = model or REGISTRY["DiffRec"].model.for_dataset(dataset, dims=[8], steps=4)
     return train(model, dataset, epochs=epochs, eval_every=1, batch_size=50, save_path=folder,
                  log_name="ranks", device="cpu", **more)  # fmt: skip
 

@@ -8,7 +8,9 @@ each item has. Nothing in the file can execute, and no setting in it says where 
 Headers and recorded runs of older formats are carried forward by ``RENAMED`` and ``REMOVED``.
 """
 
+import glob
 import json
+import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +28,8 @@ from DiffRec.engine.ids import IdMap
 from DiffRec.engine.settings import LARGEST, Settings
 
 FORMAT = 2
+# A file that holds some of the items alone; all of them together are NAME.safetensors.
+PART = re.compile(r"(?P<name>.+)\.part(?P<number>\d+)of(?P<size>\d+)\.safetensors")
 HEADER = (
     *("format", "version", "variant", "dataset", "settings", "seed", "best_epoch", "valid", "test"),
     "data",
@@ -37,6 +41,18 @@ KINDS = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed"
 # settings that are gone, with the only value of theirs that needs nobody's attention.
 RENAMED: dict[int, dict[str, str]] = {}
 REMOVED: dict[int, dict[str, Any]] = {1: {"timestamps": None}}  # an option now: it names a file
+
+
+# What stands along each axis of a tensor: see `DiffRec.engine.contract.Recommender.axes`.
+Axes = tuple[torch.Tensor | None, ...]
+
+
+def split_of(axes: Axes) -> tuple[int | None, int]:
+    """The axis of a tensor along which items stand, and how many these are."""
+    for axis, labels in enumerate(axes):
+        if labels is not None and (labels >= 0).any():
+            return axis, int((labels >= 0).sum())
+    return None, 0
 
 
 def migrated(settings: Mapping[str, Any], format: int) -> dict[str, Any]:
@@ -78,23 +94,127 @@ def save(
     header: dict,
     item_ids: np.ndarray | None = None,
     popularity: torch.Tensor | None = None,
+    part: dict | None = None,
 ) -> None:
-    """Write ``path`` whole or not at all; on failure the previous file is still there."""
+    """Write ``path`` whole or not at all; on failure the previous file is still there. part: which
+    items these are, and where they stand in the weights, if they are not all
+    (`Recommender.part_of_items`)."""
     about = {**header, "format": FORMAT, "version": version("diffrec")}
     metadata = {"diffrec": json.dumps(about)}
     if item_ids is not None:
         metadata["item_ids"] = json.dumps(item_ids.tolist())
     if popularity is not None:
         metadata["popularity"] = json.dumps(popularity.tolist())
+    if part is not None:
+        metadata["part"] = json.dumps(part)
     write_safetensors(path, weights_of(model), metadata)
 
 
-def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Header and weights of a checkpoint; InputError if the file is missing or not one."""
+def load(
+    path: str | Path, items: tuple[int, int] | None = None, axes: Mapping[str, Axes] | None = None
+) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Header and weights of a checkpoint, whole or in parts; InputError if it is missing or none.
+
+    items: the first and behind the last of the items whose weights are wanted; by default those of
+        all that the file holds. axes: `Recommender.axes` of a model of so many items.
+    """
+    path = Path(path)
     header = read_header(path)
+    n_items = header["data"]["items"]
+    if not path.is_file():
+        return header, load_items(path, *(items or (0, n_items)))
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if items is not None:
+        for name, of_tensor in (axes or {}).items():
+            axis, _ = split_of(of_tensor)
+            if axis is None or name not in weights or weights[name].dim() <= axis:
+                continue
+            own = weights[name].narrow(axis, items[0], items[1] - items[0])
+            rest = weights[name].narrow(axis, n_items, weights[name].shape[axis] - n_items)
+            weights[name] = torch.cat([own, rest], dim=axis)
     return header, weights
+
+
+# Checkpoints in parts, by items ------------------------------------------------------------------
+
+
+def part_path(path: Path, rank: int, size: int) -> Path:
+    return path.with_name(f"{path.stem}.part{rank + 1}of{size}.safetensors")
+
+
+def part_paths(path: Path, suffix: str = "") -> list[Path]:
+    """The parts of a checkpoint that are there, or the files beside them with a suffix."""
+    pattern = f"{glob.escape(path.stem)}.part*of*.safetensors{suffix}"
+    found = path.parent.glob(pattern)
+    return sorted(p for p in found if PART.fullmatch(p.name.removesuffix(suffix)))
+
+
+def whole_path(path: Path) -> Path:
+    """What a checkpoint is called, of whose parts ``path`` may be one."""
+    found = PART.fullmatch(path.name)
+    return path.with_name(f"{found['name']}.safetensors") if found else path
+
+
+def parts_of(path: Path) -> list[tuple[Path, dict]]:
+    """The parts of a checkpoint in the order of their items, and what each tells of itself;
+    InputError unless together they are one."""
+    paths = part_paths(path)
+    if not paths:
+        raise InputError(f"there is no checkpoint {path}.")
+    found, best = [], set()
+    for part in paths:
+        try:
+            metadata = read_metadata(part)
+            told = json.loads(metadata["part"])
+            header = json.loads(metadata["diffrec"])
+            best.add(json.dumps([header["best_epoch"], header["data"]]))
+            whole = all(type(told[name]) is int for name in ("first", "stop"))
+            whole = whole and all(
+                len(split) == 2 and all(type(n) is int and n >= 0 for n in split)
+                for split in told["axes"].values()
+            )
+            items = header["data"]["items"]
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
+            raise InputError(f"{part} is no part of a checkpoint of this project.")
+        found.append((part, told))
+    found.sort(key=lambda pair: pair[1]["first"])
+    ends = [0, *(told["stop"] for _, told in found)]
+    if len(best) > 1 or [told["first"] for _, told in found] != ends[:-1] or ends[-1] != items:
+        raise InputError(
+            f"the parts of {path} do not make one checkpoint: one is missing, or they are of "
+            f"different runs or epochs."
+        )
+    return found
+
+
+def load_items(path: Path, first: int, stop: int) -> dict[str, torch.Tensor]:
+    """The weights of the items first..stop-1, and those that belong to none, from a checkpoint in
+    parts, of which no more is read."""
+    weights: dict[str, list[torch.Tensor]] = {}
+    axes: dict[str, int] = {}
+    for part, told in parts_of(path):
+        low, high = max(first, told["first"]), min(stop, told["stop"])
+        with safe_open(part, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                axis, count = told["axes"].get(name, (None, 0))
+                if axis is None:
+                    weights.setdefault(name, [file.get_tensor(name)])
+                    continue
+                axes[name], lazy = axis, file.get_slice(name)
+                if axis > 1 or count != told["stop"] - told["first"]:
+                    raise InputError(f"{part} is no part of a checkpoint of this project.")
+                cut = slice(low - told["first"], max(high - told["first"], low - told["first"]))
+                rest = slice(count, lazy.get_shape()[axis])
+                of_items = weights.setdefault(name, [lazy[rest] if axis == 0 else lazy[:, rest]])
+                if low < high:
+                    of_items.insert(-1, lazy[cut] if axis == 0 else lazy[:, cut])
+    return {
+        name: torch.cat(found, dim=axes[name]) if name in axes else found[0]
+        for name, found in weights.items()
+    }
 
 
 def read_header(path: str | Path) -> dict:
@@ -127,7 +247,12 @@ def read_header(path: str | Path) -> dict:
 
 def read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
-        raise InputError(f"there is no checkpoint {path}.")
+        parts = [read_metadata(part) for part, _ in parts_of(path)]
+        lists: dict[str, str] = {
+            name: json.dumps([x for part in parts for x in json.loads(part[name])])
+            for name in ("item_ids", "popularity") if name in parts[0]
+        }  # fmt: skip
+        return {"diffrec": parts[0]["diffrec"], **lists}
     try:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}

@@ -206,7 +206,9 @@ def train_on(
     model_class = variant.model
     sources = {name: getattr(options, name) for name in model_class.sources}
     of_model = settings.part(model_class.Settings).dump()
-    model = model_class.for_dataset(dataset, seed=options.seed, **of_model, **sources)
+    model = model_class.for_dataset(
+        dataset, seed=options.seed, item_shards=options.item_shards, **of_model, **sources
+    )
     told = settings.model_dump(mode="json", exclude_unset=True)  # train tells these from defaults
     run = train(
         model, dataset, preset=options.preset, seed=options.seed, save_path=options.save_path,

@@ -10,6 +10,7 @@ from torch import nn
 
 from DiffRec.data_utils import Dataset, Interactions, join
 from DiffRec.engine import checkpoints
+from DiffRec.engine.checkpoints import Axes, split_of
 from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.filters import NO_FILTERS, Filters
 from DiffRec.engine.optimizers import make_optimizer
@@ -21,12 +22,10 @@ from DiffRec.engine.settings import (
     Settings,
     TrainingSettings,
 )
+from DiffRec.engine.shards import Shards
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
-
-# What stands along each axis of a tensor: see `Recommender.axes`.
-Axes = tuple[torch.Tensor | None, ...]
 
 ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
 
@@ -43,6 +42,8 @@ class Recommender(nn.Module):
         reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
         n_items: I.
         settings: of the class ``Settings``.
+        shards: the processes that hold the other items' weights, of a model that holds some items'
+            alone (`split_items`); None for one that is whole.
         popularity: (I,) how many train interactions each item has, once the model is trained.
         epoch: set by the training loop, from 1, before each epoch.
         seeded: seed and state of the random numbers behind the first weights, if `for_dataset` made
@@ -56,6 +57,7 @@ class Recommender(nn.Module):
     sources: ClassVar[tuple[str, ...]] = ()
     reads_rows: ClassVar[bool] = True
     n_items: int
+    shards: Shards | None = None
     popularity: torch.Tensor | None = None
     epoch: int = 0
     seeded: tuple[int, torch.Tensor] | None = None
@@ -79,20 +81,27 @@ class Recommender(nn.Module):
 
     @classmethod
     def for_dataset(
-        cls, dataset: Dataset, *, preset: str | None = None, seed: int = 1, **settings: Any
-    ) -> Self:
+        cls, dataset: Dataset, *, preset: str | None = None, seed: int = 1, item_shards: int = 1,
+        **settings: Any,
+    ) -> Self:  # fmt: skip
         """A fresh model for a data set.
 
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
         seed: of the first weights.
+        item_shards: split the items over so many processes, all those that torchrun started.
         settings: those of ``Settings``, and what ``sources`` names. InputError for wrong ones.
         """
         seed = RunOptions.of({"seed": seed}).seed
         start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
         sources = {name: settings.pop(name) for name in cls.sources if name in settings}
         chosen = cls.Settings.of(start, settings)
+        shards = None if item_shards == 1 else Shards.of(item_shards, dataset.n_items)
         torch.manual_seed(seed)
-        model = cls.build(dataset, chosen, seed, **sources)
+        own = dataset if shards is None else shards.own(dataset)
+        model = cls.build(own, chosen, seed, **sources)
+        if shards is not None:
+            model.split_items(shards)
+            model.first_weights(shards, seed)
         model.seeded = seed, torch.get_rng_state()
         return model
 
@@ -110,12 +119,24 @@ class Recommender(nn.Module):
         return cls(header["data"]["items"], cls.Settings.own(header["settings"]))
 
     @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> Self:
-        """The model of a checkpoint that training wrote, ready to recommend."""
-        header, weights = checkpoints.load(path)
+    def load(
+        cls, path: str | Path, device: str | torch.device = "cpu", item_shards: int = 1
+    ) -> Self:
+        """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
+        processes as ``item_shards`` says, to be evaluated by all of them."""
+        header = checkpoints.read_header(path)
         checkpoints.require_variant(path, header, cls.variant)
         header = checkpoints.completed(path, header, settings_of(cls))
-        return cls.restore(header, weights, path).to(device).eval()
+        if item_shards == 1:
+            return cls.restore(header, checkpoints.load(path)[1], path).to(device).eval()
+        shards = Shards.of(item_shards, header["data"]["items"])
+        own = {**header["data"], "items": shards.stop - shards.first}
+        model = cls.from_checkpoint({**header, "data": own}, {}, path)
+        weights = checkpoints.load(path, (shards.first, shards.stop), model.axes())[1]
+        require(path, weights, model.expected(weights))
+        model.load_state_dict(weights, assign=True)
+        model.split_items(shards)
+        return model.to(device).eval()
 
     @classmethod
     def restore(cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path) -> Self:
@@ -204,6 +225,25 @@ class Recommender(nn.Module):
         changes nothing for one that does not read rows."""
         return {k: v for k, v in told.items() if k != "tst_w_val" or cls.reads_rows}
 
+    # Items over several processes (`DiffRec.engine.shards`) --------------------------------------
+
+    def split_items(self, shards: Shards) -> None:
+        """Let this model, built for the items of one process, be part of one for those of all."""
+        raise InputError(f"item_shards is not for {self.variant} with these settings.")
+
+    def first_weights(self, shards: Shards, seed: int) -> None:
+        """Draw the first weights of a model that was split."""
+        raise NotImplementedError
+
+    def part_of_items(self) -> dict | None:
+        """Of a model that was split, for its checkpoint: ``first`` and ``stop`` of its items, and
+        in ``axes`` by the names of tensors the axis along which they stand first, and their
+        number. None for a model that is whole."""
+        if self.shards is None:
+            return None
+        axes = {name: split_of(axes) for name, axes in self.axes().items()}
+        return {"first": self.shards.first, "stop": self.shards.stop, "axes": axes}
+
     # A start from older weights (`DiffRec.engine.warm`) ------------------------------------------
 
     def axes(self) -> dict[str, Axes]:
@@ -261,6 +301,11 @@ class Recommender(nn.Module):
         """`scorer`, kept until the parameters change or training begins. A change by way of
         ``.data`` is not seen: call ``train()`` after it."""
         self.require_fitted()
+        if self.shards is not None:
+            raise InputError(
+                "this model holds some of the items alone: load its checkpoint in one process to "
+                "recommend."
+            )
         tensors = [*self.parameters(), *self.buffers()]
         state = tuple((t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
         if self._kept is None or self._kept[0] != state:

@@ -10,7 +10,8 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from DiffRec.engine.errors import InputError
+
+if TYPE_CHECKING:  # which ask for the ranks themselves
+    from DiffRec.data_utils import Dataset
+    from DiffRec.engine.contract import Recommender
 
 
 @dataclasses.dataclass
@@ -36,8 +41,13 @@ class Ranks:
 
     @property
     def writes(self) -> bool:
-        """Whether this process writes the files, and tells how it goes."""
+        """Whether this process writes what is said of the run, and tells how it goes."""
         return self.rank == 0
+
+    @property
+    def keeps(self) -> bool:
+        """Whether this process writes weights and state."""
+        return self.writes
 
     @property
     def several(self) -> bool:
@@ -115,6 +125,42 @@ class Ranks:
         return DistributedDataParallel(
             model, forward_sync_buffers=False, gradient_as_bucket_view=True
         )
+
+    # What differs where the ranks share the items and not the users (`DiffRec.engine.shards`) -----
+
+    def own(self, dataset: "Dataset") -> "Dataset":
+        """What of the data is this rank's."""
+        return dataset
+
+    def file(self, checkpoint: Path) -> Path:
+        """The file of a checkpoint that this rank writes."""
+        return checkpoint
+
+    def write_state(self, path: Path, write: Callable[[Path], None]) -> None:
+        write(path)
+
+    def settle(self, path: Path) -> None:
+        """Let the states from which the ranks go on be those of one epoch."""
+
+    def parameters_of(self, model: "Recommender") -> int:
+        """How many numbers the whole model has learned."""
+        return model.size()
+
+    def mine(self, batches: range) -> range:
+        """The batches of users that this rank evaluates."""
+        return batches[self.rank :: self.size]
+
+    def over_users(self, sums: torch.Tensor) -> torch.Tensor:
+        """Sums over this rank's users → over all users, in place."""
+        return self.add_up(sums)
+
+    def over_items(self, sums: torch.Tensor) -> torch.Tensor:
+        """Sums over this rank's items → over all items, in place."""
+        return sums
+
+    def best(self, scores: torch.Tensor, hits: torch.Tensor, k: int) -> torch.Tensor:
+        """The hits among all items' k best, of the hits among this rank's and their scores."""
+        return hits
 
     def require_same(self, about: Mapping[str, Any]) -> None:
         """InputError unless all ranks run the same: ``about`` holds what must be equal, by name."""

@@ -322,6 +322,11 @@ class RunOptions(MachineOptions, DataOptions):
         "train on everything, the lists of validation and test too, with the settings, the seed "
         "and the best epoch of this finished run's checkpoint; nothing is evaluated",
     )
+    item_shards: Positive = setting(
+        1,
+        "split the items over so many processes, which torchrun starts: each holds the weights of "
+        "its own",
+    )
     tensorboard: Folder | None = setting(
         None, "write curves for TensorBoard to this folder (pip install tensorboard)"
     )

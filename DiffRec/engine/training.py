@@ -105,13 +105,16 @@ def evaluate_model(
     """`evaluate` of a model as the settings say; nothing for a list that is empty."""
     how = settings.part(EvaluationSettings).model_dump()
     found = evaluate(model, dataset, batch_size=min(batch_size, ROWS), ranks=ranks, **how)
-    return {split: found[split] if len(getattr(dataset, split).items) else {} for split in found}
+    return {split: found[split] if dataset.count(split) else {} for split in found}
 
 
 def raw_item_ids(dataset: Dataset) -> np.ndarray | None:
     """(I,) the raw ids beside the data, if they are there and fit."""
+    n_items = dataset.whole["items"] if dataset.whole else dataset.n_items
+    first = dataset.first_item
     try:
-        return IdMap.of_folder("item", dataset.path, dataset.n_items).raw
+        raw = IdMap.of_folder("item", dataset.path, n_items).raw
+        return None if raw is None else raw[first : first + dataset.n_items]
     except InputError as error:
         logger.warning("%s It is not used.", error)
         return None
@@ -190,7 +193,7 @@ class Training:
         self.trained = ranks.wrap(model) if self.optimizers else model
         self.progress = Progress()
         self.tensorboard = tensorboard if ranks.writes else None
-        self.chooses = len(dataset.valid.items) > 0
+        self.chooses = dataset.count("valid") > 0
 
     @property
     def candidate(self) -> Recommender:
@@ -219,7 +222,7 @@ class Training:
     def save_state(self) -> None:
         now = self.ranks.most(peak_memory_mb(self.model.device))
         self.progress.peak_memory_mb = max(self.progress.peak_memory_mb, now)
-        if not self.ranks.writes:
+        if not self.ranks.keeps:
             return
         state = {
             "format": checkpoints.FORMAT,
@@ -232,16 +235,19 @@ class Training:
             "model_state": self.model.training_state(),
             "random": self._random_states(),
         }
-        write_torch(self.state_path, state)
+        self.ranks.write_state(self.state_path, lambda path: write_torch(path, state))
         self.result_path.unlink(missing_ok=True)  # of a run before, under the same name
 
     def save_checkpoint(self) -> None:
-        if not self.ranks.writes:
+        if not self.ranks.keeps:
             return
         progress = self.progress
         found = {"best_epoch": progress.best_epoch, "valid": progress.valid, "test": progress.test}
         header = {**self.header, **found, "data": self.fingerprint}
-        checkpoints.save(self.checkpoint, self.candidate, header, self.item_ids, self.popularity)
+        checkpoints.save(
+            self.checkpoint, self.candidate, header, self.item_ids, self.popularity,
+            self.model.part_of_items(),
+        )  # fmt: skip
 
     def read_state(self) -> dict:
         """The content of the state file; InputError if it is of another run."""
@@ -287,10 +293,10 @@ class Training:
 
     def finish(self, record: dict[str, Any], keep_state: bool) -> None:
         """Write the result of a run that is done, and only then remove its state."""
-        if not self.ranks.writes:
-            return
-        write_json(self.result_path, {**record, "identity": self.identity()})
-        if not keep_state:
+        if self.ranks.keeps:
+            write_json(self.result_path, {**record, "identity": self.identity()})
+        self.ranks.wait()
+        if self.ranks.keeps and not keep_state:
             self.state_path.unlink(missing_ok=True)
 
     def is_finished(self) -> bool:
@@ -298,7 +304,7 @@ class Training:
         result then. InputError if the result is of another run, or of a shorter one, which can not
         go on without its state."""
         whole = self.result_path.is_file() and self.checkpoint.is_file()
-        if not whole or self.state_path.is_file():
+        if not any(self.ranks.collect(whole and not self.state_path.is_file())):
             return False
         try:
             record = json.loads(self.result_path.read_text())
@@ -328,6 +334,7 @@ class Training:
 
     def resume(self) -> bool:
         """Go on from the state file, if there is one; InputError if it is of another run."""
+        self.ranks.settle(self.state_path)
         if not self.state_path.is_file():
             return False
         state = self.read_state()
@@ -467,7 +474,8 @@ class Training:
 
     def save_curve(self) -> None:
         if self.progress.history and self.ranks.writes:
-            write_text(self.checkpoint.with_suffix(".csv"), curve(self.progress.history))
+            path = checkpoints.whole_path(self.checkpoint).with_suffix(".csv")
+            write_text(path, curve(self.progress.history))
 
     def last_epoch(self) -> int:
         """Where the training ends, if no better model is found until then."""
@@ -653,11 +661,13 @@ def train(
         if dataset.random_noise:
             raise InputError("random_noise is for experiments: it does not go with a final fit.")
         dataset = dataset.everything()
-    if dataset.n_items != model.n_items:
+    n_items = model.n_items if model.shards is None else model.shards.n_items
+    if dataset.n_items != n_items:
         raise InputError(
-            f"the model is built for {model.n_items} items, but {dataset.name} has "
-            f"{dataset.n_items}."
+            f"the model is built for {n_items} items, but {dataset.name} has {dataset.n_items}."
         )
+    if model.shards is not None and warm_start is not None:
+        raise InputError("item_shards does not go with warm_start.")
     start = model.Training.own(variant.preset(preset))
     chosen = model.Training.of(model.evaluation_of(dataset.evaluation), start, settings)
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
@@ -673,17 +683,18 @@ def train(
     folder = save_path or variant.saved_models
     checkpoint = folder / f"{name}.safetensors"
 
-    ranks = here()
+    ranks = here() if model.shards is None else model.shards
     device = choose_device(None, "0") if device is None else prepared_device(device)
     torch.manual_seed(seed)
     if model.seeded is not None and model.seeded[0] == seed:
         torch.set_rng_state(model.seeded[1])
     model = model.to(device)
-    dataset = model.prepare_data(dataset.to(device))
+    dataset = ranks.own(model.prepare_data(dataset.to(device)))
     torch.backends.cuda.matmul.allow_tf32 = chosen.precision == "tf32"
     if chosen.compile:
         model.compile()
-    training = Training(model, dataset, everything, seed, checkpoint, options.tensorboard, ranks)
+    own = ranks.file(checkpoint)
+    training = Training(model, dataset, everything, seed, own, options.tensorboard, ranks)
     ranks.require_same({**training.identity(), **training.header["settings"]})
     if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
         raise InputError(
@@ -707,7 +718,7 @@ def train(
             ranks.wait()  # all have read what is there
             training.run(log, on_evaluation)
         ranks.wait()  # it is written
-        checkpoints.fill(model, checkpoints.load(checkpoint)[1], checkpoint)
+        checkpoints.fill(model, checkpoints.load(own)[1], own)
         log(outcome_of(training))
     except KeyboardInterrupt:
         log("stopped; the same command with --resume goes on from the last evaluation.")
@@ -727,14 +738,14 @@ def record_of(training: Training, about: dict[str, Any], made_on: dict[str, Any]
         "format": checkpoints.FORMAT,
         **training.header,
         **about,
-        "checkpoint": training.checkpoint.name,
+        "checkpoint": checkpoints.whole_path(training.checkpoint).name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
         "valid": progress.valid,
         "test": progress.test,
         "history": progress.history,
         "evaluations": len(progress.history) if training.chooses else 0,
-        "parameters": training.model.size(),
+        "parameters": training.ranks.parameters_of(training.model),
         "seconds": {
             "training": progress.training_seconds,
             "evaluation": progress.evaluation_seconds,
@@ -754,10 +765,10 @@ def outcome_of(training: Training) -> str:
         metrics = metrics_table(progress.valid, progress.test, paper)
         outcome = f"\n{metrics}\n\nbest epoch {progress.best_epoch} of {progress.epoch}"
     return (
-        f"{outcome}; {training.model.size():,} parameters; "
+        f"{outcome}; {training.ranks.parameters_of(training.model):,} parameters; "
         f"training {progress.training_seconds:.1f} s, evaluation "
         f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
-        f"\ncheckpoint: {training.checkpoint}"
+        f"\ncheckpoint: {checkpoints.whole_path(training.checkpoint)}"
     )
 
 
@@ -765,9 +776,10 @@ def describe(log: Log, training: Training, device: torch.device, preset: str) ->
     """Say what runs: data, device, preset and every setting."""
     dataset, header = training.dataset, training.header
     log(
-        f"{header['variant']} on {dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} "
-        f"items, {len(dataset.train.items):,} / {len(dataset.valid.items):,} / "
-        f"{len(dataset.test.items):,} interactions (train / valid / test); {device}, "
+        f"{header['variant']} on {dataset.name}: {dataset.n_users:,} users, "
+        f"{training.fingerprint['items']:,} items, {dataset.count('train'):,} / "
+        f"{dataset.count('valid'):,} / {dataset.count('test'):,} interactions (train / valid / "
+        f"test); {device}, "
         f"{torch.get_num_threads()} threads, seed {header['seed']}, preset {preset}"
     )
     words = (f"{name}={value}".replace(" ", "") for name, value in header["settings"].items())

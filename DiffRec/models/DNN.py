@@ -1,14 +1,20 @@
 """The denoising network x̂_θ(x_t, t): an MLP that sees x_t and the embedding of t (Section 3.2)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from DiffRec.models.layers import ACTIVATIONS, Dropout, LinearEnds, inference_activation
+from DiffRec.models.layers import (
+    ACTIVATIONS,
+    Dropout,
+    LinearEnds,
+    as_it_is,
+    inference_activation,
+)
 
 
 def timestep_embedding(t: torch.Tensor, size: int, max_period: float = 10_000.0) -> torch.Tensor:
@@ -37,7 +43,14 @@ class DNN(nn.Module):
         dropout: rate applied to the *noised* input while training.
 
     The names of the parameters are those of the released checkpoints.
+
+    Attributes:
+        total, shared: what becomes of W x_t, and of the last hidden h, where this process has the
+            weights of some items alone (`DiffRec.engine.shards`).
     """
+
+    total: Callable[[torch.Tensor], torch.Tensor] = staticmethod(as_it_is)
+    shared: Callable[[torch.Tensor], torch.Tensor] = staticmethod(as_it_is)
 
     def __init__(
         self,
@@ -101,8 +114,8 @@ class DNN(nn.Module):
         # One layer on the concatenation [x_t, embedding], written as a sum: autograd then skips
         # the gradient of x_t, a sixth of a training step.
         of_items, of_embedding = self.first_layer()
-        a = F.linear(self.dropout(x_t), of_items) + self.step_term(t, of_embedding)
-        return self.out_layers[-1](self.after_first_layer(a))
+        a = self.total(F.linear(self.dropout(x_t), of_items)) + self.step_term(t, of_embedding)
+        return self.out_layers[-1](self.shared(self.after_first_layer(a)))
 
     def linear_ends(self) -> LinearEnds | None:
         """The ends, if they are linear in x_t and so is nothing before them; else None.
@@ -120,4 +133,5 @@ class DNN(nn.Module):
             inner=lambda a: self.after_first_layer(a, activation),
             V=last.weight,
             b=last.bias,
+            total=self.total,
         )

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from DiffRec.models.layers import as_it_is
+
 NOISE_SCHEDULES = ("linear-var", "linear", "cosine", "binomial", "sqrt", "trunc_lin")
 MEAN_TYPES = ("x0", "eps")
 LOSS_WEIGHTS = ("released", "paper")
@@ -77,9 +79,15 @@ class GaussianDiffusion(nn.Module):
         loss_weight: "paper" takes Eq. 11's weights, "released" those of the authors' code.
         loss_reduction: "mean" of the squared error over the items (released) or its "sum" (paper).
 
+    Attributes:
+        total, share: where x holds some of the items alone, the sum of a user's errors over all
+            processes, and the part of the items that are here (`DiffRec.engine.shards`).
+
     Raises ValueError, in one sentence, for settings that define no diffusion.
     """
 
+    total: Callable[[torch.Tensor], torch.Tensor] = staticmethod(as_it_is)
+    share: float = 1.0
     beta: torch.Tensor
     alpha_bar: torch.Tensor
     alpha_bar_prev: torch.Tensor
@@ -223,7 +231,8 @@ class GaussianDiffusion(nn.Module):
     ) -> torch.Tensor:
         """L_t, (B,), of a network output that was computed already."""
         error = (output - (x0 if self.mean_type == "x0" else noise)).square().flatten(1)
-        error = error.mean(dim=1) if self.loss_reduction == "mean" else error.sum(dim=1)
+        mean = self.loss_reduction == "mean"
+        error = self.total(self.share * error.mean(dim=1) if mean else error.sum(dim=1))
         return self.loss_weights[t].to(error.dtype) * error
 
     # Reverse inference -----------------------------------------------------------------------

@@ -44,11 +44,11 @@ class HiddenSpaceReverse:
     def __init__(self, ends: LinearEnds, a: list[float], c: list[float]):
         self.ends, self.a, self.c = ends, a, c
         self.W_T = ends.W.T.contiguous()  # (I, d_1), a row per item
-        self.M_T = ends.V.T @ self.W_T  # (d_n, d_1)
+        self.M_T = ends.total(ends.V.T @ self.W_T)  # (d_n, d_1)
 
         # The terms without h_t or z_T are the same for every user and are summed beforehand: with
         # z_t = u_t + k_t, k_T = 0 and k_{t-1} = c_t k_t + a_t W b, only u_t is left to compute.
-        W_b = ends.b @ self.W_T  # (d_1,)
+        W_b = ends.total(ends.b @ self.W_T)  # (d_1,)
         self.shifts = ends.shift(torch.arange(len(a), device=W_b.device))  # (T, d_1), added to u_t
         k = torch.zeros_like(W_b)
         for step in reversed(range(len(a))):
@@ -57,7 +57,7 @@ class HiddenSpaceReverse:
 
     def encode(self, x_T: torch.Tensor) -> torch.Tensor:
         """z_T = W x_T: (B, I) → (B, d_1)."""
-        return x_T @ self.W_T
+        return self.ends.total(x_T @ self.W_T)
 
     def encode_sparse(
         self, items: torch.Tensor, offsets: torch.Tensor, values: torch.Tensor | None
@@ -66,7 +66,8 @@ class HiddenSpaceReverse:
 
         items: (nnz,) columns; offsets: (B + 1,) row starts; values: (nnz,), or None for ones.
         """
-        return F.embedding_bag(items, self.W_T, offsets[:-1], mode="sum", per_sample_weights=values)
+        z = F.embedding_bag(items, self.W_T, offsets[:-1], mode="sum", per_sample_weights=values)
+        return self.ends.total(z)
 
     def hidden(self, z: torch.Tensor) -> torch.Tensor:
         """h_1, (B, d_n), from z_T, (B, d_1): all T reverse steps but the last decoding."""

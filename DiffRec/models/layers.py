@@ -33,6 +33,11 @@ class Dropout(nn.Dropout):
         return x * torch.rand_like(x).ge_(self.p).mul_(1 / (1 - self.p))
 
 
+def as_it_is(x: torch.Tensor) -> torch.Tensor:
+    """What the sum over processes is, and all that goes with it, where there is only one."""
+    return x
+
+
 def inference_activation(
     activation: nn.Module, device: torch.device
 ) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -50,6 +55,7 @@ class LinearEnds:
         W: (d_1, I), V: (I, d_n), b: (I,).
         shift: steps counted from 0, (B,) → (B, d_1).
         inner: (B, d_1) → (B, d_n), for inference alone.
+        total: of a product over items, where a process has but some of them, the sum over all.
     """
 
     W: torch.Tensor
@@ -57,3 +63,4 @@ class LinearEnds:
     inner: Callable[[torch.Tensor], torch.Tensor]
     V: torch.Tensor
     b: torch.Tensor
+    total: Callable[[torch.Tensor], torch.Tensor] = as_it_is

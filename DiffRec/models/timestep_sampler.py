@@ -5,9 +5,13 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from DiffRec.models.layers import as_it_is
+
 
 class UniformSampler(nn.Module):
     """t ~ U(1, T), Eq. 13."""
+
+    agreed: Callable[[torch.Tensor], torch.Tensor] = staticmethod(as_it_is)
 
     def __init__(self, steps: int):
         super().__init__()
@@ -15,7 +19,7 @@ class UniformSampler(nn.Module):
 
     def sample(self, batch_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Steps counted from 0, (B,) int64, and p_t · T, (B,), all ones."""
-        t = torch.randint(self.steps, (batch_size,), device=device)
+        t = self.agreed(torch.randint(self.steps, (batch_size,), device=device))
         return t, torch.ones(batch_size, device=device)
 
     def update(self, t: torch.Tensor, losses: torch.Tensor) -> None:
@@ -36,8 +40,11 @@ class ImportanceSampler(nn.Module):
     Attributes:
         together: makes of a process's steps and losses, (B,) each, those that are remembered; where
             several train one model it gathers all of theirs, so that all draw from the same p_t.
+        agreed: makes of drawn steps those that are used; where processes share users, all take the
+            same.
     """
 
+    agreed: Callable[[torch.Tensor], torch.Tensor] = staticmethod(as_it_is)
     history: torch.Tensor
     count: torch.Tensor
     together: Callable[..., tuple[torch.Tensor, ...]] = staticmethod(lambda *columns: columns)
@@ -68,7 +75,7 @@ class ImportanceSampler(nn.Module):
     def sample(self, batch_size: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Steps counted from 0, (B,) int64, and p_t · T, (B,), by which the loss is divided."""
         p = self.probabilities()
-        t = torch.multinomial(p, batch_size, replacement=True)
+        t = self.agreed(torch.multinomial(p, batch_size, replacement=True))
         return t, p[t] * len(p)
 
     @torch.no_grad()
