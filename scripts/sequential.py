@@ -50,7 +50,9 @@ ROWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
     "DiffuRec, padding hidden, λ = 0": (
         "DiffuRec", (*KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), ("reverse", "direct")),
     ),
-    "DiffuRec, all positions at once": ("DiffuRec", (*RANKED, ("trained_on", "positions"))),
+    "DiffuRec, all positions at once": (
+        "DiffuRec", (*RANKED, ("trained_on", "positions"), ("batch_size", "128")),
+    ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),
     "DiffRec-Du, loss of the output": (
         "DiffRec-Du", (*RANKED, ("rec_loss", "network"), ("loss_reduction", "mean")),
