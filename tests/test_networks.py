@@ -93,15 +93,23 @@ def test_initialisation():
     assert dnn.out_layers[0].bias.std().item() == pytest.approx(0.001, rel=0.1)
 
 
-def test_dropout_has_the_distribution_of_torch_dropout():
+@pytest.mark.parametrize("inplace", [False, True])
+def test_dropout_has_the_distribution_of_torch_dropout(inplace):
     x = torch.full((400, 500), 3.0, requires_grad=True)
-    dropped = Dropout(0.3)(x)
+    given = x * 1
+    dropped = Dropout(0.3, inplace)(given)
+    assert (dropped is given) == inplace
     kept = dropped != 0
     assert kept.float().mean().item() == pytest.approx(0.7, abs=0.01)
     torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 3 / 0.7))
     dropped.sum().backward()
     torch.testing.assert_close(x.grad, kept / 0.7)
-    assert Dropout(0.3).eval()(x) is x
+    assert Dropout(0.3, inplace).eval()(x) is x
+    torch.manual_seed(0)
+    without_gradient = Dropout(0.3)(x.detach())
+    torch.manual_seed(0)
+    assert torch.equal(without_gradient, Dropout(0.3)(x))
+    assert (x == 3).all()
 
 
 @pytest.mark.parametrize(
