@@ -7,6 +7,7 @@ import torch
 
 from DiffRec import DiffRec
 from DiffRec.engine.errors import InputError
+from DiffRec.models import layers
 from DiffRec.models.DNN import DNN, timestep_embedding
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse
@@ -75,15 +76,29 @@ def test_forward_against_numpy(act_func, norm, dims):
     np.testing.assert_allclose(dnn(x, t).detach(), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_gradients_are_those_of_the_plain_form():
+@pytest.mark.parametrize("columns", [5, 2048])
+@pytest.mark.parametrize("of_input", [False, True])
+def test_gradients_are_those_of_the_plain_form(monkeypatch, columns, of_input):
+    """The first layer's is computed some columns at a time."""
+    monkeypatch.setattr(layers, "COLUMNS", columns)
     dnn = DNN(12, [6, 9], dropout=0.0).double()
-    x, t = torch.randn(5, 12, dtype=torch.float64), torch.arange(5)
+    x, t = torch.randn(5, 12, dtype=torch.float64, requires_grad=of_input), torch.arange(5)
     gradients = []
     for function in (dnn, lambda x, t: plain.forward(dnn, x, t)):
         dnn.zero_grad()
+        x.grad = None
         function(x, t).square().sum().backward()
-        gradients.append([p.grad.clone() for p in dnn.parameters()])
+        gradients.append([p.grad.clone() for p in dnn.parameters()] + of_input * [x.grad])
     torch.testing.assert_close(*gradients)
+
+
+def test_rows_of_scores_are_aligned_on_a_cpu():
+    dnn, x, t = DNN(37, [8]), torch.randn(3, 37), torch.arange(3)
+    output = dnn(x, t)
+    assert output.stride() == (48, 1)
+    output.mul_(2)  # a view made by a Function could not be changed
+    with torch.autocast("cpu", torch.bfloat16):  # torch's own products
+        assert dnn(x, t).dtype == torch.bfloat16
 
 
 def test_initialisation():

@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from DiffRec.models.layers import ACTIVATIONS, Dropout, LinearEnds, inference_activation
+from DiffRec.models.layers import (
+    ACTIVATIONS,
+    Dropout,
+    LinearEnds,
+    inference_activation,
+    joined_linear,
+    wide_linear,
+)
 
 
 def timestep_embedding(t: torch.Tensor, size: int, max_period: float = 10_000.0) -> torch.Tensor:
@@ -77,11 +84,14 @@ class DNN(nn.Module):
         first = cast(nn.Linear, self.in_layers[0])
         return first.weight.split([self.n_items, self.emb_size], dim=1)
 
+    def embed(self, t: torch.Tensor) -> torch.Tensor:
+        """The learned embedding of steps t, (B,) counted from 0: (B, emb_size)."""
+        return self.emb_layer(timestep_embedding(t, self.emb_size).to(self.emb_layer.weight.dtype))
+
     def step_term(self, t: torch.Tensor, of_embedding: torch.Tensor) -> torch.Tensor:
         """What step t, (B,) counted from 0, adds to the first pre-activation, bias included."""
-        embedding = timestep_embedding(t, self.emb_size).to(of_embedding.dtype)
         first = cast(nn.Linear, self.in_layers[0])
-        return F.linear(self.emb_layer(embedding), of_embedding, first.bias)
+        return F.linear(self.embed(t), of_embedding, first.bias)
 
     def after_first_layer(self, a: torch.Tensor, activation=None) -> torch.Tensor:
         """From the first layer's pre-activation a, (B, d_1), to the last hidden h, (B, d_n).
@@ -98,11 +108,9 @@ class DNN(nn.Module):
         """x_t: (B, I) float, t: (B,) steps counted from 0; returns (B, I): x̂₀, or ε̂."""
         if self.norm:
             x_t = F.normalize(x_t)
-        # One layer on the concatenation [x_t, embedding], written as a sum: autograd then skips
-        # the gradient of x_t, a sixth of a training step.
-        of_items, of_embedding = self.first_layer()
-        a = F.linear(self.dropout(x_t), of_items) + self.step_term(t, of_embedding)
-        return self.out_layers[-1](self.after_first_layer(a))
+        first, last = cast(nn.Linear, self.in_layers[0]), cast(nn.Linear, self.out_layers[-1])
+        a = joined_linear(self.dropout(x_t), self.embed(t), first.weight, first.bias)
+        return wide_linear(self.after_first_layer(a), last.weight, last.bias)
 
     def linear_ends(self) -> LinearEnds | None:
         """The ends, if they are linear in x_t and so is nothing before them; else None.
