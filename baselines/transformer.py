@@ -12,7 +12,6 @@ from DiffRec.models.layers import Dropout
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
 }
 
 
@@ -72,8 +71,9 @@ class Block(nn.Module):
         self.attention = Attention(size, heads, dropout)
         self.first, self.second = nn.Linear(size, inner), nn.Linear(inner, size)
         self.norms = nn.ModuleList(nn.LayerNorm(size, eps=1e-12) for _ in range(2))
-        self.dropout, self.end = Dropout(dropout), Dropout(end_dropout)
-        self.inner_dropout = Dropout(inner_dropout)
+        # No layer before them needs what it gave again, to compute gradients.
+        self.dropout, self.end = Dropout(dropout, inplace=True), Dropout(end_dropout, inplace=True)
+        self.inner_dropout = Dropout(inner_dropout, inplace=True)
         self.activation, self.norm_first = ACTIVATIONS[activation], norm_first
 
     def forward(

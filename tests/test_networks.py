@@ -7,6 +7,7 @@ import torch
 
 from DiffRec import DiffRec
 from DiffRec.engine.errors import InputError
+from DiffRec.models import layers
 from DiffRec.models.DNN import DNN, timestep_embedding
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse
@@ -75,15 +76,29 @@ def test_forward_against_numpy(act_func, norm, dims):
     np.testing.assert_allclose(dnn(x, t).detach(), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_gradients_are_those_of_the_plain_form():
+@pytest.mark.parametrize("columns", [5, 2048])
+@pytest.mark.parametrize("of_input", [False, True])
+def test_gradients_are_those_of_the_plain_form(monkeypatch, columns, of_input):
+    """The first layer's is computed some columns at a time."""
+    monkeypatch.setattr(layers, "COLUMNS", columns)
     dnn = DNN(12, [6, 9], dropout=0.0).double()
-    x, t = torch.randn(5, 12, dtype=torch.float64), torch.arange(5)
+    x, t = torch.randn(5, 12, dtype=torch.float64, requires_grad=of_input), torch.arange(5)
     gradients = []
     for function in (dnn, lambda x, t: plain.forward(dnn, x, t)):
         dnn.zero_grad()
+        x.grad = None
         function(x, t).square().sum().backward()
-        gradients.append([p.grad.clone() for p in dnn.parameters()])
+        gradients.append([p.grad.clone() for p in dnn.parameters()] + of_input * [x.grad])
     torch.testing.assert_close(*gradients)
+
+
+def test_rows_of_scores_are_aligned_on_a_cpu():
+    dnn, x, t = DNN(37, [8]), torch.randn(3, 37), torch.arange(3)
+    output = dnn(x, t)
+    assert output.stride() == (48, 1)
+    output.mul_(2)  # a view made by a Function could not be changed
+    with torch.autocast("cpu", torch.bfloat16):  # torch's own products
+        assert dnn(x, t).dtype == torch.bfloat16
 
 
 def test_initialisation():
@@ -93,15 +108,23 @@ def test_initialisation():
     assert dnn.out_layers[0].bias.std().item() == pytest.approx(0.001, rel=0.1)
 
 
-def test_dropout_has_the_distribution_of_torch_dropout():
+@pytest.mark.parametrize("inplace", [False, True])
+def test_dropout_has_the_distribution_of_torch_dropout(inplace):
     x = torch.full((400, 500), 3.0, requires_grad=True)
-    dropped = Dropout(0.3)(x)
+    given = x * 1
+    dropped = Dropout(0.3, inplace)(given)
+    assert (dropped is given) == inplace
     kept = dropped != 0
     assert kept.float().mean().item() == pytest.approx(0.7, abs=0.01)
     torch.testing.assert_close(dropped[kept], torch.full_like(dropped[kept], 3 / 0.7))
     dropped.sum().backward()
     torch.testing.assert_close(x.grad, kept / 0.7)
-    assert Dropout(0.3).eval()(x) is x
+    assert Dropout(0.3, inplace).eval()(x) is x
+    torch.manual_seed(0)
+    without_gradient = Dropout(0.3)(x.detach())
+    torch.manual_seed(0)
+    assert torch.equal(without_gradient, Dropout(0.3)(x))
+    assert (x == 3).all()
 
 
 @pytest.mark.parametrize(

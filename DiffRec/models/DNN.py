@@ -14,6 +14,8 @@ from DiffRec.models.layers import (
     LinearEnds,
     as_it_is,
     inference_activation,
+    joined_linear,
+    wide_linear,
 )
 
 
@@ -90,11 +92,14 @@ class DNN(nn.Module):
         first = cast(nn.Linear, self.in_layers[0])
         return first.weight.split([self.n_items, self.emb_size], dim=1)
 
+    def embed(self, t: torch.Tensor) -> torch.Tensor:
+        """The learned embedding of steps t, (B,) counted from 0: (B, emb_size)."""
+        return self.emb_layer(timestep_embedding(t, self.emb_size).to(self.emb_layer.weight.dtype))
+
     def step_term(self, t: torch.Tensor, of_embedding: torch.Tensor) -> torch.Tensor:
         """What step t, (B,) counted from 0, adds to the first pre-activation, bias included."""
-        embedding = timestep_embedding(t, self.emb_size).to(of_embedding.dtype)
         first = cast(nn.Linear, self.in_layers[0])
-        return F.linear(self.emb_layer(embedding), of_embedding, first.bias)
+        return F.linear(self.embed(t), of_embedding, first.bias)
 
     def after_first_layer(self, a: torch.Tensor, activation=None) -> torch.Tensor:
         """From the first layer's pre-activation a, (B, d_1), to the last hidden h, (B, d_n).
@@ -111,11 +116,10 @@ class DNN(nn.Module):
         """x_t: (B, I) float, t: (B,) steps counted from 0; returns (B, I): x̂₀, or ε̂."""
         if self.norm:
             x_t = F.normalize(x_t)
-        # One layer on the concatenation [x_t, embedding], written as a sum: autograd then skips
-        # the gradient of x_t, a sixth of a training step.
-        of_items, of_embedding = self.first_layer()
-        a = self.total(F.linear(self.dropout(x_t), of_items)) + self.step_term(t, of_embedding)
-        return self.out_layers[-1](self.shared(self.after_first_layer(a)))
+        first, last = cast(nn.Linear, self.in_layers[0]), cast(nn.Linear, self.out_layers[-1])
+        x, e = self.dropout(x_t), self.embed(t)
+        a = joined_linear(x, e, first.weight, first.bias, self.total)
+        return wide_linear(self.shared(self.after_first_layer(a)), last.weight, last.bias)
 
     def linear_ends(self) -> LinearEnds | None:
         """The ends, if they are linear in x_t and so is nothing before them; else None.

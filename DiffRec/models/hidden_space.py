@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
-from DiffRec.models.layers import LinearEnds
+from DiffRec.models.layers import LinearEnds, wide_linear
 
 
 class HiddenSpaceReverse:
@@ -79,4 +79,4 @@ class HiddenSpaceReverse:
 
     def decode(self, h: torch.Tensor) -> torch.Tensor:
         """x̂₀ = V h + b: (B, d_n) → (B, I)."""
-        return F.linear(h, self.ends.V, self.ends.b)
+        return wide_linear(h, self.ends.V, self.ends.b)

@@ -100,13 +100,15 @@ class DiffuRec(DiffusionOfNext):
         size = settings.emb_size
         self.make_diffusion(settings)
         self.embedding = nn.Embedding(self.n_items + 1, size)  # the release's padding learns too
-        self.norm, self.emb_dropout = nn.LayerNorm(size, 1e-12), Dropout(settings.emb_dropout)
+        self.norm = nn.LayerNorm(size, 1e-12)
+        self.emb_dropout = Dropout(settings.emb_dropout, inplace=True)
         self.step = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
         self.encoder = Encoder(
             settings.layers, size, settings.heads, 4 * size, settings.dropout, "gelu_tanh",
             norm_first=True, end_dropout=settings.dropout, inner_dropout=settings.dropout,
         )  # fmt: skip
-        self.last, self.dropout = nn.LayerNorm(size, 1e-12), Dropout(settings.dropout)
+        self.last = nn.LayerNorm(size, 1e-12)
+        self.dropout = Dropout(settings.dropout, inplace=True)
         for block in self.encoder.blocks:
             for layer in (block.attention.output, block.first, block.second):
                 nn.init.xavier_normal_(layer.weight)
