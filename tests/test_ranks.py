@@ -34,14 +34,15 @@ def settings_of(name: str) -> dict:
     return SMALL.get(name) or {key: value for key, value in OURS.items() if key in known}
 
 
+def has_optimizers(name: str) -> bool:
+    """Whether a model is trained by gradients."""
+    return any(n.startswith("optimizer") for n in REGISTRY[name].model.Training.names())
+
+
 def trained_by_gradients() -> list[str]:
-    """Every model with an optimiser whose loss is a mean over rows. ACVAE's is not: it sets the
-    users of a batch against each other."""
-    found = [
-        variant.name for variant in REGISTRY.values()
-        if any(name.startswith("optimizer") for name in variant.model.Training.names())
-    ]  # fmt: skip
-    return [name for name in found if name != "ACVAE"]
+    """Every such model whose loss is a mean over rows. ACVAE's is not: it sets the users of a batch
+    against each other."""
+    return [name for name in REGISTRY if has_optimizers(name) and name != "ACVAE"]
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import subprocess
 import time
 import tomllib
 
+import gpu_check
 import pytest
 import search
 from conftest import REPOSITORY
@@ -100,6 +101,19 @@ def test_a_step_stands_beside_its_matrix_products(run, tiny_folder):
     refused = run(script, "--model", "EASE", *flags)
     assert refused.returncode == 2
     assert refused.stderr == "error: EASE is computed at once: it has no steps.\n"
+
+
+def test_the_check_of_a_gpu_runs_on_a_cpu_too(run, tiny_folder, tmp_path, monkeypatch):
+    """But for torch.compile, which takes most of a minute."""
+    monkeypatch.delitem(gpu_check.WAYS, "compiled")
+    flags = ["--data_path", tiny_folder, "--steps", 1, "--device", "cpu"]
+    done = run("scripts/gpu_check.py", *flags, "--out", tmp_path / "check.md")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "check.md").read_text()
+    assert re.search(
+        r"tiny: an epoch takes [\d.]+ times its products, a [\d.]+th of the plain", text
+    )
+    assert len(re.findall(r"^\| tiny \|", text, re.MULTILINE)) == 3
 
 
 def test_quickstart_offline(run, tmp_path):

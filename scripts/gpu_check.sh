@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show, in about ten minutes on one: the tests that need one, then
+# seconds and memory of DiffRec on twins of the paper's data sets.
+#   bash scripts/gpu_check.sh [--steps 20] [--out results/gpu_check.md]
+source "$(dirname "$0")/setup.sh"
+python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && {
+    echo "error: there is no GPU here." >&2
+    exit 2
+}
+python -m pytest -q tests/test_gpu.py
+exec python scripts/gpu_check.py "$@"

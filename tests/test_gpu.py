@@ -1,0 +1,78 @@
+"""What only a GPU can show: run by scripts/gpu_check.sh where there is one, skipped elsewhere."""
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_baselines import SMALL
+from test_ranks import has_optimizers
+
+from DiffRec import evaluate, train
+from DiffRec.engine.ranks import joined
+from DiffRec.engine.variant import REGISTRY
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+
+OURS = {"dims": [16], "mlp_dims": [16], "in_dims": [16], "n_cate": 1, "steps": 5}
+
+
+def fresh(name: str, dataset):
+    kind = REGISTRY[name].model
+    chosen = SMALL.get(name) or {k: v for k, v in OURS.items() if k in kind.Settings.names()}
+    return kind.for_dataset(dataset, **chosen)
+
+
+def trained(name: str, dataset, folder, device: str = "cuda", epochs: int = 2, **more):
+    if has_optimizers(name):
+        more = {"epochs": epochs, "eval_every": 1, "batch_size": 40, **more}
+    return train(fresh(name, dataset), dataset, save_path=folder, device=device, **more)
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_every_model_trains_there_and_ranks_as_on_a_cpu(name, tiny, tmp_path):
+    run = trained(name, tiny, tmp_path)
+    kind = REGISTRY[name].model
+    on = {device: evaluate(kind.load(run.checkpoint, device), tiny) for device in ("cpu", "cuda")}
+    for split in ("valid", "test"):
+        assert on["cuda"][split] == pytest.approx(on["cpu"][split], abs=5e-3)
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "L-DiffRec", "SASRec", "LightGCN"])
+def test_equal_seeds_give_equal_results(name, tiny, tmp_path):
+    runs = [trained(name, tiny, tmp_path / str(turn)) for turn in range(2)]
+    assert runs[0].history == runs[1].history
+    assert runs[0].record["peak_memory_mb"] > 0
+
+
+@pytest.mark.parametrize(("first", "then"), [("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")])
+def test_a_training_goes_on_where_it_is_resumed(first, then, tiny, tmp_path):
+    """On the same device exactly."""
+    trained("DiffRec", tiny, tmp_path, first, keep_state=True)
+    run = trained("DiffRec", tiny, tmp_path, then, epochs=4, resume=True)
+    whole = trained("DiffRec", tiny, tmp_path / "whole", first, epochs=4)
+    assert run.history[:2] == whole.history[:2]
+    assert run.record["epochs"] == 4
+    if first == then:
+        assert run.history == whole.history
+
+
+@pytest.mark.parametrize("way", [{"precision": "tf32"}, {"precision": "bf16"}, {"compile": True}])
+def test_faster_ways_train_alike(way, tiny, tmp_path):
+    exact = trained("DiffRec", tiny, tmp_path / "exact", epochs=10)
+    fast = trained("DiffRec", tiny, tmp_path / "fast", epochs=10, **way)
+    assert fast.test["recall@20"] == pytest.approx(exact.test["recall@20"], abs=0.05)
+
+
+def test_a_group_of_one_over_nccl(tiny, tmp_path, monkeypatch):
+    """Several GPUs are not needed to see that the group is made and left."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0",
+                        "MASTER_ADDR": "localhost", "MASTER_PORT": "29555"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with joined(torch.device("cuda", 0)):
+        assert not dist.is_initialized()  # one process alone needs none
+    dist.init_process_group("nccl")
+    try:
+        total = torch.ones(3, device="cuda")
+        dist.all_reduce(total)
+        assert total.tolist() == [1, 1, 1]
+    finally:
+        dist.destroy_process_group()
