@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,8 @@ from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
 from DiffRec.engine.settings import Positive, RunOptions, Settings, setting
 from DiffRec.engine.training import Training
 from DiffRec.engine.variant import variant_of
+from DiffRec.evaluate_utils import top_k
+from DiffRec.models.layers import joined_linear, wide_linear
 
 EPOCHS_PER_CYCLE = 5
 
@@ -98,17 +101,38 @@ def measure_times(forms: dict, cycles: int) -> dict[str, dict[str, float]]:
     }
 
 
-def measure_reverse(form: Fast, dataset, batch_size: int) -> float:
-    """How many times faster the reverse chain of one batch is in hidden space."""
-    batch = dataset.train.slice(0, batch_size)
-    form.model.eval()
+def measure_parts(form: Fast, dataset: Dataset, batch_size: int) -> dict[str, tuple[float, float]]:
+    """Median seconds of the plain and the fast form of single parts, on one batch."""
+    model, dnn, k = form.model.eval(), form.model.dnn, min(100, dataset.n_items)
+    first, last, batch = dnn.in_layers[0], dnn.out_layers[-1], dataset.train.slice(0, batch_size)
+    x, like = batch.dense(), {"device": batch.device}
+    e = torch.randn(len(x), dnn.emb_size, requires_grad=True, **like)
+    h = torch.randn(len(x), last.in_features, **like)
+
+    def step(layer: Callable[[], torch.Tensor]) -> None:
+        dnn.zero_grad()
+        layer().sum().backward()
+
+    found = {
+        "first layer, forwards and backwards": medians(
+            lambda: step(lambda: first(torch.cat([x, e], dim=1))),
+            lambda: step(lambda: joined_linear(x, e, first.weight, first.bias)),
+        )
+    }
     with torch.inference_mode():
-        scorers = {"fast": form.model.scorer(), "plain": form.model.plain_scorer()}
-        times = {
-            name: statistics.median(seconds(lambda score=score: score(batch)) for _ in range(5))
-            for name, score in scorers.items()
+        scores, plain_scorer, scorer = last(h), model.plain_scorer(), model.scorer()
+        return found | {
+            "reverse chain": medians(lambda: plain_scorer(batch), lambda: scorer(batch)),
+            "last layer": medians(lambda: last(h), lambda: wide_linear(h, last.weight, last.bias)),
+            f"top {k}": medians(lambda: scores.topk(k), lambda: top_k(scores, k)),
         }
-    return times["plain"] / times["fast"]
+
+
+def medians(plain: Callable[[], object], fast: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of both, turn by turn; the first turn warms up."""
+    turns = [(seconds(plain), seconds(fast)) for _ in range(6)][1:]
+    slow, quick = map(statistics.median, zip(*turns, strict=True))
+    return slow, quick
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -130,7 +154,7 @@ def main(argv: list[str] | None = None) -> None:
 
         forms = {name: form(dataset, settings, Path(folder)) for name, form in FORMS.items()}
         times = measure_times(forms, options.cycles)
-        ratio = measure_reverse(forms["fast"], dataset, settings.batch_size)
+        parts = measure_parts(forms["fast"], dataset, settings.batch_size)
     memory = {}
     for name in FORMS:
         words = [sys.executable, __file__, *argv, "--memory_of", name]
@@ -151,7 +175,9 @@ def main(argv: list[str] | None = None) -> None:
         print(f"| {label} | {slow:.2f} | {fast:.2f} | {slow / fast:.1f} |")
     slow, fast = memory["plain"], memory["fast"]
     print(f"| peak memory of the process (MB) | {slow:.0f} | {fast:.0f} | {slow / fast:.1f} |")
-    print(f"\nreverse chain alone, one batch: {ratio:.1f} times faster in hidden space")
+    print("\n| one batch | plain | fast | ratio |\n| --- | ---: | ---: | ---: |")
+    for part, (slow, fast) in parts.items():
+        print(f"| {part} (ms) | {1000 * slow:.1f} | {1000 * fast:.1f} | {slow / fast:.1f} |")
 
 
 if __name__ == "__main__":

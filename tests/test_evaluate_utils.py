@@ -116,8 +116,12 @@ def test_top_k_and_masks():
     scores = torch.tensor([[5.0, 4, 3, 2], [1, 2, 3, 4]])
     seen = Interactions.from_pairs(np.array([(0, 0), (1, 3)]), 2, 4)
     relevant = Interactions.from_pairs(np.array([(0, 2), (1, 0)]), 2, 4)
-    hits = are_relevant(top_k(mask_seen(scores, seen), 3), relevant)
-    assert hits.tolist() == [[False, True, False], [False, False, True]]
+    items, table = top_k(mask_seen(scores, seen), 3), torch.zeros(3, 4, dtype=torch.bool)
+    for _ in range(2):
+        hits = are_relevant(items, relevant, table)
+        assert hits.tolist() == [[False, True, False], [False, False, True]]
+        assert not table.any()
+    assert torch.equal(are_relevant(items, relevant), hits)
 
 
 @pytest.fixture
@@ -221,6 +225,8 @@ def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
         ({"batch_size": 0}, "batch_size"),
         ({"scores": lambda rows: torch.zeros(len(rows), 3)}, "scores of 120 rows must have shape"),
         ({"scores": lambda rows: torch.zeros(len(rows), rows.n_items) * torch.nan}, "no numbers"),
+        ({"scores": lambda rows: torch.eye(len(rows), rows.n_items) * torch.nan}, "no numbers"),
+        ({"scores": lambda rows: 1 / torch.eye(len(rows), rows.n_items)}, "some are infinite"),
     ],
 )
 def test_wrong_arguments(tiny, wrong, words):
