@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -276,14 +276,29 @@ class Dataset:
 
     def fingerprint(self) -> dict:
         """Sizes and a hash of the three lists: equal for equal data, and kept in checkpoints."""
-        digest = hashlib.sha256()
-        sizes = {"users": self.n_users, "items": self.n_items}
-        for split in SPLITS:
-            part = getattr(self, split)
-            sizes[split] = len(part.items)
-            digest.update(part.offsets.numpy().tobytes())
-            digest.update(part.items.cpu().numpy().tobytes())
-        return {**sizes, "sha256": digest.hexdigest()[:16]}
+        parts = {
+            split: (
+                getattr(self, split).offsets.numpy(),
+                [getattr(self, split).items.cpu().numpy()],
+            )
+            for split in SPLITS
+        }
+        return fingerprint(self.n_users, self.n_items, parts)
+
+
+def fingerprint(
+    n_users: int, n_items: int, parts: Mapping[str, tuple[np.ndarray, Iterable[np.ndarray]]]
+) -> dict:
+    """`Dataset.fingerprint` of lists that need not be in memory: for each split the offsets of its
+    rows, (U + 1,) int64, and the items behind one another, int32, some at a time."""
+    digest = hashlib.sha256()
+    sizes = {"users": n_users, "items": n_items}
+    for split, (offsets, chunks) in parts.items():
+        sizes[split] = int(offsets[-1])
+        digest.update(offsets.tobytes())
+        for items in chunks:
+            digest.update(items.tobytes())
+    return {**sizes, "sha256": digest.hexdigest()[:16]}
 
 
 def home(folder: Path = REPOSITORY) -> Path:
