@@ -450,7 +450,8 @@ def refuse_sparse(path: Path, pairs: np.ndarray) -> None:
 
 def last_of_repeated(pairs: np.ndarray) -> np.ndarray:
     """The rows of (n, 2) pairs without those that a later one repeats; their order stays."""
-    _, last = np.unique(pairs[::-1], axis=0, return_index=True)
+    keys = pairs[:, 0].astype(np.int64) * (int(pairs[:, 1].max(initial=0)) + 1) + pairs[:, 1]
+    _, last = np.unique(keys[::-1], return_index=True)
     return pairs[np.sort(len(pairs) - 1 - last)]
 
 

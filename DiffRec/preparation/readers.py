@@ -286,7 +286,7 @@ def parquet_files(path: Path) -> list[Path]:
 
 def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
     try:
-        file = pa.parquet.ParquetFile(path)
+        file = pa.parquet.ParquetFile(path, pre_buffer=False)  # else all of it stays
         wanted = [name for name in columns.values() if name in file.schema_arrow.names]
         for batch in file.iter_batches(ROWS, columns=wanted):
             batch.validate(full=True)  # words that are no UTF-8

@@ -15,7 +15,7 @@ import pyarrow as pa
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import remove_stale, temporary_prefix
 
-MEMORY = "2GB"  # for tables and sorting; what does not fit goes to the folder
+MEMORY = "1GB"  # for tables and sorting; what does not fit goes to the folder
 ROWS = 1_000_000  # read at a time
 
 
