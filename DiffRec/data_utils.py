@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -302,14 +302,29 @@ class Dataset:
         checkpoints."""
         if self.whole:
             return dict(self.whole)
-        digest = hashlib.sha256()
-        sizes = {"users": self.n_users, "items": self.n_items}
-        for split in SPLITS:
-            part = getattr(self, split)
-            sizes[split] = len(part.items)
-            digest.update(part.offsets.numpy().tobytes())
-            digest.update(part.items.cpu().numpy().tobytes())
-        return {**sizes, "sha256": digest.hexdigest()[:16]}
+        parts = {
+            split: (
+                getattr(self, split).offsets.numpy(),
+                [getattr(self, split).items.cpu().numpy()],
+            )
+            for split in SPLITS
+        }
+        return fingerprint(self.n_users, self.n_items, parts)
+
+
+def fingerprint(
+    n_users: int, n_items: int, parts: Mapping[str, tuple[np.ndarray, Iterable[np.ndarray]]]
+) -> dict:
+    """`Dataset.fingerprint` of lists that need not be in memory: for each split the offsets of its
+    rows, (U + 1,) int64, and the items behind one another, int32, some at a time."""
+    digest = hashlib.sha256()
+    sizes = {"users": n_users, "items": n_items}
+    for split, (offsets, chunks) in parts.items():
+        sizes[split] = int(offsets[-1])
+        digest.update(offsets.tobytes())
+        for items in chunks:
+            digest.update(items.tobytes())
+    return {**sizes, "sha256": digest.hexdigest()[:16]}
 
 
 def home(folder: Path = REPOSITORY) -> Path:
@@ -461,7 +476,8 @@ def refuse_sparse(path: Path, pairs: np.ndarray) -> None:
 
 def last_of_repeated(pairs: np.ndarray) -> np.ndarray:
     """The rows of (n, 2) pairs without those that a later one repeats; their order stays."""
-    _, last = np.unique(pairs[::-1], axis=0, return_index=True)
+    keys = pairs[:, 0].astype(np.int64) * (int(pairs[:, 1].max(initial=0)) + 1) + pairs[:, 1]
+    _, last = np.unique(keys[::-1], return_index=True)
     return pairs[np.sort(len(pairs) - 1 - last)]
 
 

@@ -24,6 +24,7 @@ from DiffRec.engine.paper import paper_sizes
 from DiffRec.engine.settings import Count, Folder, NotNegative, Seed
 from DiffRec.preparation import download, readers, synthetic, writer
 from DiffRec.preparation.protocol import NEXT_ITEM, PROTOCOLS, prepare
+from DiffRec.preparation.tables import Database
 
 DATASETS = REPOSITORY / "datasets"
 
@@ -63,7 +64,9 @@ def prepare_movielens(
     noisy = how.get("noise") or how.get("random_noise")
     kind = "noisy" if noisy else "next" if how.get("protocol") == "leave_one_out" else "clean"
     folder = folder or DATASETS / f"{name}_{kind}"
-    writer.write(folder, prepare(readers.read(raw, format), **how), about(how))
+    with Database(folder) as database:
+        ratings = readers.read(raw, format, database=database)
+        writer.write(folder, prepare(ratings, **how), about(how))
     return folder
 
 
@@ -98,8 +101,9 @@ def prepare_file(
     names = columns.split(",") if columns else None
     if format == readers.SEQUENCES or (names and len(names) == 3):
         how["min_rating"] = 0.0  # without ratings every row is an interaction
-    ratings = readers.read(path, format, names)
-    writer.write(folder, prepare(ratings, **how), about(how))
+    with Database(folder) as database:
+        ratings = readers.read(path, format, names, database)
+        writer.write(folder, prepare(ratings, **how), about(how))
     return folder
 
 

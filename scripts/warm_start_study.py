@@ -12,7 +12,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 from arguments import checked, listed
 
 import L_DiffRec  # noqa: F401  (each package registers its models)
@@ -31,8 +30,9 @@ QUALITIES = (0.95, 0.98, 1.0)  # of the best cold validation
 
 def cut_data(ratings: readers.Ratings, share: float, folder: Path) -> tuple[Dataset, Dataset]:
     """The data set of the first ``share`` of the ratings in time, and that of all of them."""
-    cut = np.quantile(ratings.times, share)
-    for name, part in (("old", ratings.select(ratings.times <= cut)), ("new", ratings)):
+    table = ratings.table()
+    first = table[table["timestamp"] <= table["timestamp"].quantile(share)]
+    for name, part in (("old", readers.from_table(first)), ("new", ratings)):
         writer.write(folder / name, prepare(part, protocol="paper"))
     return load_dataset(data_path=folder / "old"), load_dataset(data_path=folder / "new")
 

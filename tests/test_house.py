@@ -92,12 +92,13 @@ def test_nothing_imports_in_a_circle():
 
 
 def test_an_import_takes_no_library_that_only_some_work_needs():
-    """pandas, scikit-learn, pyarrow and matplotlib take up to a second each; and scipy, which
-    DiffRec itself needs for matrices alone, a tenth."""
+    """pandas, scikit-learn, pyarrow, DuckDB and matplotlib take up to a second each; and scipy,
+    which DiffRec itself needs for matrices alone, a tenth."""
     code = (
         "import sys, DiffRec; assert 'scipy' not in sys.modules; "
         "import L_DiffRec, T_DiffRec, baselines; "
-        "print(sorted({'pandas', 'sklearn', 'pyarrow', 'matplotlib', 'implicit', 'scipy.stats'} "
+        "print(sorted({'pandas', 'sklearn', 'pyarrow', 'duckdb', 'matplotlib', 'implicit', "
+        "'scipy.stats'} "
         "& set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

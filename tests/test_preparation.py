@@ -1,6 +1,6 @@
 """From raw ratings to splits: readers, protocol by hand, real ratings, noise, and the folder."""
 
-import dataclasses
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -17,7 +17,7 @@ import pytest
 
 from DiffRec import load_dataset
 from DiffRec.engine.errors import InputError
-from DiffRec.preparation import download, inspection, protocol, readers, synthetic, writer
+from DiffRec.preparation import download, inspection, protocol, readers, synthetic, tables, writer
 
 
 def ratings(rows):
@@ -26,7 +26,8 @@ def ratings(rows):
 
 def pairs_of(found):
     """(raw user, raw item) of each row."""
-    return list(zip(found.raw_users[found.users], found.raw_items[found.items], strict=True))
+    table = found.table()
+    return list(zip(table["user"], table["item"], strict=True))
 
 
 # Readers
@@ -93,8 +94,8 @@ def test_every_format_gives_the_same_ratings(tmp_path, name, content, format):
     digits = format.startswith("movielens")
     expected = [(1, 9), (2, 3)] if digits else [("u1", "i9"), ("u2", "i3")]
     assert pairs_of(found) == expected
-    assert found.ratings.tolist() == [5, 2]
-    assert found.times.tolist() == [978300760, 978302109]
+    assert found.table()["rating"].tolist() == [5, 2]
+    assert found.table()["timestamp"].tolist() == [978300760, 978302109]
 
 
 @pytest.mark.parametrize("name", ["yelp_academic_dataset_review.json", "yelp.tar", "r.json.gz"])
@@ -107,7 +108,7 @@ def test_yelp_in_place_and_its_dates(tmp_path, name):
     (tmp_path / name).write_bytes(packed.get(name, content))
     found = readers.read(tmp_path / name, "yelp")
     assert pairs_of(found) == [("u1", "i9"), ("u2", "i3")]
-    assert found.times.tolist() == [978307200] * 2
+    assert found.table()["timestamp"].tolist() == [978307200] * 2
     assert not (tmp_path.parent.parent / "escape.txt").exists()  # nothing is unpacked
 
 
@@ -138,8 +139,8 @@ def test_a_log_without_ratings(tmp_path, run):
     ):  # fmt: skip
         found = readers.read(tmp_path / name, format, columns)
         assert pairs_of(found) == [("u1", "i9"), ("u2", "i3")]
-        assert found.ratings.tolist() == [1, 1]
-        assert found.times.tolist() == [978300760, 978302109]
+        assert found.table()["rating"].tolist() == [1, 1]
+        assert found.table()["timestamp"].tolist() == [978300760, 978302109]
     rows = [(u, (3 * u + i) % 20, 100 * u + i) for u in range(9) for i in range(20)]
     pd.DataFrame(rows, columns=names).to_csv(tmp_path / "log.csv", index=False)
     done = run("scripts/prepare_data.py", tmp_path / "log.csv", "--format", "csv", "--columns",
@@ -174,11 +175,10 @@ def test_double_colons_in_a_file_of_any_name(tmp_path, name):
     [(10, 4, True), (10, 6, False), (5, 4, False), (5, 2, False), (10, 1, False), (100, 50, True)],
 )
 def test_a_threshold_of_another_scale_is_warned_of(caplog, highest, min_rating, warned):
-    values = np.linspace(1, highest, 7)
-    protocol.check_threshold(values, min_rating)
+    protocol.check_threshold(1, highest, 0.5, min_rating)
     assert ("is it meant for another scale?" in caplog.text) == warned
     with pytest.raises(InputError, match="no rating reaches min_rating 101: they go from 1 to"):
-        protocol.check_threshold(values, 101)
+        protocol.check_threshold(1, highest, 0, 101)
 
 
 def test_a_file_of_ones_own_is_split_as_the_paper_says(run, tmp_path):
@@ -222,7 +222,7 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
     (tmp_path / "a.csv").write_text(lines)
     found = readers.read(tmp_path / "a.csv", "csv")
     assert found.raw_users.tolist() == ["a,b"]
-    assert found.times.tolist() == [0.9, 0.1]
+    assert found.table()["timestamp"].tolist() == [0.9, 0.1]
 
 
 @pytest.mark.parametrize(
@@ -287,29 +287,43 @@ def test_chunks_are_numbered_as_one_file(tmp_path, monkeypatch):
 # Protocol
 
 
+def prepared(rows, **how):
+    """The protocol on ratings by hand, all of it train unless ``how`` says otherwise."""
+    how = {"protocol": "paper", "shares": (1, 0, 0), "core": 1, **how}
+    return protocol.prepare(ratings(rows), **how)
+
+
+def raw_pairs(split, name="train"):
+    """(raw user, raw item) of each row of a split."""
+    return [(split.raw_users[u], split.raw_items[i]) for u, i in split.pairs[name].tolist()]
+
+
 def test_of_a_repeated_pair_the_latest_rating_counts():
     rows = [(1, 7, 5, 30), (1, 8, 4, 10), (1, 7, 2, 40), (1, 8, 3, 5), (1, 8, 5, 10)]
-    found = protocol.latest_of_repeated(ratings(rows))
-    assert pairs_of(found) == [(1, 7), (1, 8)]
-    assert found.ratings.tolist() == [2, 5]
+    split = prepared(rows, min_rating=1)
+    assert raw_pairs(split) == [(1, 8), (1, 7)]
+    assert split.ratings["train"].tolist() == [5, 2]
+    assert raw_pairs(prepared(rows)) == [(1, 8)]  # what is not liked in the end is not liked
 
 
 def test_k_core_repeats_until_stable():
     """Item 3 falls first, then user c, who then has too few, then nothing more."""
-    table = ratings(
-        [(u, i, 5, 0) for u, i in [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 2), ("c", 3)]]
-    )
-    kept = protocol.k_core(table, 2)
-    assert pairs_of(kept) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+    rows = [(u, i, 5, 0) for u, i in [("a", 1), ("a", 2), ("b", 1), ("b", 2), ("c", 2), ("c", 3)]]
+    assert raw_pairs(prepared(rows, core=2)) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
     with pytest.raises(InputError, match="3-core"):
-        protocol.k_core(table, 3)
+        prepared(rows, core=3)
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(10, (8, 1, 1)), (20, (15, 2, 3)), (1, (1, 0, 0))])
 def test_sizes_of_a_users_splits_by_hand(n, sizes):
     """First int(0.7 n) + 1, then up to int(0.8 n) + 1, then the rest."""
     for order in (("train", "test", "valid"), ("train", "valid", "test")):
-        split = protocol.split_per_user(np.zeros(n), (7, 1, 2), order)
+        database = tables.Database()
+        at, rows = database.schema(), np.arange(n)
+        columns = ("row", "user_no", "item_no", "rating", "time")
+        database.insert(f"{at}.kept", **dict.fromkeys(columns, rows) | {"user_no": 0 * rows})
+        protocol.cut(database, at, protocol.per_user((7, 1, 2), order))
+        split = database.arrays(f"SELECT split FROM {at}.cut ORDER BY row")["split"]
         expected = np.repeat([protocol.SPLITS.index(name) for name in order], sizes)
         assert split.tolist() == expected.tolist()
 
@@ -318,20 +332,25 @@ def test_order_threshold_and_numbering():
     """Time orders a user's rows, ties keep the file's order, low ratings go."""
     low = [(7, 40, 3, 2)]
     rows = [(7, 30, 5, 9), (7, 10, 4, 1), (7, 20, 5, 9), *low, (3, 20, 5, 1), (3, 30, 4, 2)]
-    kept = protocol.in_order_of_time(ratings([r for r in rows if r not in low]))
-    split = protocol.number(kept, np.zeros(len(kept), dtype=int))
+    split = prepared(rows)
     assert split.raw_users.tolist() == [3, 7]
     assert split.pairs["train"].tolist() == [[0, 0], [0, 1], [1, 2], [1, 1], [1, 0]]
     assert split.raw_items.tolist() == [20, 30, 10]
     assert split.times["train"].tolist() == [1, 2, 1, 9, 9]
 
 
+def test_a_rating_of_the_threshold_itself_is_an_interaction():
+    """Also where it is no number that float32 holds."""
+    rows = [(1, 1, 4.1, 0), (1, 2, 4.0, 1), (1, 3, 5, 2)]
+    assert raw_pairs(prepared(rows, min_rating=4.1)) == [(1, 1), (1, 3)]
+
+
 @pytest.fixture(scope="module")
 def made_up():
     """Ratings whose users rate all along the time of the data."""
-    found = readers.from_table(synthetic.make_ratings(200, 120, 40, seed=4))
-    times = np.random.default_rng(1).integers(10**6, size=len(found))
-    return dataclasses.replace(found, times=times)
+    table = synthetic.make_ratings(200, 120, 40, seed=4)
+    table["timestamp"] = np.random.default_rng(1).integers(10**6, size=len(table))
+    return readers.from_table(table)
 
 
 def test_the_global_protocol_does_not_know_the_future(made_up):
@@ -355,6 +374,109 @@ def test_a_ratio_of_ones_own(made_up):
         protocol.prepare(ratings([(1, i, 5, i) for i in range(3)]), core=1)
 
 
+def many_ratings(n=4000, seed=1):
+    """Ratings with repeated pairs, equal times, fractions of seconds and ids that are words."""
+    random = np.random.default_rng(seed)
+    users, items = random.integers(80, size=n), random.integers(60, size=n)
+    times = random.integers(300, size=n) + random.choice([0, 0.5], n)
+    values = random.choice([1, 2, 3, 3.5, 4, 5], n)
+    return pd.DataFrame(
+        {"user": [f"u{u}" for u in users], "item": items, "rating": values, "timestamp": times}
+    )
+
+
+def digest(folder):
+    """Of all bytes of a folder's files."""
+    total = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        total.update(file.name.encode() + file.read_bytes())
+    return total.hexdigest()[:12]
+
+
+# Of what NumPy made of the same ratings, all of them in memory, before a database did.
+BYTES = {
+    "released": ("078816abdea7", "d503cb77dfa7"),
+    "paper": ("e23d131272c8", "8767d2d0b8d5"),
+    "global": ("9e9851591cee", "f1225be017ca"),
+    "leave_one_out": ("94148bd2c5ad", "94148bd2c5ad"),  # which has no noise
+}
+
+
+@pytest.mark.parametrize("noise", [0, 1])
+@pytest.mark.parametrize("how", BYTES)
+def test_prepared_data_are_those_of_an_implementation_in_memory(tmp_path, how, noise):
+    """To the byte: order, ties, numbers, types, and what stats.json says."""
+    more = {"noise": 0.2, "random_noise": 0.1} if noise and how != "leave_one_out" else {}
+    shares = {"shares": (6, 1, 3)} if noise and how in ("paper", "global") else {}
+    split = protocol.prepare(
+        readers.from_table(many_ratings()), core=8, protocol=how, **more, **shares
+    )
+    about = {"evaluation": protocol.NEXT_ITEM} if how == "leave_one_out" else None
+    writer.write(tmp_path / "data", split, about)
+    assert digest(tmp_path / "data") == BYTES[how][noise]
+
+
+def test_what_does_not_fit_in_memory_goes_to_the_folder(tmp_path, monkeypatch):
+    """With next to no memory, and a few rows at a time, the result is the same."""
+    table = many_ratings(100_000)
+    table["item"] = np.random.default_rng(2).integers(9000, size=len(table))
+    found = {}
+    for memory, rows in (("1GB", 10**6), ("16MB", 7001)):
+        monkeypatch.setattr(tables, "MEMORY", memory)
+        for module in (tables, writer):
+            monkeypatch.setattr(module, "ROWS", rows)
+        with tables.Database(tmp_path / memory) as database:
+            database.run("SET threads = 2")  # each takes some
+            ratings = readers.from_table(table, database)
+            writer.write(tmp_path / memory, protocol.prepare(ratings, core=5, noise=0.1))
+        found[memory] = digest(tmp_path / memory)
+    assert found["16MB"] == found["1GB"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, InputError("no")])
+def test_temporary_folders_lie_beside_the_result_and_vanish(tmp_path, error, monkeypatch, run):
+    table = tmp_path / "x.csv"
+    many_ratings().to_csv(table, index=False)
+    there = []
+
+    def interrupted(*args):
+        there.extend(path.name for path in (tmp_path / "deep").iterdir())
+        raise error
+
+    monkeypatch.setattr(protocol, "k_core", interrupted)
+    call = ["scripts/prepare_data.py", table, "--format", "csv", "--out", tmp_path / "deep" / "out"]
+    with contextlib.suppress(KeyboardInterrupt):
+        assert run(*call).returncode
+    assert len(there) == 1
+    assert there[0].startswith(".out.")
+    assert not list((tmp_path / "deep").iterdir())
+
+
+def test_a_folder_of_parquet_files_is_one_table(tmp_path):
+    table = many_ratings()
+    table.to_parquet(tmp_path / "all.parquet")
+    (tmp_path / "parts").mkdir()
+    for number in range(3):
+        part = table[number * 1500 : (number + 1) * 1500]
+        part.to_parquet(tmp_path / "parts" / f"part-{number}.parquet")
+    whole, parts = (readers.read(tmp_path / n, "parquet").table() for n in ("all.parquet", "parts"))
+    pd.testing.assert_frame_equal(whole, parts)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(InputError, match=r"nor any \.parquet file in it"):
+        readers.read(tmp_path / "none", "parquet")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32])
+@pytest.mark.parametrize("shape", [(0,), (7,), (12, 2), (1000, 2)])
+def test_arrays_are_written_as_numpy_does(tmp_path, dtype, shape):
+    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    np.save(tmp_path / "a.npy", array)
+    with writer.NpyFile(tmp_path / "b.npy") as file:
+        file.append(array[:5])
+        file.append(array[5:])
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "b.npy").read_bytes()
+
+
 @pytest.mark.parametrize("how", ["released", "paper", "global"])
 def test_natural_noise(made_up, how):
     """Low ratings join train and validation, in order of time; test is the same."""
@@ -367,7 +489,9 @@ def test_natural_noise(made_up, how):
         }
         for s in (clean, noisy)
     ]
-    liked = set(pairs_of(made_up.select(made_up.ratings >= 4)))
+    table = made_up.table()
+    table = table[table["rating"] >= 4]
+    liked = set(zip(table["user"], table["item"], strict=True))
     for name in ("train", "valid"):
         assert raw[0][name] <= raw[1][name]
         assert raw[1][name] - raw[0][name]
@@ -691,6 +815,23 @@ def test_real_movielens_1m_becomes_the_released_split(raw_ratings, real_datasets
     ours = items[split.raw_items].to_numpy()[train[:, 1]]
     common = set(zip(train[:, 0], ours, strict=True)) & set(map(tuple, released))
     assert len(common) >= 0.995 * len(released)
+
+
+@pytest.mark.parametrize(
+    ("file", "format", "how", "bytes"),
+    [
+        ("ml-100k/u.data", "movielens-100k", "released", "0ff0670ee242"),
+        ("ml-100k/u.data", "movielens-100k", "global", "440fbec67669"),
+        ("ml-1m-full/ml-1m.zip", "movielens-1m", "released", "989f3174b4b3"),
+    ],
+)
+def test_real_data_are_those_of_an_implementation_in_memory(
+    raw_ratings, tmp_path, file, format, how, bytes
+):
+    """As `BYTES`."""
+    split = protocol.prepare(readers.read(raw_ratings / file, format), protocol=how)
+    writer.write(tmp_path / "data", split)
+    assert digest(tmp_path / "data") == bytes
 
 
 @pytest.mark.parametrize("how", ["released", "paper", "global"])

@@ -1,6 +1,7 @@
 """What every inference.py does: find a checkpoint, restore its model, evaluate it or serve it."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ from DiffRec.engine.serving import (
     write_tables,
 )
 from DiffRec.engine.settings import InferenceOptions, Settings
+from DiffRec.engine.streaming import file_hash, recommend_for_histories
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import Variant
 
@@ -173,10 +175,14 @@ def infer(
     restored, settings, options = parse(variants, argv, description)
     variant, header = restored.variant, restored.header
     serving = options.recommend or options.export_vectors or options.history is not None
+    serving = serving or options.histories is not None
     if serving and (options.convert or options.result_json):
         raise InputError("convert and result_json go with an evaluation, not with serving.")
     if options.recommend:
         check_format(options.recommend)
+    if options.histories is not None:
+        recommend_to_many(restored, settings, options)
+        return None
     for path in (options.recommend, options.convert, options.result_json):
         require_writable(path)
     if options.history is not None:
@@ -301,3 +307,30 @@ def recommend_for_history(
         write_tables(options.recommend, [table])
     else:
         print(table.drop(columns="user").to_string(index=False))
+
+
+# What of the options the lists for histories depend on.
+ASKED = ("k", "exclude_seen", "min_history", "only_items", "without_items", "categories",
+         "per_category", "item_dates", "newer_than", "raw_ids", "seed")  # fmt: skip
+
+
+def recommend_to_many(restored: Restored, settings: Settings, options: InferenceOptions) -> None:
+    """Top-k for the users of --histories, a part at a time."""
+    if options.recommend is None or options.export_vectors or options.history or options.users:
+        raise InputError(
+            "histories goes with recommend, and not with history, users or export_vectors."
+        )
+    assert options.histories is not None
+    device = choose_device(options.cuda, os.environ.get("LOCAL_RANK", options.gpu))
+    model = restored.model(settings).to(device)
+    model.require_rows("there is nothing to recommend by histories")
+    items = items_known(restored.path, model.n_items, options)
+    about = {
+        "checkpoint": file_hash(restored.path), "settings": settings.dump(),
+        **{name: value for name, value in options.dump().items() if name in ASKED},
+    }  # fmt: skip
+    recommend_for_histories(
+        options.histories, options.recommend, model, items, options.k, filters_of(options, items),
+        options.min_history, options.exclude_seen, options.seed,
+        settings.part(restored.variant.model.Training).batch_size, about, options.resume,
+    )  # fmt: skip

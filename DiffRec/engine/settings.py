@@ -359,6 +359,12 @@ class InferenceOptions(RunOptions):
     history: str | None = setting(
         None, "recommend to a user who is not in the data: item ids, oldest first, as 3,17,256"
     )
+    histories: Folder | None = setting(
+        None,
+        "recommend to the users of this .parquet or .csv file, or folder of Parquet files, however "
+        "many: columns user, item and perhaps timestamp, sorted by user, or item is a list and a "
+        "row a user; lists are a folder of parts, and --resume goes on with it",
+    )
     exclude_disliked: bool = setting(
         True,
         "leave out what a user rated below the threshold too, where exclude_seen is 1 and "

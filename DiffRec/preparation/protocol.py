@@ -3,17 +3,24 @@
 Section 4.1.1 of the paper says 7:1:2 for train, validation and test; the released files, to which
 the paper's figures belong, are 7:1:2 for train, test and validation, in this order. Both are
 protocols here.
+
+Ratings are a table of a database (`DiffRec.preparation.tables`), and so is all that is made of
+them, in a schema of its own: nothing but ids and counts of users and items has to fit in memory.
 """
 
 import dataclasses
 import logging
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from DiffRec.data_utils import Dataset, Interactions, add_random_noise
 from DiffRec.engine.errors import InputError
 from DiffRec.preparation.readers import Ratings
+from DiffRec.preparation.tables import Database
 
 SPLITS = ("train", "valid", "test")
 PROTOCOLS = ("released", "paper", "global", "leave_one_out")
@@ -27,38 +34,77 @@ NEXT_ITEM = {
 log = logging.getLogger(__name__)
 
 
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
 @dataclasses.dataclass(frozen=True)
 class Split:
     """A data set before it is written.
 
     Attributes:
-        pairs: for each split (n, 2) int64 (user, item), users ascending, in order of time.
-        times, ratings: for each split (n,), the time (int64) and rating (float32) of each row.
+        sizes: how many rows each split has.
         raw_users, raw_items: the raw id of each number.
-        disliked: (n, 2) int64, what users rated below the threshold of interactions.
+        rows: a function from a split's name to its rows, some at a time: (n, 2) int64 (user, item),
+            users ascending, in order of time, and each row's time, (n,) int64 where all are whole
+            and else float64, and rating, (n,) float32.
+        low: a function to what users rated below the threshold of interactions, (n, 2) int64 some
+            at a time, ascending.
     """
 
-    pairs: dict[str, np.ndarray]
-    times: dict[str, np.ndarray]
-    ratings: dict[str, np.ndarray]
+    sizes: dict[str, int]
     raw_users: np.ndarray
     raw_items: np.ndarray
-    disliked: np.ndarray = dataclasses.field(default_factory=lambda: np.empty((0, 2), np.int64))
+    rows: Callable[[str], Iterator[Rows]]
+    low: Callable[[], Iterator[np.ndarray]]
+
+    @cached_property
+    def _arrays(self) -> dict[str, Rows]:
+        found = {}
+        for name in SPLITS:
+            pairs, times, ratings = map(np.concatenate, zip(*self.rows(name), strict=True))
+            found[name] = pairs, times, ratings
+        return found
+
+    @property
+    def pairs(self) -> dict[str, np.ndarray]:
+        """The pairs of each split, all in memory."""
+        return {name: arrays[0] for name, arrays in self._arrays.items()}
+
+    @property
+    def times(self) -> dict[str, np.ndarray]:
+        """The times of each split's rows, all in memory."""
+        return {name: arrays[1] for name, arrays in self._arrays.items()}
+
+    @property
+    def ratings(self) -> dict[str, np.ndarray]:
+        """The ratings of each split's rows, all in memory."""
+        return {name: arrays[2] for name, arrays in self._arrays.items()}
+
+    @property
+    def disliked(self) -> np.ndarray:
+        """What users rated below the threshold, (n, 2) int64, all in memory."""
+        return np.concatenate([np.empty((0, 2), np.int64), *self.low()])
 
 
-def latest_of_repeated(ratings: Ratings) -> Ratings:
-    """Of a pair of user and item that is rated more than once, the latest rating; of equal times
-    the one further down the file."""
-    order = np.lexsort((ratings.times, ratings.items, ratings.users))
-    users, items = ratings.users[order], ratings.items[order]
-    last = np.r_[(users[1:] != users[:-1]) | (items[1:] != items[:-1]), True]
-    return ratings.select(np.sort(order[last]))
+def latest_of_repeated(ratings: Ratings) -> str:
+    """A new schema with the table ``latest``: of a pair of user and item that is rated more than
+    once, the latest rating; of equal times the one further down the file. Its users are numbered by
+    ascending raw id."""
+    database, at = ratings.database, ratings.database.schema()
+    order = np.argsort(ratings.raw_users, kind="stable")
+    database.insert(f"{at}.ranks", user_no=order, rank=np.arange(len(order), dtype=np.int32))
+    time = "CAST(time AS BIGINT)" if ratings.whole else "time"
+    database.run(
+        f"CREATE TABLE {at}.latest AS SELECT row, rank AS user_no, item_no, rating, {time} AS time "
+        f"FROM ratings JOIN {at}.ranks USING (user_no) QUALIFY row_number() OVER "
+        f"(PARTITION BY rank, item_no ORDER BY ratings.time DESC, row DESC) = 1"
+    )
+    return at
 
 
-def check_threshold(ratings: np.ndarray, min_rating: float) -> None:
+def check_threshold(lowest: float, highest: float, kept: float, min_rating: float) -> None:
     """InputError for a threshold that no rating reaches; a warning for one that looks like that of
-    a scale up to 5 where ratings go higher."""
-    lowest, highest = float(ratings.min()), float(ratings.max())
+    a scale up to 5 where ratings go higher. kept: the share of ratings that reach it."""
     if highest < min_rating:
         raise InputError(
             f"no rating reaches min_rating {min_rating:g}: they go from {lowest:g} to {highest:g}."
@@ -66,123 +112,166 @@ def check_threshold(ratings: np.ndarray, min_rating: float) -> None:
     if highest > 5 and lowest < min_rating <= highest / 2:
         log.warning(
             "ratings go from %g to %g: min_rating %g keeps %.0f %% of them; is it meant for "
-            "another scale?", lowest, highest, min_rating, 100 * (ratings >= min_rating).mean(),
+            "another scale?", lowest, highest, min_rating, 100 * kept,
         )  # fmt: skip
 
 
-def k_core(ratings: Ratings, core: int) -> Ratings:
-    """Drop users and items with fewer than ``core`` rows until none is left to drop."""
-    while True:
-        user_count = np.bincount(ratings.users, minlength=len(ratings.raw_users))
-        item_count = np.bincount(ratings.items, minlength=len(ratings.raw_items))
-        keep = (user_count[ratings.users] >= core) & (item_count[ratings.items] >= core)
-        if keep.all():
-            break
-        ratings = ratings.select(keep)
-    if not len(ratings):
+def k_core(database: Database, at: str, core: int) -> None:
+    """Drop users and items with fewer than ``core`` rows of the table ``kept`` until none is left
+    to drop."""
+    few = " OR ".join(
+        f"{column} IN (SELECT {column} FROM {at}.kept GROUP BY {column} HAVING count(*) < {core})"
+        for column in ("user_no", "item_no")
+    )
+    while database.run(f"DELETE FROM {at}.kept WHERE {few}")[0]:
+        pass
+    if not database.run(f"SELECT count(*) FROM {at}.kept")[0]:
         raise InputError(f"no user and item is left by the {core}-core: choose a smaller one.")
-    return ratings
 
 
-def time_order(ratings: Ratings) -> np.ndarray:
-    """(n,) row numbers: users by ascending raw id, each one's rows by time, ties as they are."""
-    rank = np.empty(len(ratings.raw_users), dtype=np.int64)
-    rank[np.argsort(ratings.raw_users, kind="stable")] = np.arange(len(rank))
-    return np.lexsort((ratings.times, rank[ratings.users]))
+def cut(database: Database, at: str, split: str) -> None:
+    """The table ``cut``: that of ``kept`` with the column split, an index into SPLITS.
+
+    split: that column in SQL, of time, place (of a row in its user's time, from 0; ties in the
+        order of the file) and n (how many rows the user has).
+    """
+    within = "PARTITION BY user_no ORDER BY time, row ROWS BETWEEN UNBOUNDED PRECEDING AND"
+    database.run(
+        f"CREATE TABLE {at}.cut AS SELECT row, user_no, item_no, rating, time, 0 AS noise, "
+        f"CAST({split} AS INT) AS split FROM (SELECT *, "
+        f"row_number() OVER ({within} UNBOUNDED FOLLOWING) - 1 AS place, "
+        f"count(*) OVER ({within} UNBOUNDED FOLLOWING) AS n FROM {at}.kept)"
+    )
 
 
-def in_order_of_time(ratings: Ratings) -> Ratings:
-    """The ratings in `time_order`; ties keep the order of the file."""
-    return ratings.select(time_order(ratings))
-
-
-def split_per_user(
-    users: np.ndarray, shares: tuple[float, float, float], order: tuple[str, str, str]
-) -> np.ndarray:
-    """Which split each row is in, as an index into SPLITS, for rows in order of time within a user.
+def per_user(shares: tuple[float, float, float], order: tuple[str, str, str]) -> str:
+    """The split, for `cut`, of each user's rows in time.
 
     Of a user's n rows those before int(c n) + 1 belong to the first splits, c being the sum of
     their shares: that is how the released files were cut. ``order`` says which split comes first.
     """
-    starts = np.r_[0, np.flatnonzero(users[1:] != users[:-1]) + 1, len(users)]
-    n = np.repeat(np.diff(starts), np.diff(starts))
-    position = np.arange(len(users)) - np.repeat(starts[:-1], np.diff(starts))
     total = sum(shares)
-    first, second = shares[0] / total, (shares[0] + shares[1]) / total
-    cuts = [(c * n).astype(np.int64) + 1 for c in (first, second)]
-    place = (position >= cuts[0]).astype(np.int64) + (position >= cuts[1])
-    return np.array([SPLITS.index(name) for name in order])[place]
+    ends = [c / total for c in (shares[0], shares[0] + shares[1])]
+    first, second = (f"place < floor(CAST({c!r} AS DOUBLE) * n) + 1" for c in ends)
+    a, b, c = (SPLITS.index(name) for name in order)
+    return f"CASE WHEN {first} THEN {a} WHEN {second} THEN {b} ELSE {c} END"
 
 
-def split_globally(times: np.ndarray, shares: tuple[float, float, float]) -> np.ndarray:
-    """As `split_per_user`, with two cuts in time that all users share: nothing of the future is
-    known in training. Rows of one time stay together."""
+def globally(database: Database, at: str, shares: tuple[float, float, float]) -> str:
+    """As `per_user`, with two cuts in time that all users share: nothing of the future is known in
+    training. Rows of one time stay together."""
     total = sum(shares)
-    cuts = [shares[0] / total, (shares[0] + shares[1]) / total]
-    at = np.quantile(times, cuts, method="lower")
-    return (times > at[0]).astype(np.int64) + (times > at[1])
+    n = database.run(f"SELECT count(*) FROM {at}.kept")[0]
+    ends = [
+        database.run(f"SELECT time FROM {at}.kept ORDER BY time LIMIT 1 OFFSET {int((n - 1) * c)}")[
+            0
+        ]
+        for c in (shares[0] / total, (shares[0] + shares[1]) / total)
+    ]
+    first, second = (f"time > CAST({end!r} AS {sql_type(end)})" for end in ends)
+    return f"CASE WHEN {second} THEN 2 WHEN {first} THEN 1 ELSE 0 END"
 
 
-def split_last_two(users: np.ndarray) -> np.ndarray:
-    """As `split_per_user`: a user's last row is test and the one before it validation; whoever has
-    fewer than three has all of them in train."""
-    starts = np.r_[0, np.flatnonzero(users[1:] != users[:-1]) + 1, len(users)]
-    n = np.repeat(np.diff(starts), np.diff(starts))
-    left = np.repeat(starts[1:], np.diff(starts)) - np.arange(len(users))  # 1 for the last row
-    return np.where((n >= 3) & (left <= 2), 3 - left, 0)
+def sql_type(number: float) -> str:
+    return "BIGINT" if isinstance(number, int) else "DOUBLE"
 
 
-def natural_noise(
-    ratings: Ratings, positives: Ratings, scale: float, seed: int, min_rating: float
-) -> Ratings:
-    """Rows with ratings below the threshold of the users of ``positives``, drawn at random:
-    ``scale`` times as many as there are positives, or all there are (Section 4.1.1)."""
-    known = np.zeros(len(ratings.raw_users), dtype=bool)
-    known[positives.users] = True
-    candidates = np.flatnonzero((ratings.ratings < min_rating) & known[ratings.users])
-    wanted = min(round(scale * len(positives)), len(candidates))
-    chosen = np.random.default_rng(seed).choice(candidates, wanted, replace=False)
-    return ratings.select(np.sort(chosen))
+# As `per_user`: a user's last row is test and the one before it validation; whoever has fewer than
+# three has all of them in train.
+LAST_TWO = "CASE WHEN n >= 3 AND n - place <= 2 THEN 3 - (n - place) ELSE 0 END"
 
 
-def known_to_train(rows: Ratings, split: np.ndarray) -> np.ndarray:
-    """(n,) mask: the rows whose user and item both have a row in train."""
-    known = np.ones(len(rows), dtype=bool)
-    for codes in (rows.users, rows.items):
-        known &= np.isin(codes, np.unique(codes[split == 0]))
-    return known
+def drop_unknown(database: Database, at: str) -> None:
+    """Drop rows of ``cut`` whose user or item has no row in train: nothing can be learnt of
+    them."""
+    known = " AND ".join(
+        f"{column} IN (SELECT {column} FROM {at}.cut WHERE split = 0)"
+        for column in ("user_no", "item_no")
+    )
+    database.run(f"DELETE FROM {at}.cut WHERE NOT ({known})")
 
 
-def number(
-    rows: Ratings, split: np.ndarray, low: Ratings | None = None, keep: bool = False
+def add_natural_noise(
+    database: Database, at: str, reached: str, scale: float, seed: int, by_time: bool
+) -> None:
+    """Add to train and validation of ``cut`` rows of its users whose rating is not ``reached``, in
+    SQL, drawn at random: ``scale`` times as many as it has rows, or all there are (Section 4.1.1).
+
+    A noisy row is train or validation at random, as the share of its user's clean rows in them
+    says; or, with ``by_time``, by its time, and none is later than the last of validation.
+    """
+    last_of_train, last_of_valid = (
+        f"(SELECT max(time) FROM {at}.cut WHERE split {of})" for of in ("= 0", "< 2")
+    )
+    database.run(
+        f"CREATE TABLE {at}.candidates AS FROM {at}.latest WHERE NOT {reached} "
+        f"AND user_no IN (SELECT user_no FROM {at}.cut) "
+        f"{f'AND time <= {last_of_valid}' if by_time else ''} ORDER BY row"
+    )
+    n = database.run(f"SELECT count(*) FROM {at}.candidates")[0]
+    wanted = min(round(scale * database.run(f"SELECT count(*) FROM {at}.cut")[0]), n)
+    chosen = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
+    drawn = np.random.default_rng([seed, 1]).random(wanted)
+    database.insert(f"{at}.chosen", place=chosen, drawn=drawn)
+    is_train = f"time <= {last_of_train}" if by_time else "drawn < share"
+    database.run(
+        f"INSERT INTO {at}.cut SELECT row, user_no, item_no, rating, time, 1 AS noise, "
+        f"CASE WHEN {is_train} THEN 0 ELSE 1 END AS split "
+        f"FROM {at}.candidates JOIN {at}.chosen ON candidates.rowid = place JOIN (SELECT user_no, "
+        f"count(*) FILTER (WHERE split = 0) / greatest(count(*) FILTER (WHERE split < 2), 1) "
+        f"AS share FROM {at}.cut GROUP BY user_no) USING (user_no)"
+    )
+
+
+def finish(
+    database: Database, at: str, raw_users: np.ndarray, raw_items: np.ndarray, low: str = "false"
 ) -> Split:
-    """Number users in the order they stand in and items by first appearance in train; rows of
-    users or items that train does not have are left out, since nothing can be learnt of them, or
-    with ``keep`` numbered behind the others. low: ratings below the threshold."""
-    pairs, times, ratings = {}, {}, {}
-    numbers = []
-    for codes, size in ((rows.users, len(rows.raw_users)), (rows.items, len(rows.raw_items))):
-        _, first = np.unique(codes[split == 0], return_index=True)
-        of_train = codes[split == 0][np.sort(first)]
-        if keep:
-            others, first = np.unique(codes[~np.isin(codes, of_train)], return_index=True)
-            of_train = np.concatenate([of_train, others[np.argsort(first)]])
-        table = np.full(size, -1, dtype=np.int64)
-        table[of_train] = np.arange(len(of_train))
-        numbers.append((table, of_train))
-    (user_table, user_codes), (item_table, item_codes) = numbers
-    users, items = user_table[rows.users], item_table[rows.items]
-    known = (users >= 0) & (items >= 0)
-    for index, name in enumerate(SPLITS):
-        mine = known & (split == index)
-        pairs[name] = np.stack([users[mine], items[mine]], axis=1)
-        times[name], ratings[name] = rows.times[mine], rows.ratings[mine]
-    found = Split(pairs, times, ratings, rows.raw_users[user_codes], rows.raw_items[item_codes])
-    if low is None:
-        return found
-    disliked = np.stack([user_table[low.users], item_table[low.items]], axis=1)
-    disliked = disliked[(disliked >= 0).all(axis=1)]
-    return dataclasses.replace(found, disliked=disliked[np.lexsort(disliked.T[::-1])])
+    """The data set of the rows of ``cut``, put in order: users by number, each one's rows by time,
+    ties in the order of the file and noise behind.
+
+    Users and items get numbers by first appearance in train, those that train does not have behind
+    the others. low: which rows of ``latest`` are disliked, in SQL.
+    """
+    database.run(
+        f"CREATE TABLE {at}.final AS SELECT user_no, item_no, rating, time, split FROM {at}.cut "
+        f"ORDER BY user_no, time, noise, row"
+    )
+    database.run(f"DROP TABLE {at}.cut")
+    numbers, raw = {}, {}
+    for name, ids in (("user", raw_users), ("item", raw_items)):
+        known = database.arrays(
+            f"SELECT {name}_no AS no FROM {at}.final GROUP BY {name}_no "
+            f"ORDER BY min(rowid) FILTER (WHERE split = 0) NULLS LAST, min(rowid)"
+        )["no"]
+        numbers[name] = np.full(len(ids), -1, dtype=np.int64)
+        numbers[name][known] = np.arange(len(known))
+        raw[name] = ids[known]
+        database.insert(f"{at}.{name}s", no=known, number=np.arange(len(known)))
+    if low != "false":
+        database.run(
+            f"CREATE TABLE {at}.disliked AS SELECT users.number AS user, items.number AS item "
+            f"FROM {at}.latest JOIN {at}.users ON user_no = users.no "
+            f"JOIN {at}.items ON item_no = items.no WHERE {low} ORDER BY users.number, items.number"
+        )
+        database.run(f"DROP TABLE {at}.latest")
+    counted = database.arrays(f"SELECT split, count(*) AS n FROM {at}.final GROUP BY split")
+    sizes = dict(zip(counted["split"].tolist(), counted["n"].tolist(), strict=True))
+
+    def rows(name: str) -> Iterator[Rows]:
+        split = SPLITS.index(name)
+        for batch in database.batches(f"FROM {at}.final WHERE split = {split}"):
+            users, items = (numbers[kind][batch[f"{kind}_no"]] for kind in ("user", "item"))
+            yield np.stack([users, items], axis=1), batch["time"], batch["rating"]
+
+    def disliked() -> Iterator[np.ndarray]:
+        if low != "false":
+            for batch in database.batches(f"FROM {at}.disliked"):
+                yield np.stack([batch["user"], batch["item"]], axis=1)
+
+    return Split(
+        {name: sizes.get(split, 0) for split, name in enumerate(SPLITS)},
+        raw["user"], raw["item"], rows, disliked,
+    )  # fmt: skip
 
 
 def prepare(
@@ -223,31 +312,54 @@ def prepare(
             "a ratio needs three shares, of which train's is above 0 and the others may be 0, and "
             "the protocol paper or global."
         )
-    check_threshold(ratings.ratings, min_rating)
-    ratings = latest_of_repeated(ratings)
-    positives = in_order_of_time(k_core(ratings.select(ratings.ratings >= min_rating), core))
-    if protocol == "released":
-        split = split_per_user(positives.users, (7, 1, 2), ("train", "test", "valid"))
-    elif protocol == "paper":
-        split = split_per_user(positives.users, shares or (7, 1, 2), SPLITS)
-    elif protocol == "global":
-        split = split_globally(positives.times, shares or (7, 1, 2))
-    else:
-        split = split_last_two(positives.users)
-        if noise or random_noise:
-            raise InputError("noise is for protocols other than leave_one_out.")
-    last = protocol == "leave_one_out"
-    # What train does not have goes before noise comes, so that test is the same with and without.
-    known = known_to_train(positives, split) | last
-    rows, split = positives.select(known), split[known]
-    if noise:
-        cuts = None
+    if protocol == "leave_one_out" and (noise or random_noise):
+        raise InputError("noise is for protocols other than leave_one_out.")
+    database = ratings.database
+    threshold = repr(float(min_rating))
+    check_threshold(
+        *database.run(
+            "SELECT min(rating), max(rating), "
+            f"avg(CAST(rating >= CAST({threshold} AS DOUBLE) AS INT)) FROM ratings"
+        ),
+        min_rating,
+    )
+    reached = f"rating >= CAST({threshold} AS FLOAT)"  # so 4.1 is reached by 4.1
+    shares = shares or (7, 1, 2)
+    with tqdm(total=4 + bool(noise), unit="step", disable=None) as bar:
+
+        def step(what: str) -> None:
+            bar.set_description(what)
+            bar.update()
+
+        step("repeated ratings")
+        at = latest_of_repeated(ratings)
+        database.run(f"CREATE TABLE {at}.kept AS FROM {at}.latest WHERE {reached}")
+        step(f"{core}-core")
+        k_core(database, at, core)
+        step("splits")
         if protocol == "global":
-            cuts = rows.times[split == 0].max(), rows.times[split < 2].max()
-        rows, split = add_natural_noise(ratings, rows, split, cuts, noise, seed, min_rating)
-    found = number(rows, split, ratings.select(ratings.ratings < min_rating), keep=last)
-    wanted = zip(SPLITS, shares or (7, 1, 2), strict=True)
-    empty = [name for name, share in wanted if share and not len(found.pairs[name])]
+            split = globally(database, at, shares)
+        elif protocol == "leave_one_out":
+            split = LAST_TWO
+        else:
+            split = per_user(
+                shares, ("train", "test", "valid") if protocol == "released" else SPLITS
+            )
+        cut(database, at, split)
+        database.run(f"DROP TABLE {at}.kept")
+        # What train does not have goes before noise comes, so that test is the same with and
+        # without.
+        if protocol != "leave_one_out":
+            drop_unknown(database, at)
+        if noise:
+            step("natural noise")
+            add_natural_noise(database, at, reached, noise, seed, protocol == "global")
+            drop_unknown(database, at)
+        step("order of time")
+        raw_users = np.sort(ratings.raw_users, kind="stable")
+        found = finish(database, at, raw_users, ratings.raw_items, f"NOT {reached}")
+    wanted = zip(SPLITS, shares, strict=True)
+    empty = [name for name, share in wanted if share and not found.sizes[name]]
     if empty:
         raise InputError(
             f"there are too few interactions for these splits: {' and '.join(empty)} would be "
@@ -258,7 +370,8 @@ def prepare(
 
 def with_random_noise(split: Split, proportion: float, seed: int) -> Split:
     """The split with the random noise of `DiffRec.data_utils.add_random_noise`, whose rows take the
-    time of the row before them (or after, for a user's first) and have no rating (NaN)."""
+    time of the row before them (or after, for a user's first) and have no rating (NaN). Here all
+    rows are in memory: false interactions are drawn from what a user has in none of them."""
     sizes = len(split.raw_users), len(split.raw_items)
     parts = {name: Interactions.from_pairs(split.pairs[name], *sizes) for name in SPLITS}
     data = Dataset("", Path(), parts["train"], parts["valid"], parts["test"])
@@ -273,39 +386,6 @@ def with_random_noise(split: Split, proportion: float, seed: int) -> Split:
         source += clean[source, 0] != pairs[name][:, 0]  # before the first true row of its user
         times[name] = split.times[name][source]
         ratings[name] = np.where(real, split.ratings[name][source], np.nan).astype(np.float32)
-    return dataclasses.replace(split, pairs=pairs, times=times, ratings=ratings)
-
-
-def add_natural_noise(
-    ratings: Ratings,
-    positives: Ratings,
-    split: np.ndarray,
-    cuts: tuple[float, float] | None,
-    scale: float,
-    seed: int,
-    min_rating: float,
-) -> tuple[Ratings, np.ndarray]:
-    """The interactions and their splits with natural noise in train and validation.
-
-    A noisy row is train or validation at random, as the share of its user's clean rows in them
-    says; or, with ``cuts``, by its time, and none is later than the second.
-    """
-    if cuts is not None:
-        ratings = ratings.select(ratings.times <= cuts[1])
-    noisy = natural_noise(ratings, positives, scale, seed, min_rating)
-    counts = [np.bincount(positives.users[split == s], minlength=len(ratings.raw_users))
-              for s in (0, 1)]  # fmt: skip
-    share = counts[0] / np.maximum(counts[0] + counts[1], 1)
-    drawn = np.random.default_rng([seed, 1]).random(len(noisy))
-    noisy_split = np.where(drawn < share[noisy.users], 0, 1)
-    if cuts is not None:
-        noisy_split = (noisy.times > cuts[0]).astype(np.int64)
-    both = dataclasses.replace(
-        positives,
-        **{
-            field: np.concatenate([getattr(positives, field), getattr(noisy, field)])
-            for field in ("users", "items", "ratings", "times")
-        },
-    )
-    order = time_order(both)
-    return both.select(order), np.concatenate([split, noisy_split])[order]
+    found = {name: (pairs[name], times[name], ratings[name]) for name in SPLITS}
+    total = {name: len(pairs[name]) for name in SPLITS}
+    return dataclasses.replace(split, sizes=total, rows=lambda name: iter([found[name]]))

@@ -1,4 +1,4 @@
-"""Raw ratings in the formats they are published in, read in chunks and in place.
+"""Raw ratings in the formats they are published in, read in chunks and in place into a database.
 
 Every reader yields tables with the columns user, item, rating, timestamp, in file order. Archives
 are never unpacked: one member is read by its name, so that what else lies in them does not matter.
@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import gzip
 import io
+import itertools
 import tarfile
 import zipfile
 import zlib
@@ -21,41 +22,43 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet
+from tqdm import tqdm
 
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import as_numbers
+from DiffRec.preparation.tables import ROWS, Database
 
 COLUMNS = ("user", "item", "rating", "timestamp")
-CHUNK, LONGEST_LINE, MOST_COLUMNS = 1_000_000, 1_000_000, 1000
+LONGEST_LINE, MOST_COLUMNS = 1_000_000, 1000
 
 
 @dataclasses.dataclass(frozen=True)
 class Ratings:
-    """Ratings with users and items as numbers, 20 bytes a row.
+    """Ratings in the table ``ratings`` of a database, with the columns row (its place in the file),
+    user_no and item_no (numbers of raw ids), rating and time.
 
     Attributes:
-        users, items: (n,) int32 numbers into ``raw_users`` and ``raw_items``.
-        ratings: (n,) float32.
-        times: (n,) seconds, or what the file has; int64 where they are whole, else float64.
         raw_users, raw_items: the ids in the file, by number, in order of first appearance.
+        whole: whether all times are whole numbers, of seconds or what the file has.
     """
 
-    users: np.ndarray
-    items: np.ndarray
-    ratings: np.ndarray
-    times: np.ndarray
+    database: Database
     raw_users: np.ndarray
     raw_items: np.ndarray
+    whole: bool
 
     def __len__(self) -> int:
-        return len(self.users)
+        return self.database.run("SELECT count(*) FROM ratings")[0]
 
-    def select(self, rows: np.ndarray) -> "Ratings":
-        """The given rows, a mask or indices; the raw ids stay."""
-        return dataclasses.replace(
-            self, users=self.users[rows], items=self.items[rows], ratings=self.ratings[rows],
-            times=self.times[rows],
+    def table(self) -> pd.DataFrame:
+        """All of them in memory, raw ids and file order: what `from_table` takes."""
+        found = self.database.arrays("FROM ratings ORDER BY row")
+        times = found["time"].astype(np.int64) if self.whole else found["time"]
+        columns = (
+            self.raw_users[found["user_no"]], self.raw_items[found["item_no"]], found["rating"],
+            times,
         )  # fmt: skip
+        return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
 # Beyond these float32 keeps no rating, and float64 no time, to the unit.
@@ -78,30 +81,31 @@ class Numbering:
         return as_numbers(np.array(list(self.numbers)))
 
 
-def collect(tables: Iterator[pd.DataFrame]) -> Ratings:
-    """All tables of a reader as one `Ratings`; InputError if there is no row."""
+def collect(tables: Iterator[pd.DataFrame], database: Database | None = None) -> Ratings:
+    """All tables of a reader as one `Ratings`, in ``database`` or one of their own; InputError if
+    there is no row."""
+    database = database or Database()
     users, items = Numbering(), Numbering()
-    parts = [
-        (
-            users(table["user"]),
-            items(table["item"]),
-            table["rating"].to_numpy(np.float32),
-            table["timestamp"].to_numpy(),
-        )
-        for table in tables
-        if len(table)
-    ]
-    if not parts:
+    rows, whole = 0, True
+    with tqdm(desc="ratings read", unit="", unit_scale=True, disable=None) as bar:
+        for table in tables:
+            times = table["timestamp"].to_numpy(np.float64)
+            whole = whole and bool((times == np.floor(times)).all())
+            database.insert(
+                "ratings", row=np.arange(rows, rows + len(table)), user_no=users(table["user"]),
+                item_no=items(table["item"]), rating=table["rating"].to_numpy(np.float32),
+                time=times,
+            )  # fmt: skip
+            rows += len(table)
+            bar.update(len(table))
+    if not rows:
         raise InputError("the file holds no ratings.")
-    of_users, of_items, ratings, times = map(np.concatenate, zip(*parts, strict=True))
-    if (times == np.floor(times)).all():
-        times = times.astype(np.int64)
-    return Ratings(of_users, of_items, ratings, times, users.raw(), items.raw())
+    return Ratings(database, users.raw(), items.raw(), whole)
 
 
-def from_table(table: pd.DataFrame) -> Ratings:
+def from_table(table: pd.DataFrame, database: Database | None = None) -> Ratings:
     """`Ratings` of a table with the columns user, item, rating, timestamp."""
-    return collect(iter([table]))
+    return collect(iter([table]), database)
 
 
 @contextlib.contextmanager
@@ -271,13 +275,20 @@ def read_json_lines(
         raise InputError(f"{path} does not hold a JSON object a line ({reason}).") from error
 
 
-def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
+def parquet_files(path: Path) -> list[Path]:
+    """The file itself, or those of a folder by name; InputError where there is none."""
+    if path.is_dir() and (files := sorted(path.glob("*.parquet"))):
+        return files
     if not path.is_file():
-        raise InputError(f"there is no file {path}.")
+        raise InputError(f"there is no file {path}, nor any .parquet file in it.")
+    return [path]
+
+
+def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
     try:
-        file = pa.parquet.ParquetFile(path)
+        file = pa.parquet.ParquetFile(path, pre_buffer=False)  # else all of it stays
         wanted = [name for name in columns.values() if name in file.schema_arrow.names]
-        for batch in file.iter_batches(CHUNK, columns=wanted):
+        for batch in file.iter_batches(ROWS, columns=wanted):
             batch.validate(full=True)  # words that are no UTF-8
             yield pick(batch.to_pandas(), columns, path)
     except (pa.ArrowException, OSError) as error:
@@ -367,8 +378,13 @@ FORMATS = {
 }
 
 
-def read(path: str | Path, format: str, columns: list[str] | None = None) -> Ratings:
-    """All ratings of a file.
+def read(
+    path: str | Path,
+    format: str,
+    columns: list[str] | None = None,
+    database: Database | None = None,
+) -> Ratings:
+    """All ratings of a file, or a folder of Parquet files, into ``database`` or one of their own.
 
     format: one of `FORMATS`, or `SEQUENCES`. columns: the names of user, item, rating and timestamp
     where they are not the format's own; without a header line they are "0", "1" and so on. Three
@@ -378,7 +394,7 @@ def read(path: str | Path, format: str, columns: list[str] | None = None) -> Rat
     if format == SEQUENCES:
         if columns is not None:
             raise InputError("sequences have no columns to name.")
-        return collect(checked(read_sequences(path), path, 1))
+        return collect(checked(read_sequences(path), path, 1), database)
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join([*FORMATS, SEQUENCES])}, got {format}.")
     known = FORMATS[format]
@@ -390,11 +406,12 @@ def read(path: str | Path, format: str, columns: list[str] | None = None) -> Rat
     ours = COLUMNS if len(columns or COLUMNS) == 4 else ("user", "item", "timestamp")
     names = dict(zip(ours, columns or known.columns, strict=True))
     if format == "parquet":
-        return collect(checked(read_parquet(path, names), path, 1))
+        parts = (checked(read_parquet(part, names), part, 1) for part in parquet_files(path))
+        return collect(itertools.chain.from_iterable(parts), database)
     with opened(path, known.member) as file:
         tables = (
             read_json_lines(file, path, names, known.time)
             if known.separator is None
             else read_delimited(file, path, known.separator, names, known.header)
         )
-        return collect(checked(tables, path, 1 + known.header))
+        return collect(checked(tables, path, 1 + known.header), database)

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from DiffRec.engine.errors import InputError
-from DiffRec.preparation.protocol import Split, number, split_per_user
-from DiffRec.preparation.readers import Ratings
+from DiffRec.preparation.protocol import Split, cut, finish, per_user
+from DiffRec.preparation.tables import Database
 
 
 def make_ratings(
@@ -93,7 +93,12 @@ def make_twin(
     users = np.repeat(np.arange(n_users), lengths)
     starts = np.cumsum(lengths) - lengths
     progress = (np.arange(n_interactions) - starts[users]) / np.maximum(lengths[users] - 1, 1)
-    split = split_per_user(users, (7, 1, 2), ("train", "test", "valid"))
+    database = Database()
+    at = database.schema()
+    rows = np.arange(n_interactions)
+    database.insert(f"{at}.kept", row=rows, user_no=users, time=rows, item_no=rows, rating=rows)
+    cut(database, at, per_user((7, 1, 2), ("train", "test", "valid")))
+    split = database.arrays(f"SELECT split FROM {at}.cut ORDER BY row")["split"]
 
     genre = np.sort(random.integers(N_GENRES, size=n_items))  # items of a genre stand together
     popularity = 1 / (1 + random.permutation(n_items)) ** 0.8
@@ -136,8 +141,9 @@ def make_twin(
     ratings[is_noise] = random.choice([1, 2, 3], is_noise.sum(), p=[0.15, 0.25, 0.6])
     first = START + random.integers(SPAN // 2, size=n_users)
     times = first[users] + (progress * random.integers(SPAN // 2, size=n_users)[users]).astype(int)
-    rows = Ratings(
-        users.astype(np.int32), items.astype(np.int32), ratings.astype(np.float32), times,
-        np.arange(n_users) + 1, np.arange(n_items) + 1,
+    database.run(f"DROP TABLE {at}.cut")
+    database.insert(
+        f"{at}.cut", row=rows, user_no=users, item_no=items, rating=ratings.astype(np.float32),
+        time=times, noise=np.zeros(n_interactions, np.int8), split=split,
     )  # fmt: skip
-    return number(rows, split)
+    return finish(database, at, np.arange(n_users) + 1, np.arange(n_items) + 1)

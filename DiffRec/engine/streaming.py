@@ -1,0 +1,345 @@
+"""Top-k lists for more users than fit in memory: from a file of histories to a folder of parts.
+
+A part belongs to a range of the file's rows: it has the users whose first row lies there. So every
+part can be made without the others: again after a stop, or by another process.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from DiffRec.data_utils import Interactions, last_of_repeated
+from DiffRec.engine.contract import Recommender
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import remove_stale, temporary_prefix, write_json
+from DiffRec.engine.filters import Filters
+from DiffRec.engine.ids import IdMap
+from DiffRec.engine.serving import recommendation_tables, write_tables
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PAIRS, LISTS = 1_000_000, 20_000  # rows of a file in a part: of pairs, and of a user's whole list
+ABOUT = "_about.json"  # readers of folders of Parquet leave out what begins so
+
+logger = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """What pyarrow cannot read is an InputError."""
+    import pyarrow as pa  # here, since it takes a while
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} is no whole file of histories ({reason}).") from error
+
+
+class HistoryFile:
+    """A Parquet file of histories, or a folder of such files in the order of their names.
+
+    Columns are user and item, and perhaps timestamp: a row for each interaction, sorted by user;
+    or item is a list, and each row a user. Without timestamps a user's items are in order of time.
+
+    Attributes:
+        rows: how many there are.
+        lists: whether each row is a user.
+    """
+
+    def __init__(self, path: Path):
+        import pyarrow as pa
+        import pyarrow.parquet
+
+        self.path = path
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        if not files or not files[0].is_file():
+            raise InputError(f"there is no file {path}, nor any .parquet file in it.")
+        with readable(path):
+            self.files = [pa.parquet.ParquetFile(file, pre_buffer=False) for file in files]
+        schema = self.files[0].schema_arrow
+        if any(not file.schema_arrow.equals(schema) for file in self.files):
+            raise InputError(f"the files in {path} have different columns.")
+        if not {"user", "item"} <= set(schema.names):
+            raise InputError(
+                f"{path} must have the columns user and item, and may have timestamp; it has "
+                f"{', '.join(schema.names)[:200]}."
+            )
+        of_item = schema.field("item").type
+        self.lists = pa.types.is_list(of_item) or pa.types.is_large_list(of_item)
+        self.columns = ["user", "item"]
+        if "timestamp" in schema.names and not self.lists:
+            self.columns.append("timestamp")
+        for name, kind in (
+            ("user", schema.field("user").type),
+            ("item", of_item.value_type if self.lists else of_item),
+        ):
+            if not (
+                pa.types.is_integer(kind)
+                or pa.types.is_string(kind)
+                or pa.types.is_large_string(kind)
+            ):
+                raise InputError(f"{path}: the column {name} must hold numbers or words.")
+        # Where each group of rows begins, over all files.
+        self.groups = [
+            (file, number) for file in self.files for number in range(file.num_row_groups)
+        ]
+        sizes = [file.metadata.row_group(number).num_rows for file, number in self.groups]
+        self.starts = np.r_[0, np.cumsum(sizes, dtype=np.int64)]
+        self.rows = int(self.starts[-1])
+
+    def read(self, start: int, stop: int) -> "pa.Table":
+        """Rows start..stop-1; of others no more than a batch is in memory."""
+        import pyarrow as pa
+
+        parts = [self.files[0].schema_arrow.empty_table().select(self.columns)]
+        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        with readable(self.path):
+            for at in range(first, len(self.groups)):
+                if self.starts[at] >= stop:
+                    break
+                file, number = self.groups[at]
+                row = int(self.starts[at])
+                for batch in file.iter_batches(65_536, [number], self.columns):
+                    low, high = max(start - row, 0), min(stop - row, len(batch))
+                    if low < high:
+                        parts.append(pa.Table.from_batches([batch.slice(low, high - low)]))
+                    row += len(batch)
+                    if row >= stop:
+                        break
+            table = pa.concat_tables(parts)
+            table.validate(full=True)
+        for name in self.columns:
+            if table[name].null_count:
+                raise InputError(f"{self.path} has rows without a {name}.")
+        return table.combine_chunks()
+
+    def part(self, start: int, stop: int) -> "pa.Table":
+        """All rows of the users whose first row is one of start..stop-1; InputError where these are
+        not sorted by user."""
+        import pyarrow as pa
+
+        if self.lists:
+            return self.read(start, stop)
+        before = min(start, 1)  # the row before tells whether the first user began there
+        table = self.read(start - before, stop)
+        self.require_sorted(table, start - before)
+        if before:
+            table = table.slice(first_of_another(table, table["user"][0]))
+        parts = [table]
+        while len(table) and stop < self.rows:  # the last user may go on
+            more = self.read(stop, min(stop + 65_536, self.rows))
+            same = first_of_another(more, table["user"][-1])
+            parts.append(more.slice(0, same))
+            stop += same
+            if same < len(more):
+                break
+        return pa.concat_tables(parts).combine_chunks()
+
+    def require_sorted(self, table: "pa.Table", start: int) -> None:
+        import pyarrow.compute as pc
+
+        users = table["user"]
+        falls = pc.less(users[1:], users[:-1])
+        if pc.any(falls).as_py():
+            at = pc.index(falls, True).as_py()
+            raise InputError(
+                f"{self.path} must be sorted by user, so that each one's rows stand together: row "
+                f"{start + at + 1} has the user {users[at + 1]} behind {users[at]}."
+            )
+
+
+def first_of_another(table: "pa.Table", user: Any) -> int:
+    """The first row that is not of ``user``; the number of rows where there is none."""
+    import pyarrow.compute as pc
+
+    at = pc.index(pc.not_equal(table["user"], user), True).as_py()
+    return len(table) if at < 0 else at
+
+
+def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> HistoryFile:
+    """The histories of a file; those of a .csv file are copied to a temporary Parquet file first,
+    since nothing tells where its rows begin."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    if path.suffix != ".csv":
+        return HistoryFile(path)
+    prefix = f"{temporary_prefix(beside)}{os.getpid()}."
+    folder = stack.enter_context(tempfile.TemporaryDirectory(dir=beside.parent, prefix=prefix))
+    copy = Path(folder) / "histories.parquet"
+    with (
+        readable(path),
+        pa.csv.open_csv(path) as batches,
+        pa.parquet.ParquetWriter(copy, batches.schema) as written,
+    ):
+        for batch in tqdm(batches, f"copy of {path.name}", unit="batch", disable=None):
+            written.write_batch(batch)
+    found = HistoryFile(copy)
+    found.path = path
+    return found
+
+
+class ItemNumbers:
+    """From raw ids, arrays of numbers or words, to a model's items; what it does not know is -1."""
+
+    def __init__(self, items: IdMap):
+        import pandas as pd
+
+        self.words = pd.Index(items.names().astype(str).astype(object))
+        names = items.names()
+        self.numbers = pd.Index(names) if names.dtype.kind in "iu" else None
+
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        if ids.dtype.kind in "iu" and self.numbers is not None:
+            return self.numbers.get_indexer(ids)
+        return self.words.get_indexer(ids.astype(str).astype(object))
+
+
+@dataclasses.dataclass(frozen=True)
+class Histories:
+    """Users and their items.
+
+    Attributes:
+        users: (U,) raw ids.
+        rows: a row for each user, in order of time, of a repeated item the latest.
+        unknown: how many of ``all`` rows of the file have an item that the model does not know.
+    """
+
+    users: np.ndarray
+    rows: Interactions
+    unknown: int
+    all: int
+
+
+def histories_of(table: "pa.Table", lists: bool, number: ItemNumbers, n_items: int) -> Histories:
+    """What the rows of a part say."""
+    import pyarrow.compute as pc
+
+    users = table["user"].to_numpy()
+    if lists:
+        items = pc.list_flatten(table["item"])
+        if items.null_count:
+            raise InputError("the lists of histories hold an item that is none.")
+        row = np.repeat(np.arange(len(users)), pc.list_value_length(table["item"]).to_numpy())
+        items = items.to_numpy()
+    else:
+        begins = np.r_[True, users[1:] != users[:-1]] if len(users) else np.zeros(0, bool)
+        row, items = np.cumsum(begins) - 1, table["item"].to_numpy()
+        users = users[begins]
+        if "timestamp" in table.column_names:
+            order = np.lexsort((table["timestamp"].to_numpy(), row))
+            items = items[order]
+    numbers = number(items)
+    known = numbers >= 0
+    pairs = last_of_repeated(np.stack([row[known], numbers[known]], axis=1))
+    rows = Interactions.from_pairs(pairs, len(users), n_items)
+    names = users if users.dtype.kind in "iu" else users.astype(str)
+    return Histories(names, dataclasses.replace(rows, users=None), int((~known).sum()), len(known))
+
+
+def share_of(environment: Any = os.environ) -> tuple[int, int]:
+    """This process's number and how many there are, as torchrun says; (0, 1) without it."""
+    words = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
+    if not all(word.isdigit() for word in words) or int(words[0]) >= max(int(words[1]), 1):
+        raise InputError(f"RANK and WORLD_SIZE must be numbers, RANK the smaller, got {words}.")
+    return int(words[0]), max(int(words[1]), 1)
+
+
+def begin(folder: Path, about: dict[str, Any], own: list[Path], resume: bool) -> None:
+    """Make the folder, or go on with it; InputError for one that holds something else."""
+    told = folder / ABOUT
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: lists for histories are a folder of parts.")
+    if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
+        try:
+            same = json.loads(told.read_text()) == about
+        except (OSError, ValueError, RecursionError):
+            same = False
+        if not same:
+            raise InputError(
+                f"{folder} holds something else than these lists: choose another name, or move it "
+                f"away."
+            )
+        if not resume and any(path.exists() for path in own):
+            raise InputError(f"{folder} is there already: --resume goes on with it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} could not be written ({error.strerror}).") from error
+    write_json(told, about)
+
+
+def file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def recommend_for_histories(
+    path: Path, folder: Path, model: Recommender, items: IdMap, k: int, filters: Filters,
+    min_history: int, exclude_seen: bool, seed: int, batch_size: int, about: dict[str, Any],
+    resume: bool,
+) -> None:  # fmt: skip
+    """`recommendation_tables` for the users of ``path``, as parts of the folder ``folder``.
+
+    Of several processes each makes every WORLD_SIZE-th part from its RANK on. about: what, besides
+    the histories, the lists depend on; with ``resume`` parts that are there are kept if it is
+    unchanged.
+    """
+    import pandas as pd
+
+    if folder.suffix != ".parquet":
+        raise InputError(f"{folder} must end in .parquet: it will be a folder of such files.")
+    rank, ranks = share_of()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(folder)
+    with contextlib.ExitStack() as stack:
+        histories = parquet_of(path, folder, stack)
+        step = LISTS if histories.lists else PAIRS
+        starts = range(0, histories.rows, step)
+        parts = {
+            folder / f"part-{number:05}.parquet": start
+            for number, start in enumerate(starts)
+            if number % ranks == rank
+        }
+        begin(folder, {**about, "histories": [path.name, histories.rows]}, list(parts), resume)
+        left = {part: start for part, start in parts.items() if not part.exists()}
+        number, rows, users, unknown, every = ItemNumbers(items), 0, 0, 0, 0
+        with tqdm(left.items(), folder.name, unit="part", disable=None) as bar:
+            for part, start in bar:
+                table = histories.part(start, min(start + step, histories.rows))
+                found = histories_of(table, histories.lists, number, model.n_items)
+                torch.manual_seed(seed + start // step)  # so that parts do not depend on each other
+                history = model.weigh(found.rows.to(model.device))
+                seen = history if exclude_seen else None
+                none = pd.DataFrame(
+                    {
+                        "user": found.users[:0], "rank": np.zeros(0, np.int64),
+                        "item": items.names()[:0], "score": np.zeros(0, np.float32),
+                    }
+                )  # fmt: skip
+                tables = recommendation_tables(
+                    model, history, seen, k, found.users, items, batch_size, filters, min_history
+                )
+                rows += write_tables(part, tables if len(found.users) else [none])
+                users, unknown = users + len(found.users), unknown + found.unknown
+                every += found.all
+                bar.set_postfix(users=users)
+    if unknown:
+        logger.warning("%s: %d of %d items are not known.", path, unknown, every)
+    share = f", the share of process {rank} of {ranks}" if ranks > 1 else ""
+    kept = f"; {len(parts) - len(left)} were there" if len(left) < len(parts) else ""
+    print(f"{folder}: {rows:,} rows for {users:,} users in {len(left)} parts{kept}{share}")

@@ -1,0 +1,256 @@
+"""Lists for more users than fit in memory: as those of the users at once, after stops too."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from DiffRec import DiffRec as Model
+from DiffRec.engine import streaming
+from DiffRec.engine.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory, tiny_folder):
+    import DiffRec.main
+
+    where = ["--data_path", str(tiny_folder), "--save_path", str(tmp_path_factory.mktemp("c"))]
+    flags = ["--preset", "none", "--dims", "[16]", "--steps", "4", "--lr", ".01", "--epochs", "2"]
+    record = DiffRec.main.main([*flags, *where])
+    return tmp_path_factory.getbasetemp() / where[-1] / record["checkpoint"]
+
+
+@pytest.fixture
+def table(tiny, tiny_folder):
+    """A row for each train interaction, by raw id, sorted by user."""
+    raw = {name: pd.read_csv(tiny_folder / f"{name}_map.csv")[f"raw_{name}"].to_numpy()
+           for name in ("user", "item")}  # fmt: skip
+    pairs = tiny.train.pairs()
+    return pd.DataFrame({"user": raw["user"][pairs[:, 0]], "item": raw["item"][pairs[:, 1]]})
+
+
+@pytest.fixture
+def recommend(run, checkpoint, tmp_path, monkeypatch):
+    """Lists for a table of histories, in parts of 300 rows or of 30 lists; the process and what is
+    in its folder."""
+    monkeypatch.setattr(streaming, "PAIRS", 300)
+    monkeypatch.setattr(streaming, "LISTS", 30)
+
+    def call(table, *flags, out="top.parquet", groups=300, env=None):
+        path = table
+        if isinstance(table, pd.DataFrame):
+            table = pa.Table.from_pandas(table)
+        if isinstance(table, pa.Table):
+            path = tmp_path / "histories.parquet"
+            pa.parquet.write_table(table, path, row_group_size=groups)
+        flags = ["--checkpoint", checkpoint, "--histories", path, "--k", "6", *flags]
+        done = run("DiffRec/inference.py", *flags, "--recommend", tmp_path / out, env=env)
+        found = None
+        if (tmp_path / out).is_dir():
+            parts = sorted((tmp_path / out).glob("part-*.parquet"))
+            found = pd.concat([pd.read_parquet(part) for part in parts]) if parts else None
+        return done, found
+
+    return call
+
+
+def lists_of(table):
+    """A row for each user."""
+    return table.groupby("user", sort=True)["item"].agg(list).reset_index()
+
+
+def expected(checkpoint, table, tiny_folder, k=6, **how):
+    """What the model says to all users at once."""
+    items = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"]
+    number = {raw: number for number, raw in enumerate(items)}
+    by_user = lists_of(table)
+    histories = [[number[i] for i in row if i in number] for row in by_user["item"]]
+    top, scores = Model.load(checkpoint).recommend(histories, k=k, **how)
+    found = pd.DataFrame(
+        {
+            "user": np.repeat(by_user["user"].to_numpy(), k),
+            "rank": np.tile(np.arange(1, k + 1), len(by_user)),
+            "item": items.to_numpy()[top.numpy().ravel()], "score": scores.numpy().ravel(),
+        }
+    )  # fmt: skip
+    return found[np.isfinite(found["score"])]
+
+
+def same(found, wanted):
+    assert found.columns.tolist() == ["user", "rank", "item", "score"]
+    for name in ("user", "rank", "item"):
+        assert found[name].tolist() == wanted[name].tolist()
+    np.testing.assert_allclose(found["score"], wanted["score"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [7, 300, 10**6])
+@pytest.mark.parametrize("layout", ["pairs", "times", "lists", "csv", "folder"])
+def test_lists_are_those_of_all_users_at_once(
+    recommend, checkpoint, table, tiny_folder, tmp_path, layout, groups
+):
+    wanted = expected(checkpoint, table, tiny_folder)
+    source = table
+    if layout == "times":  # the order within a user is that of time
+        source = table.assign(timestamp=np.arange(len(table))).sample(frac=1, random_state=1)
+        source = source.sort_values("user", kind="stable")
+    elif layout == "lists":
+        source = lists_of(table)
+    elif layout == "csv":
+        source = tmp_path / "h.csv"
+        table.to_csv(source, index=False)
+    elif layout == "folder":
+        source = tmp_path / "folder"
+        source.mkdir()
+        for number in range(3):  # users go on from file to file
+            part = table[number * 1111 : (number + 1) * 1111 if number < 2 else None]
+            part.to_parquet(source / f"{number}.parquet", index=False)
+    done, found = recommend(source, groups=groups)
+    assert done.returncode == 0, done.stderr
+    same(found, wanted)
+    folder = tmp_path / "top.parquet"
+    assert len(list(folder.glob("*.parquet"))) > 3
+    pd.testing.assert_frame_equal(  # one table to others
+        pd.read_parquet(folder), found.reset_index(drop=True), check_dtype=False
+    )
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == ".") == []
+
+
+def test_as_the_command_for_a_data_set(recommend, checkpoint, run, tmp_path):
+    """A data set of train alone: the same files say the same of the same users."""
+    from DiffRec import load_dataset
+    from DiffRec.preparation import protocol, readers, synthetic, writer
+
+    ratings = synthetic.make_ratings(n_users=120, n_items=80, mean_ratings=35, seed=3)
+    split = protocol.prepare(readers.from_table(ratings), core=3, protocol="paper",
+                             shares=(1, 0, 0))  # fmt: skip
+    writer.write(tmp_path / "all", split)
+    data = load_dataset(data_path=tmp_path / "all")
+    flags = ["--dims", "[8]", "--steps", "2", "--epochs", "1", "--preset", "none"]
+    where = ["--data_path", tmp_path / "all", "--save_path", tmp_path]
+    assert run("DiffRec/main.py", *flags, *where).returncode == 0
+    (model,) = tmp_path.glob("*.safetensors")
+    asked = ["--checkpoint", model, "--without_items", "3,4", "--k", "9", "--min_history", "20"]
+    done = run("DiffRec/inference.py", *asked, *where[:2], "--exclude_disliked", "0",
+               "--recommend", tmp_path / "known.parquet")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    pairs = data.train.pairs()
+    table = pd.DataFrame({"user": split.raw_users[pairs[:, 0]],
+                          "item": split.raw_items[pairs[:, 1]]})  # fmt: skip
+    done, found = recommend(table, *asked)
+    assert done.returncode == 0, done.stderr
+    same(found, pd.read_parquet(tmp_path / "known.parquet"))
+
+
+def test_a_user_longer_than_a_part_and_users_of_nothing(recommend, checkpoint, tiny_folder, table):
+    items = table["item"].unique()
+    rows = [("a", item) for item in [*items, *items] * 20] + [("b", items[0]), ("b", "nothing")]
+    rows += [("c", "nothing")]
+    many = pd.DataFrame(rows, columns=["user", "item"]).astype(str)
+    done, found = recommend(many, "--k", "10000")
+    assert done.returncode == 0, done.stderr
+    assert "2 of" in done.stderr
+    assert "items are not known" in done.stderr
+    left = found.groupby("user").size()
+    known = pd.read_csv(tiny_folder / "item_map.csv")["raw_item"]
+    wanted = {"a": len(known) - len(items), "b": len(known) - 1, "c": len(known)}
+    assert left.to_dict() == {user: n for user, n in wanted.items() if n}
+    counts = Model.load(checkpoint).popularity
+    assert found[found["user"] == "c"]["score"].tolist() == sorted(counts.tolist())[::-1]
+
+
+def test_a_stopped_run_goes_on_and_parts_are_whole(recommend, table, tmp_path, monkeypatch):
+    _, whole = recommend(table, out="whole.parquet")
+    write, made = streaming.write_tables, []
+
+    def stopped(path, tables):
+        made.append(path)
+        return write(path, tables if len(made) < 3 else interrupted(tables))
+
+    def interrupted(tables):
+        yield next(tables)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(streaming, "write_tables", stopped)
+    done, _ = recommend(table)
+    assert done.returncode not in (0, 2)
+    names = sorted(path.name for path in (tmp_path / "top.parquet").iterdir())
+    assert names == ["_about.json", "part-00000.parquet", "part-00001.parquet"]
+    monkeypatch.setattr(streaming, "write_tables", write)
+    before = (tmp_path / "top.parquet" / "part-00001.parquet").stat().st_mtime_ns
+    done, _ = recommend(table)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "--resume goes on with it" in done.stderr
+    done, found = recommend(table, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert "; 2 were there" in done.stdout
+    assert (tmp_path / "top.parquet" / "part-00001.parquet").stat().st_mtime_ns == before
+    pd.testing.assert_frame_equal(found, whole)
+    for flags in (["--k", "5"], ["--exclude_seen", "0"]):  # others are another folder's
+        done, _ = recommend(table, "--resume", *flags)
+        assert done.returncode == 2
+        assert "holds something else than these lists" in done.stderr
+
+
+def test_processes_share_the_parts(recommend, table, tmp_path):
+    _, whole = recommend(table, out="whole.parquet")
+    for rank in "10":
+        done, found = recommend(table, env={"RANK": rank, "WORLD_SIZE": "2"})
+        assert done.returncode == 0, done.stderr
+        assert f"the share of process {rank} of 2" in done.stdout
+        odd = sorted((tmp_path / "top.parquet").glob("*.parquet"))
+        assert (odd[0].name == "part-00001.parquet") == (rank == "1")
+    pd.testing.assert_frame_equal(found, whole)
+    done, _ = recommend(table, env={"RANK": "2", "WORLD_SIZE": "2"}, out="other.parquet")
+    assert done.returncode == 2
+    assert "RANK and WORLD_SIZE" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "words"),
+    [
+        (lambda t: t[::-1], [], "must be sorted by user, so that each one's rows stand together"),
+        (lambda t: t.rename(columns={"user": "who"}), [], "must have the columns user and item"),
+        (lambda t: t.assign(item=1.5), [], "the column item must hold numbers or words"),
+        (lambda t: t.assign(user=t["user"].where(t["user"] > 9)).astype("Int64"), [],
+         "rows without a user"),
+        (lambda t: t, ["--users", "1,2"], "histories goes with recommend, and not with"),
+        (lambda t: t, ["--result_json", "x"], "not with serving"),
+        (lambda t: pa.table({"user": [1], "item": [[1, None]]}), [], "hold an item that is none"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_read_is_one_sentence(recommend, table, change, flags, words):
+    done, _ = recommend(change(table), *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
+
+
+def test_a_folder_of_something_else_is_left_alone(recommend, table, tmp_path):
+    (tmp_path / "top.parquet").mkdir()
+    (tmp_path / "top.parquet" / "thesis.tex").touch()
+    for flags in ([], ["--resume"]):
+        done, _ = recommend(table, *flags)
+        assert done.returncode == 2
+        assert "holds something else" in done.stderr
+    assert [path.name for path in (tmp_path / "top.parquet").iterdir()] == ["thesis.tex"]
+    done, _ = recommend(table, out="top.csv")
+    assert "must end in .parquet" in done.stderr
+    done, _ = recommend(tmp_path / "none.parquet", out="b.parquet")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "there is no file" in done.stderr
+
+
+def test_what_the_folder_says(recommend, table, tmp_path):
+    recommend(table, "--min_history", "3")
+    about = json.loads((tmp_path / "top.parquet" / "_about.json").read_text())
+    assert about["histories"] == ["histories.parquet", len(table)]
+    assert (about["k"], about["min_history"]) == (6, 3)
+
+
+def test_shares_of_processes():
+    assert streaming.share_of({}) == (0, 1)
+    assert streaming.share_of({"RANK": "3", "WORLD_SIZE": "4"}) == (3, 4)
+    with pytest.raises(InputError, match="RANK the smaller"):
+        streaming.share_of({"RANK": "x", "WORLD_SIZE": "4"})
