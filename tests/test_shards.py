@@ -3,6 +3,8 @@
 Two ranks are started once, over Gloo; each writes down what it finds, and the tests look at that.
 """
 
+import contextlib
+import io
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +19,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.ranks import Ranks
 from DiffRec.engine.shards import Shards, of_no_item
 from DiffRec.engine.variant import REGISTRY
+from DiffRec.inference import main
 
 N = 2
 SMALL = {"dims": [6, 9], "steps": 4, "noise_schedule": "linear"}
@@ -136,6 +139,9 @@ def work(rank: int, data_folder: Path, folder: Path) -> None:
     found["broken"] = run.checkpoint, run.record
     again = DiffRec.load(run.checkpoint, item_shards=N)
     found["again"] = evaluate(again, dataset)
+    flags = ["--checkpoint", str(run.checkpoint), "--data_path", str(data_folder)]
+    with contextlib.redirect_stdout(io.StringIO()):
+        found["by command"] = [main([*flags, "--item_shards", n])["test"] for n in ("1", "2")]
     found["weighted"] = train_split(dataset, folder / "recent", 1, name="T-DiffRec").record["test"]
 
     model = REGISTRY["DiffRec"].model.for_dataset(dataset, dims=[8], steps=4, item_shards=N)
@@ -218,6 +224,8 @@ def test_one_process_reads_the_parts(found, folder, tiny, run, tiny_folder):
     assert metrics["test"] == pytest.approx(record["test"], rel=1e-12)
     for one in found:
         assert one["again"]["test"] == pytest.approx(record["test"], rel=1e-12)
+        for by_command in one["by command"]:  # on shared users, and on shared items
+            assert by_command == pytest.approx(record["test"], rel=1e-12)
     result = run("DiffRec/inference.py", "--checkpoint", path, "--data_path", tiny_folder)
     assert result.returncode == 0, result.stderr
     assert torch.equal(DiffRec.load(path).popularity, tiny.popularity())

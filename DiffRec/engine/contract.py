@@ -128,14 +128,9 @@ class Recommender(nn.Module):
         checkpoints.require_variant(path, header, cls.variant)
         header = checkpoints.completed(path, header, settings_of(cls))
         if item_shards == 1:
-            return cls.restore(header, checkpoints.load(path)[1], path).to(device).eval()
-        shards = Shards.of(item_shards, header["data"]["items"])
-        own = {**header["data"], "items": shards.stop - shards.first}
-        model = cls.from_checkpoint({**header, "data": own}, {}, path)
-        weights = checkpoints.load(path, (shards.first, shards.stop), model.axes())[1]
-        require(path, weights, model.expected(weights))
-        model.load_state_dict(weights, assign=True)
-        model.split_items(shards)
+            model = cls.restore(header, checkpoints.load(path)[1], path)
+        else:
+            model = cls.restore_split(header, path, item_shards)
         return model.to(device).eval()
 
     @classmethod
@@ -146,6 +141,18 @@ class Recommender(nn.Module):
         require(path, weights, model.expected(weights))
         model.load_state_dict(weights, assign=True)
         model.popularity = checkpoints.popularity(path, model.n_items)
+        return model
+
+    @classmethod
+    def restore_split(cls, header: dict, path: str | Path, item_shards: int) -> Self:
+        """This process's items of the model of a file's header, which has those of all."""
+        shards = Shards.of(item_shards, header["data"]["items"])
+        own = {**header["data"], "items": shards.stop - shards.first}
+        model = cls.from_checkpoint({**header, "data": own}, {}, path)
+        _, weights = checkpoints.load(path, (shards.first, shards.stop), model.axes())
+        require(path, weights, model.expected(weights))
+        model.load_state_dict(weights, assign=True)
+        model.split_items(shards)
         return model
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:

@@ -28,6 +28,7 @@ from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
 from DiffRec.engine.paper import comparable_figures, metrics_table
+from DiffRec.engine.ranks import here, joined
 from DiffRec.engine.serving import (
     check_format,
     export_vectors,
@@ -46,17 +47,20 @@ from DiffRec.engine.variant import Variant
 @dataclasses.dataclass(frozen=True)
 class Restored:
     """A checkpoint's content: ``header`` as `DiffRec.engine.checkpoints` describes it, with all of
-    today's settings, and the weights."""
+    today's settings, and the weights; None where each of several processes reads those of its own
+    items."""
 
     path: Path
     variant: Variant
     header: dict
-    weights: dict[str, torch.Tensor]
+    weights: dict[str, torch.Tensor] | None
 
-    def model(self, settings: Settings) -> Recommender:
+    def model(self, settings: Settings, item_shards: int = 1) -> Recommender:
         """The model, with these settings in the place of the header's."""
-        header = {**self.header, "settings": settings.dump()}
-        return self.variant.model.restore(header, self.weights, self.path).eval()
+        header, kind = {**self.header, "settings": settings.dump()}, self.variant.model
+        if self.weights is None:
+            return kind.restore_split(header, self.path, item_shards).eval()
+        return kind.restore(header, self.weights, self.path).eval()
 
 
 def locate(folder: Path, dataset: str, variants: Sequence[Variant]) -> Path:
@@ -122,9 +126,11 @@ def restore_released(
     return Restored(path, variant, header, found.weights)
 
 
-def restore_own(path: Path, variants: Sequence[Variant]) -> Restored:
+def restore_own(path: Path, variants: Sequence[Variant], item_shards: int) -> Restored:
     """A model that training wrote."""
-    header, weights = checkpoints.load(path)
+    header, weights = checkpoints.read_header(path), None
+    if item_shards == 1:
+        header, weights = checkpoints.load(path)
     by_name = {variant.name: variant for variant in variants}
     checkpoints.require_variant(path, header, *by_name)
     variant = by_name[header["variant"]]
@@ -142,7 +148,9 @@ def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
         path = locate(folder, options.dataset or "ml-1m_clean", variants)
         print(f"checkpoint: {path.name}")
     if path.suffix == ".safetensors":
-        return restore_own(path, variants)
+        return restore_own(path, variants, options.item_shards)
+    if options.item_shards > 1:
+        raise InputError("item_shards goes with a .safetensors file that training wrote.")
     return restore_released(path, options.autoencoder, options.dataset, variants)
 
 
@@ -173,9 +181,10 @@ def infer(
     """Evaluate a checkpoint as training does, or serve from it; returns the record of metrics."""
     argv = list(sys.argv[1:] if argv is None else argv)
     restored, settings, options = parse(variants, argv, description)
-    variant, header = restored.variant, restored.header
-    serving = options.recommend or options.export_vectors or options.history is not None
-    serving = serving or options.histories is not None
+    asked = (options.recommend, options.export_vectors, options.history, options.histories)
+    serving = any(what is not None for what in asked)
+    if options.item_shards > 1 and (serving or options.convert):
+        raise InputError("item_shards goes with an evaluation: leave it out, in one process.")
     if serving and (options.convert or options.result_json):
         raise InputError("convert and result_json go with an evaluation, not with serving.")
     if options.recommend:
@@ -190,6 +199,16 @@ def infer(
         return None
 
     device = choose_device(options.cuda, options.gpu)
+    with joined(device):
+        return evaluate_or_serve(restored, settings, options, device, serving)
+
+
+def evaluate_or_serve(
+    restored: Restored, settings: Settings, options: InferenceOptions, device: torch.device,
+    serving: bool,
+) -> dict[str, Any] | None:  # fmt: skip
+    """On a data set; of several processes each evaluates some users, or has some of the items."""
+    variant, header = restored.variant, restored.header
     dataset = load(variant, settings, options)
     checkpoints.require_items(restored.path, header, dataset)
     final = is_final(header, dataset)
@@ -199,7 +218,8 @@ def infer(
         require_lists(restored.path, dataset, final)
     training = settings.part(variant.model.Training)
     torch.manual_seed(options.seed)
-    model, dataset = restored.model(settings).to(device), dataset.to(device)
+    model = restored.model(settings, options.item_shards).to(device)
+    dataset = dataset.to(device)
     if serving:
         about = {**header, "settings": settings.dump()}
         told = options.history_from
@@ -210,14 +230,14 @@ def infer(
         return None
 
     dataset = model.prepare_data(dataset)
-    metrics = evaluate_model(model, dataset, training, training.batch_size)
+    metrics = evaluate_model(model, dataset, training, training.batch_size, here())
     paper = comparable_figures(variant.name, dataset.name, settings.dump())
     print(metrics_table(metrics["valid"], metrics["test"], paper))
     about = {
         **header, **metrics, "settings": settings.dump(), "dataset": dataset.name,
         "seed": options.seed, "data": dataset.fingerprint(),
     }  # fmt: skip
-    if options.convert:
+    if options.convert and here().writes:
         items = IdMap.of_folder("item", dataset.path, dataset.n_items)
         checkpoints.save(options.convert, model, about, items.raw, dataset.popularity())
         print(f"{options.convert} is written.")
@@ -225,7 +245,7 @@ def infer(
         **about, "checkpoint": restored.path.name, "peak_memory_mb": peak_memory_mb(device),
         "machine": machine(device),
     }  # fmt: skip
-    if options.result_json:
+    if options.result_json and here().writes:
         write_json(options.result_json, record)
     return record
 
