@@ -66,8 +66,6 @@ def command(main: Callable[[], object]) -> None:
     logger.handlers, logger.propagate = [ToTerminal()], False
     tells = of_environment().writes  # else another process says the same
     logger.setLevel(logging.INFO if tells else logging.CRITICAL)
-    if not tells:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         stop_asked.clear()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -212,7 +212,13 @@ def evaluate_or_serve(
     dataset = load(variant, settings, options)
     checkpoints.require_items(restored.path, header, dataset)
     final = is_final(header, dataset)
-    if "sha256" in header["data"] and not final and dataset.fingerprint() != header["data"]:
+    ranks = here()
+    if serving and ranks.several:
+        raise InputError(
+            "lists for a data set's users are made by one process; several share those of --histories."
+        )
+    other = "sha256" in header["data"] and not final and dataset.fingerprint() != header["data"]
+    if other and ranks.writes:
         print(f"note: {dataset.name} is not the data this checkpoint was trained on.")
     if not serving:
         require_lists(restored.path, dataset, final)
@@ -230,14 +236,15 @@ def evaluate_or_serve(
         return None
 
     dataset = model.prepare_data(dataset)
-    metrics = evaluate_model(model, dataset, training, training.batch_size, here())
+    metrics = evaluate_model(model, dataset, training, training.batch_size, ranks)
     paper = comparable_figures(variant.name, dataset.name, settings.dump())
-    print(metrics_table(metrics["valid"], metrics["test"], paper))
+    if ranks.writes:
+        print(metrics_table(metrics["valid"], metrics["test"], paper))
     about = {
         **header, **metrics, "settings": settings.dump(), "dataset": dataset.name,
         "seed": options.seed, "data": dataset.fingerprint(),
     }  # fmt: skip
-    if options.convert and here().writes:
+    if options.convert and ranks.writes:
         items = IdMap.of_folder("item", dataset.path, dataset.n_items)
         checkpoints.save(options.convert, model, about, items.raw, dataset.popularity())
         print(f"{options.convert} is written.")
@@ -245,7 +252,7 @@ def evaluate_or_serve(
         **about, "checkpoint": restored.path.name, "peak_memory_mb": peak_memory_mb(device),
         "machine": machine(device),
     }  # fmt: skip
-    if options.result_json and here().writes:
+    if options.result_json and ranks.writes:
         write_json(options.result_json, record)
     return record
 
