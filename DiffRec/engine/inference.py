@@ -215,7 +215,7 @@ def evaluate_or_serve(
     ranks = here()
     if serving and ranks.several:
         raise InputError(
-            "lists for a data set's users are made by one process; several share those of --histories."
+            "lists for a data set's users are made by one process: several share --histories."
         )
     other = "sha256" in header["data"] and not final and dataset.fingerprint() != header["data"]
     if other and ranks.writes:

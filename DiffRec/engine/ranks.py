@@ -184,8 +184,8 @@ def here() -> Ranks:
 
 
 def of_environment() -> Ranks:
-    """The ranks as torchrun, or who starts processes like it, sets them in the environment, before a
-    process group exists."""
+    """The ranks as torchrun, or what starts processes like it, sets them in the environment, before
+    a process group exists."""
     if "MASTER_ADDR" not in os.environ:  # where they would meet
         return ALONE
     return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
