@@ -176,7 +176,7 @@ def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> History
     import pyarrow.csv
     import pyarrow.parquet
 
-    if path.suffix != ".csv":
+    if path.suffix != ".csv" or not path.is_file():
         return HistoryFile(path)
     prefix = f"{temporary_prefix(beside)}{os.getpid()}."
     folder = stack.enter_context(tempfile.TemporaryDirectory(dir=beside.parent, prefix=prefix))
