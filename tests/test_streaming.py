@@ -2,6 +2,7 @@
 
 import json
 
+import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -115,7 +116,9 @@ def test_lists_are_those_of_all_users_at_once(
     pd.testing.assert_frame_equal(  # one table to others
         pd.read_parquet(folder), found.reset_index(drop=True), check_dtype=False
     )
-    assert sorted(path.name for path in tmp_path.iterdir() if path.name[0] == ".") == []
+    rows = duckdb.sql(f"SELECT count(*) FROM '{folder}/*.parquet'").fetchall()
+    assert rows == [(len(found),)]
+    assert not [path for path in tmp_path.iterdir() if path.name[0] == "."]
 
 
 def test_as_the_command_for_a_data_set(recommend, checkpoint, run, tmp_path):
@@ -159,6 +162,19 @@ def test_a_user_longer_than_a_part_and_users_of_nothing(recommend, checkpoint, t
     assert left.to_dict() == {user: n for user, n in wanted.items() if n}
     counts = Model.load(checkpoint).popularity
     assert found[found["user"] == "c"]["score"].tolist() == sorted(counts.tolist())[::-1]
+
+
+def test_ids_in_a_csv_file_are_words(recommend, table, tmp_path):
+    """Of items; users stay numbers where all of them are, and are sorted as such."""
+    (tmp_path / "h.csv").write_text(f"user,item\n9,0{table['item'][0]}\n10,{table['item'][0]}\n")
+    done, found = recommend(tmp_path / "h.csv")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 2 items are not known" in done.stderr
+    assert found["user"].unique().tolist() == [9, 10]
+    (tmp_path / "h.csv").write_text("user,item\n1,2,3\n")
+    done, _ = recommend(tmp_path / "h.csv", out="b.parquet")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "no whole file of histories" in done.stderr
 
 
 def test_a_stopped_run_goes_on_and_parts_are_whole(recommend, table, tmp_path, monkeypatch):

@@ -176,14 +176,15 @@ def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> History
     import pyarrow.csv
     import pyarrow.parquet
 
-    if path.suffix != ".csv":
+    if path.suffix != ".csv" or not path.is_file():
         return HistoryFile(path)
     prefix = f"{temporary_prefix(beside)}{os.getpid()}."
     folder = stack.enter_context(tempfile.TemporaryDirectory(dir=beside.parent, prefix=prefix))
     copy = Path(folder) / "histories.parquet"
+    words = pa.csv.ConvertOptions(column_types={"item": pa.string()})  # 01 and 1 differ
     with (
         readable(path),
-        pa.csv.open_csv(path) as batches,
+        pa.csv.open_csv(path, convert_options=words) as batches,
         pa.parquet.ParquetWriter(copy, batches.schema) as written,
     ):
         for batch in tqdm(batches, f"copy of {path.name}", unit="batch", disable=None):
@@ -342,4 +343,5 @@ def recommend_for_histories(
         logger.warning("%s: %d of %d items are not known.", path, unknown, every)
     share = f", the share of process {rank} of {ranks}" if ranks > 1 else ""
     kept = f"; {len(parts) - len(left)} were there" if len(left) < len(parts) else ""
-    print(f"{folder}: {rows:,} rows for {users:,} users in {len(left)} parts{kept}{share}")
+    made = f"{len(left)} part{'' if len(left) == 1 else 's'}"
+    print(f"{folder}: {rows:,} rows for {users:,} users in {made}{kept}{share}")

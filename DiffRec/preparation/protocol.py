@@ -162,12 +162,10 @@ def globally(database: Database, at: str, shares: tuple[float, float, float]) ->
     training. Rows of one time stay together."""
     total = sum(shares)
     n = database.run(f"SELECT count(*) FROM {at}.kept")[0]
-    ends = [
-        database.run(f"SELECT time FROM {at}.kept ORDER BY time LIMIT 1 OFFSET {int((n - 1) * c)}")[
-            0
-        ]
-        for c in (shares[0] / total, (shares[0] + shares[1]) / total)
-    ]
+    ends: list[float] = []
+    for share in (shares[0] / total, (shares[0] + shares[1]) / total):
+        at_rank = f"ORDER BY time LIMIT 1 OFFSET {int((n - 1) * share)}"
+        ends += database.run(f"SELECT time FROM {at}.kept {at_rank}")
     first, second = (f"time > CAST({end!r} AS {sql_type(end)})" for end in ends)
     return f"CASE WHEN {second} THEN 2 WHEN {first} THEN 1 ELSE 0 END"
 
@@ -224,13 +222,17 @@ def add_natural_noise(
 
 
 def finish(
-    database: Database, at: str, raw_users: np.ndarray, raw_items: np.ndarray, low: str = "false"
+    database: Database,
+    at: str,
+    raw_users: np.ndarray,
+    raw_items: np.ndarray,
+    low: str | None = None,
 ) -> Split:
     """The data set of the rows of ``cut``, put in order: users by number, each one's rows by time,
     ties in the order of the file and noise behind.
 
     Users and items get numbers by first appearance in train, those that train does not have behind
-    the others. low: which rows of ``latest`` are disliked, in SQL.
+    the others. low: which rows of ``latest`` are disliked, in SQL; None where none are.
     """
     database.run(
         f"CREATE TABLE {at}.final AS SELECT user_no, item_no, rating, time, split FROM {at}.cut "
@@ -247,7 +249,7 @@ def finish(
         numbers[name][known] = np.arange(len(known))
         raw[name] = ids[known]
         database.insert(f"{at}.{name}s", no=known, number=np.arange(len(known)))
-    if low != "false":
+    if low is not None:
         database.run(
             f"CREATE TABLE {at}.disliked AS SELECT users.number AS user, items.number AS item "
             f"FROM {at}.latest JOIN {at}.users ON user_no = users.no "
@@ -264,7 +266,7 @@ def finish(
             yield np.stack([users, items], axis=1), batch["time"], batch["rating"]
 
     def disliked() -> Iterator[np.ndarray]:
-        if low != "false":
+        if low is not None:
             for batch in database.batches(f"FROM {at}.disliked"):
                 yield np.stack([batch["user"], batch["item"]], axis=1)
 
@@ -315,14 +317,12 @@ def prepare(
     if protocol == "leave_one_out" and (noise or random_noise):
         raise InputError("noise is for protocols other than leave_one_out.")
     database = ratings.database
-    threshold = repr(float(min_rating))
-    check_threshold(
-        *database.run(
-            "SELECT min(rating), max(rating), "
-            f"avg(CAST(rating >= CAST({threshold} AS DOUBLE) AS INT)) FROM ratings"
-        ),
-        min_rating,
+    threshold = f"'{float(min_rating)!r}'"
+    lowest, highest, kept = database.run(
+        f"SELECT min(rating), max(rating), avg(CAST(rating >= CAST({threshold} AS DOUBLE) AS INT)) "
+        f"FROM ratings"
     )
+    check_threshold(lowest, highest, kept, min_rating)
     reached = f"rating >= CAST({threshold} AS FLOAT)"  # so 4.1 is reached by 4.1
     shares = shares or (7, 1, 2)
     with tqdm(total=4 + bool(noise), unit="step", disable=None) as bar:

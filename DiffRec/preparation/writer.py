@@ -26,7 +26,8 @@ class NpyFile:
     """A .npy file that is written some rows at a time, to what np.save writes of all of them."""
 
     def __init__(self, path: Path):
-        self.path, self.rows, self.like = path, 0, np.empty(0)
+        self.path, self.rows = path, 0
+        self.like: np.ndarray = np.empty(0)
         self.file = path.open("wb")
 
     def __enter__(self) -> "NpyFile":
@@ -107,8 +108,8 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
                         bar.update(len(rows[0]))
                 lists[name] = np.r_[0, np.cumsum(of_user)], files[0].read(column=1)
         with NpyFile(temporary / "disliked_list.npy") as low:
-            for rows in split.low():
-                low.append(rows)
+            for pairs in split.low():
+                low.append(pairs)
         if not low.rows:
             low.path.unlink()
         for name, raw in (("user", split.raw_users), ("item", split.raw_items)):
