@@ -73,9 +73,10 @@ def prepare_movielens(
 def prepare_synthetic(folder: Path | None = None, seed: int = 1, **how) -> Path:
     """datasets/synthetic: ratings with ML-1M's character, through the same protocol."""
     folder = folder or DATASETS / "synthetic"
-    ratings = readers.from_table(synthetic.make_ratings(seed=seed))
     how["seed"] = seed
-    writer.write(folder, prepare(ratings, **how), about(how))
+    with Database(folder) as database:
+        ratings = readers.from_table(synthetic.make_ratings(seed=seed), database)
+        writer.write(folder, prepare(ratings, **how), about(how))
     return folder
 
 
