@@ -1,7 +1,6 @@
 """What every inference.py does: find a checkpoint, restore its model, evaluate it or serve it."""
 
 import dataclasses
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -348,7 +347,7 @@ def recommend_to_many(restored: Restored, settings: Settings, options: Inference
             "histories goes with recommend, and not with history, users or export_vectors."
         )
     assert options.histories is not None
-    device = choose_device(options.cuda, os.environ.get("LOCAL_RANK", options.gpu))
+    device = choose_device(options.cuda, options.gpu)
     model = restored.model(settings).to(device)
     model.require_rows("there is nothing to recommend by histories")
     items = items_known(restored.path, model.n_items, options)
