@@ -126,6 +126,19 @@ def test_a_run_shorter_than_the_first_evaluation_still_evaluates(tmp_path):
     assert (progress.best_epoch, progress.epoch) == (2, 2)
 
 
+def test_bf16_on_a_cpu_trains_nearly_as_float32(tiny, tmp_path):
+    losses = {}
+    for precision in ("float32", "bf16"):
+        model, types = DiffRec.for_dataset(tiny, dims=[8], steps=3), set()
+        model.dnn.register_forward_hook(lambda _, given, found, types=types: types.add(found.dtype))
+        about = {"precision": precision, "epochs": 3, "save_path": tmp_path, "device": "cpu"}
+        losses[precision] = training.train(model, tiny, **about).history[-1]["loss"]
+        assert types == {torch.bfloat16 if precision == "bf16" else torch.float32}
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+    assert losses["bf16"] != losses["float32"]
+    assert losses["bf16"] == pytest.approx(losses["float32"], rel=0.01)
+
+
 def test_a_loss_that_explodes_is_said(train):
     done, _ = train("a", "--lr", "1e30", "--epochs", "20")
     assert done.returncode == 2

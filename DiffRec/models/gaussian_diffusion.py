@@ -208,7 +208,7 @@ class GaussianDiffusion(nn.Module):
     def q_sample(self, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """Eq. 3: x_t = √ᾱ_t x_0 + √(1 - ᾱ_t) ε. x0, noise: (B, …); t: (B,); returns (B, …)."""
         signal = self.at(self.alpha_bar.sqrt(), t, x0)
-        return signal * x0 + self.at((1 - self.alpha_bar).sqrt(), t, x0) * noise
+        return (signal * x0).add_(self.at((1 - self.alpha_bar).sqrt(), t, x0) * noise)
 
     def q_posterior(
         self, x0: torch.Tensor, x_t: torch.Tensor, t: torch.Tensor
