@@ -37,6 +37,7 @@ class DiffRec(Recommender):
     variant = "DiffRec"
     Settings = DiffRecSettings
     Training = DecaySettings
+    splits_items = True
     ranges: ClassVar[Ranges] = {
         "lr": Between(1e-4, 2e-3, log=True),
         "weight_decay": [0.0, 0.01, 0.1],
@@ -100,8 +101,8 @@ class DiffRec(Recommender):
 
     def split_items(self, shards: Shards) -> None:
         """The first layer's columns and the last one's rows are this process's items alone."""
-        if type(self).make_networks is not DiffRec.make_networks or self.dnn.norm:
-            super().split_items(shards)
+        if self.dnn.norm:
+            raise InputError("item_shards does not go with norm.")
         self.shards, self.dnn.total, self.dnn.shared = shards, total, shared
         self.sampler.agreed = agreed
         self.diffusion.total, self.diffusion.share = total, self.n_items / shards.n_items

@@ -35,6 +35,7 @@ class LDiffRec(DiffRec):
     variant = "L-DiffRec"
     Settings = LDiffRecSettings
     Training = JointTraining
+    splits_items = False  # a cluster's items are in layers of their own
     sources = ("emb_path",)
     ranges: ClassVar[Ranges] = {
         "lr1": Between(3e-4, 5e-3, log=True),

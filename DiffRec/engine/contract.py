@@ -39,6 +39,7 @@ class Recommender(nn.Module):
         Training: what its training is set by.
         ranges: what a search tries for each setting (scripts/search.py).
         sources: what besides the data `for_dataset` may be given, by name.
+        splits_items: whether its items can be split over processes, by `split_items`.
         reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
         n_items: I.
         settings: of the class ``Settings``.
@@ -55,6 +56,7 @@ class Recommender(nn.Module):
     Training: ClassVar[type[TrainingSettings]] = TrainingSettings
     ranges: ClassVar[Ranges] = {}
     sources: ClassVar[tuple[str, ...]] = ()
+    splits_items: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = True
     n_items: int
     shards: Shards | None = None
@@ -95,7 +97,7 @@ class Recommender(nn.Module):
         start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
         sources = {name: settings.pop(name) for name in cls.sources if name in settings}
         chosen = cls.Settings.of(start, settings)
-        shards = None if item_shards == 1 else Shards.of(item_shards, dataset.n_items)
+        shards = None if item_shards == 1 else cls.shards_of(item_shards, dataset.n_items)
         torch.manual_seed(seed)
         own = dataset if shards is None else shards.own(dataset)
         model = cls.build(own, chosen, seed, **sources)
@@ -146,7 +148,7 @@ class Recommender(nn.Module):
     @classmethod
     def restore_split(cls, header: dict, path: str | Path, item_shards: int) -> Self:
         """This process's items of the model of a file's header, which has those of all."""
-        shards = Shards.of(item_shards, header["data"]["items"])
+        shards = cls.shards_of(item_shards, header["data"]["items"])
         own = {**header["data"], "items": shards.stop - shards.first}
         model = cls.from_checkpoint({**header, "data": own}, {}, path)
         _, weights = checkpoints.load(path, (shards.first, shards.stop), model.axes())
@@ -234,9 +236,15 @@ class Recommender(nn.Module):
 
     # Items over several processes (`DiffRec.engine.shards`) --------------------------------------
 
+    @classmethod
+    def shards_of(cls, size: int, n_items: int) -> Shards:
+        if not cls.splits_items:
+            raise InputError(f"item_shards is not for {cls.variant}.")
+        return Shards.of(size, n_items)
+
     def split_items(self, shards: Shards) -> None:
         """Let this model, built for the items of one process, be part of one for those of all."""
-        raise InputError(f"item_shards is not for {self.variant} with these settings.")
+        raise NotImplementedError
 
     def first_weights(self, shards: Shards, seed: int) -> None:
         """Draw the first weights of a model that was split."""
