@@ -28,7 +28,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.machine import choose_device
-from DiffRec.engine.ranks import joined, lost, of_environment
+from DiffRec.engine.ranks import joined, lost, started_together
 from DiffRec.engine.settings import DataSettings, RunOptions, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant
@@ -64,7 +64,7 @@ def command(main: Callable[[], object]) -> None:
     sys.argv = [word for word in sys.argv if word != "--debug"]
     logger = logging.getLogger("DiffRec")
     logger.handlers, logger.propagate = [ToTerminal()], False
-    tells = of_environment().writes  # else another process says the same
+    tells = started_together().writes  # else another process says the same
     logger.setLevel(logging.INFO if tells else logging.CRITICAL)
     try:
         stop_asked.clear()
@@ -191,7 +191,7 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     with joined(device):
         record = train_on(variant, settings, options, device)
     record["command"] = command_line(variant, "main.py", argv)
-    if options.result_json and of_environment().writes:
+    if options.result_json and started_together().writes:
         write_json(options.result_json, record)
     return record
 

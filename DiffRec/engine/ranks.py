@@ -184,18 +184,23 @@ def here() -> Ranks:
 
 
 def of_environment() -> Ranks:
-    """The ranks as torchrun, or what starts processes like it, sets them in the environment, before
-    a process group exists."""
-    if "MASTER_ADDR" not in os.environ:  # where they would meet
-        return ALONE
-    return Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    """The ranks by RANK and WORLD_SIZE, as torchrun sets them; InputError for what is none."""
+    rank, size = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    if not (rank.isdigit() and size.isdigit()) or int(rank) >= int(size):
+        raise InputError(f"RANK and WORLD_SIZE must be numbers, RANK the smaller: {rank}, {size}.")
+    return Ranks(int(rank), int(size))
+
+
+def started_together() -> Ranks:
+    """The ranks of processes that were started to meet, before there is a group of them."""
+    return of_environment() if "MASTER_ADDR" in os.environ else ALONE
 
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
     """Within, the processes that torchrun started are one group: over NCCL on GPUs, over Gloo on
     CPUs. Nothing happens to a process that was started alone, or is in a group already."""
-    if not of_environment().several or dist.is_initialized():
+    if not started_together().several or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
@@ -209,7 +214,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 def lost(error: Exception) -> bool:
     """Whether an error says that another rank is gone."""
-    if not of_environment().several or not isinstance(error, RuntimeError):
+    if not started_together().several or not isinstance(error, RuntimeError):
         return False
     signs = ("closed by peer", "reset by peer", "refused", "gloo", "NCCL", "Timed out")
     return isinstance(error, dist.DistError) or any(sign in str(error) for sign in signs)

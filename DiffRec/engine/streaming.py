@@ -25,6 +25,7 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import remove_stale, temporary_prefix, write_json
 from DiffRec.engine.filters import Filters
 from DiffRec.engine.ids import IdMap
+from DiffRec.engine.ranks import of_environment
 from DiffRec.engine.serving import recommendation_tables, write_tables
 
 if TYPE_CHECKING:
@@ -252,14 +253,6 @@ def histories_of(table: "pa.Table", lists: bool, number: ItemNumbers, n_items: i
     return Histories(names, dataclasses.replace(rows, users=None), int((~known).sum()), len(known))
 
 
-def share_of(environment: Any = os.environ) -> tuple[int, int]:
-    """This process's number and how many there are, as torchrun says; (0, 1) without it."""
-    words = environment.get("RANK", "0"), environment.get("WORLD_SIZE", "1")
-    if not all(word.isdigit() for word in words) or int(words[0]) >= max(int(words[1]), 1):
-        raise InputError(f"RANK and WORLD_SIZE must be numbers, RANK the smaller, got {words}.")
-    return int(words[0]), max(int(words[1]), 1)
-
-
 def begin(folder: Path, about: dict[str, Any], own: list[Path], resume: bool) -> None:
     """Make the folder, or go on with it; InputError for one that holds something else."""
     told = folder / ABOUT
@@ -304,7 +297,7 @@ def recommend_for_histories(
 
     if folder.suffix != ".parquet":
         raise InputError(f"{folder} must end in .parquet: it will be a folder of such files.")
-    rank, ranks = share_of()
+    ranks = of_environment()
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_stale(folder)
     with contextlib.ExitStack() as stack:
@@ -314,7 +307,7 @@ def recommend_for_histories(
         parts = {
             folder / f"part-{number:05}.parquet": start
             for number, start in enumerate(starts)
-            if number % ranks == rank
+            if number % ranks.size == ranks.rank
         }
         begin(folder, {**about, "histories": [path.name, histories.rows]}, list(parts), resume)
         left = {part: start for part, start in parts.items() if not part.exists()}
@@ -341,7 +334,7 @@ def recommend_for_histories(
                 bar.set_postfix(users=users)
     if unknown:
         logger.warning("%s: %d of %d items are not known.", path, unknown, every)
-    share = f", the share of process {rank} of {ranks}" if ranks > 1 else ""
+    share = f", the share of process {ranks.rank} of {ranks.size}" if ranks.several else ""
     kept = f"; {len(parts) - len(left)} were there" if len(left) < len(parts) else ""
     made = f"{len(left)} part{'' if len(left) == 1 else 's'}"
     print(f"{folder}: {rows:,} rows for {users:,} users in {made}{kept}{share}")
