@@ -20,7 +20,15 @@ from safetensors.torch import load_file
 from test_baselines import SMALL
 
 from DiffRec import InputError, evaluate, load_dataset, train
-from DiffRec.engine.ranks import ALONE, Ranks, Streams, here, mixed
+from DiffRec.engine.ranks import (
+    ALONE,
+    Ranks,
+    Streams,
+    here,
+    mixed,
+    of_environment,
+    started_together,
+)
 from DiffRec.engine.variant import REGISTRY
 from DiffRec.evaluate_utils import METRICS
 
@@ -199,6 +207,22 @@ def test_another_number_of_ranks_goes_on_with_the_state(found, folder, tiny):
 def test_ranks_that_differ_are_told_so(found):
     for one in found:
         assert "processes of this training differ in lr:" in one["differing"]
+
+
+@pytest.mark.parametrize(
+    ("told", "ranks"), [({}, (0, 1)), ({"RANK": "3", "WORLD_SIZE": "4"}, (3, 4))]
+)
+def test_the_ranks_of_the_environment(told, ranks, monkeypatch):
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, word in told.items():
+        monkeypatch.setenv(name, word)
+    found = of_environment()
+    assert (found.rank, found.size) == ranks
+    assert not started_together().several  # they can not meet
+    monkeypatch.setenv("RANK", "x")
+    with pytest.raises(InputError, match="RANK the smaller: x"):
+        of_environment()
 
 
 def test_streams_are_shared_or_ones_own():

@@ -11,7 +11,6 @@ import pytest
 
 from DiffRec import DiffRec as Model
 from DiffRec.engine import streaming
-from DiffRec.engine.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -263,10 +262,3 @@ def test_what_the_folder_says(recommend, table, tmp_path):
     about = json.loads((tmp_path / "top.parquet" / "_about.json").read_text())
     assert about["histories"] == ["histories.parquet", len(table)]
     assert (about["k"], about["min_history"]) == (6, 3)
-
-
-def test_shares_of_processes():
-    assert streaming.share_of({}) == (0, 1)
-    assert streaming.share_of({"RANK": "3", "WORLD_SIZE": "4"}) == (3, 4)
-    with pytest.raises(InputError, match="RANK the smaller"):
-        streaming.share_of({"RANK": "x", "WORLD_SIZE": "4"})
