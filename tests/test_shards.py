@@ -14,7 +14,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file, save_file
 from test_ranks import two_epochs
 
-from DiffRec import DiffRec, InputError, evaluate, load_dataset
+from DiffRec import DiffRec, InputError, evaluate, load_dataset, train
 from DiffRec.engine import checkpoints
 from DiffRec.engine.ranks import Ranks
 from DiffRec.engine.shards import Shards, of_no_item
@@ -228,7 +228,15 @@ def test_one_process_reads_the_parts(found, folder, tiny, run, tiny_folder):
             assert by_command == pytest.approx(record["test"], rel=1e-12)
     result = run("DiffRec/inference.py", "--checkpoint", path, "--data_path", tiny_folder)
     assert result.returncode == 0, result.stderr
-    assert torch.equal(DiffRec.load(path).popularity, tiny.popularity())
+    part = checkpoints.part_paths(path)[1]
+    assert torch.equal(DiffRec.load(part).popularity, tiny.popularity())
+
+
+def test_a_warm_start_from_parts(found, tiny, tmp_path):
+    model = DiffRec.for_dataset(tiny, dims=[8], steps=4)
+    path = found[0]["whole"][0]
+    run = train(model, tiny, warm_start=path, epochs=1, save_path=tmp_path, device="cpu")
+    assert run.record["warm_start"] == path.name
 
 
 def test_any_number_of_ranks_reads_its_items(found, tiny):

@@ -168,7 +168,7 @@ def parts_of(path: Path) -> list[tuple[Path, dict]]:
             metadata = read_metadata(part)
             told = json.loads(metadata["part"])
             header = json.loads(metadata["diffrec"])
-            best.add(json.dumps([header["best_epoch"], header["data"]]))
+            best.add(json.dumps([header[n] for n in ("settings", "seed", "best_epoch", "data")]))
             whole = all(type(told[name]) is int for name in ("first", "stop"))
             whole = whole and all(
                 len(split) == 2 and all(type(n) is int and n >= 0 for n in split)
@@ -204,7 +204,8 @@ def load_items(path: Path, first: int, stop: int) -> dict[str, torch.Tensor]:
                     weights.setdefault(name, [file.get_tensor(name)])
                     continue
                 axes[name], lazy = axis, file.get_slice(name)
-                if axis > 1 or count != told["stop"] - told["first"]:
+                here = told["stop"] - told["first"]
+                if axis > 1 or count != here or [*lazy.get_shape(), 0, 0][axis] < here:
                     raise InputError(f"{part} is no part of a checkpoint of this project.")
                 cut = slice(low - told["first"], max(high - told["first"], low - told["first"]))
                 rest = slice(count, lazy.get_shape()[axis])
@@ -249,8 +250,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     if not path.is_file():
         parts = [read_metadata(part) for part, _ in parts_of(path)]
         lists: dict[str, str] = {
-            name: json.dumps([x for part in parts for x in json.loads(part[name])])
-            for name in ("item_ids", "popularity") if name in parts[0]
+            name: f"[{', '.join(part[name].strip('[]') for part in parts)}]"
+            for name in ("item_ids", "popularity") if all(name in part for part in parts)
         }  # fmt: skip
         return {"diffrec": parts[0]["diffrec"], **lists}
     try:

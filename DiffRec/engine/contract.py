@@ -126,6 +126,7 @@ class Recommender(nn.Module):
     ) -> Self:
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
         processes as ``item_shards`` says, to be evaluated by all of them."""
+        path = checkpoints.whole_path(Path(path))
         header = checkpoints.read_header(path)
         checkpoints.require_variant(path, header, cls.variant)
         header = checkpoints.completed(path, header, settings_of(cls))

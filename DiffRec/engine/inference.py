@@ -126,7 +126,8 @@ def restore_released(
 
 
 def restore_own(path: Path, variants: Sequence[Variant], item_shards: int) -> Restored:
-    """A model that training wrote."""
+    """A model that training wrote; of one in parts any of them names it."""
+    path = checkpoints.whole_path(path)
     header, weights = checkpoints.read_header(path), None
     if item_shards == 1:
         header, weights = checkpoints.load(path)

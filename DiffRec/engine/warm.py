@@ -22,9 +22,12 @@ logger = logging.getLogger(__name__)
 
 
 def digest_of(path: Path) -> str:
-    """Six letters that tell a file from others, for names of runs."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:6]
+    """Six letters that tell a checkpoint, whole or in parts, from others, for names of runs."""
+    digest = hashlib.sha256()
+    for part in [path] if path.is_file() else checkpoints.part_paths(path):
+        with part.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()[:6]
 
 
 def numbers_today(path: Path, n_old: int, dataset: Dataset) -> np.ndarray:
