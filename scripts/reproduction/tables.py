@@ -60,8 +60,8 @@ TABLES = {
     ),
     "table7": Table(
         "Table 7: training with time", "clean",
-        ("ACVAE", "DiffRec", "T-DiffRec", "L-DiffRec", "LT-DiffRec"), ("T-DiffRec", "LT-DiffRec"),
-        resources=True,
+        ("ACVAE", "SASRec", "DiffRec", "T-DiffRec", "L-DiffRec", "LT-DiffRec"),
+        ("T-DiffRec", "LT-DiffRec"), resources=True,
     ),
 }  # fmt: skip
 EPSILON = {"DiffRec-eps": ("DiffRec", (("mean_type", "eps"),))}
