@@ -11,12 +11,11 @@ import itertools
 import statistics
 
 from arguments import checked, listed
-from reproduce import full_name, gather, make
+from reproduce import full_name, make_study
 from reproduction.runs import (
     Run,
     add_run_arguments,
     check_run_arguments,
-    conclude,
     mean_and_std,
     perform,
     present,
@@ -124,12 +123,10 @@ def main(argv: list[str] | None = None) -> None:
         for seed in seeds_of(method, args.seeds)
     ]
     wanted = list(dict.fromkeys([*first, *more]))
-    whole = make(
+    make_study(
         "recency", wanted, list(dict.fromkeys(every)),
         lambda found: page(found, datasets, args.seeds), args,
     )  # fmt: skip
-    gather(args.results)
-    conclude(whole)
 
 
 if __name__ == "__main__":

@@ -268,6 +268,20 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
     return make(what, list(dict.fromkeys(chosen)), every, page, args)
 
 
+def make_study(
+    what: str,
+    wanted: list[Run],
+    all_runs: list[Run],
+    page: Callable[[dict[Run, dict]], str],
+    args: argparse.Namespace,
+) -> None:
+    """`make`, and the page of all pages; InputError where some runs failed."""
+    whole = make(what, wanted, all_runs, page, args)
+    if not args.dry_run:
+        gather(args.results)
+    conclude(whole)
+
+
 def gather(folder: Path) -> None:
     """README.md: every table and figure that was made."""
     pages = [folder / f"{what}.md" for what in (*EVERYTHING, *STUDIES)]

@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pictures
 from arguments import checked, listed
-from reproduce import full_name, gather, make
+from reproduce import full_name, make_study
 from reproduction.runs import (
     Run,
     add_run_arguments,
     check_run_arguments,
-    conclude,
     mean_and_std,
     present,
     require_methods,
@@ -178,10 +177,7 @@ def main(argv: list[str] | None = None) -> None:
         draw(found, dataset, args.results / f"{WHAT}.png")
         return page(found, dataset)
 
-    whole = make(WHAT, asked, every, write, args)
-    if not args.dry_run:
-        gather(args.results)
-    conclude(whole)
+    make_study(WHAT, asked, every, write, args)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,11 @@ CSV and a page go to results/.
 import tomllib
 
 from arguments import checked, listed
-from reproduce import gather, make
+from reproduce import make_study
 from reproduction.runs import (
     Run,
     add_run_arguments,
     check_run_arguments,
-    conclude,
     is_here,
     mean_and_std,
     require_methods,
@@ -126,10 +125,7 @@ def main(argv: list[str] | None = None) -> None:
         return page(found)
 
     every = list(dict.fromkeys(run for runs in plan.values() for run in runs))
-    whole = make(WHAT, wanted, every, write, args)
-    if not args.dry_run:
-        gather(args.results)
-    conclude(whole)
+    make_study(WHAT, wanted, every, write, args)
 
 
 if __name__ == "__main__":
