@@ -472,10 +472,10 @@ OF_HEADLINE = {
 def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
     lines = (REPOSITORY / "README.md").read_text().splitlines()
     start = next(n for n, line in enumerate(lines) if "clean, checkpoint" in line)
-    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[start + 2 : start + 13]]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in lines[start + 2 : start + 14]]
     compared = 0
     for name, *cells in rows:
-        method = name.rstrip("²³⁴⁵⁶⁷⁸")
+        method = name.rstrip("²³⁴⁵⁶⁷⁸⁹")
         method, flags = OF_HEADLINE.get(method, (method, ""))
         for k, cell in enumerate(cells):
             dataset, whose = ("ml-1m_clean",) * 3 + ("ml-1m_noisy",) * 2, "pcopo"[k]
@@ -490,7 +490,7 @@ def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
                     told = mean_of(f"{records}.json", metric)
                 assert shown == told, (method, dataset[k], metric)
                 compared += 1
-    assert compared >= 34
+    assert compared >= 36
 
 
 def test_the_tables_are_those_of_the_runs():

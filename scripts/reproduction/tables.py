@@ -18,7 +18,7 @@ class Table:
 
     Attributes:
         proposed: the methods that the paper tests against the best of the others.
-        simple: whether the strong simple baselines stand below.
+        more: methods that the paper does not have, which stand below.
         resources: whether parameters and memory stand beside.
         searched: whether what a search found stands beside.
     """
@@ -28,23 +28,23 @@ class Table:
     methods: tuple[str, ...]
     proposed: tuple[str, ...]
     datasets: tuple[str, ...] = ("amazon-book", "yelp", "ml-1m")
-    simple: bool = False
+    more: tuple[str, ...] = ()
     resources: bool = False
     searched: bool = True
 
     def rows(self) -> tuple[str, ...]:
-        return self.methods + (of_group("simple") if self.simple else ())
+        return self.methods + self.more
 
 
 TABLES = {
     "table2": Table(
         "Table 2: clean training", "clean",
         ("MF", "LightGCN", "CDAE", "MultiDAE", "MultiDAE++", "MultiVAE", "CODIGEM", "DiffRec"),
-        ("DiffRec",), simple=True,
+        ("DiffRec",), more=of_group("simple"),
     ),
     "table3": Table(
         "Table 3: training with natural noises", "noisy", ("LightGCN", "MultiVAE", "DiffRec"),
-        ("DiffRec",), simple=True,
+        ("DiffRec",), more=of_group("simple"),
     ),
     "table4": Table(
         "Table 4: L-DiffRec and DiffRec with natural noises", "noisy", ("DiffRec", "L-DiffRec"),
@@ -60,8 +60,8 @@ TABLES = {
     ),
     "table7": Table(
         "Table 7: training with time", "clean",
-        ("ACVAE", "SASRec", "DiffRec", "T-DiffRec", "L-DiffRec", "LT-DiffRec"),
-        ("T-DiffRec", "LT-DiffRec"), resources=True,
+        ("ACVAE", "DiffRec", "T-DiffRec", "L-DiffRec", "LT-DiffRec"), ("T-DiffRec", "LT-DiffRec"),
+        more=("SASRec",), resources=True,
     ),
 }  # fmt: skip
 EPSILON = {"DiffRec-eps": ("DiffRec", (("mean_type", "eps"),))}
@@ -131,13 +131,12 @@ def block(
         for short, values in columns.items()
     }
 
-    simple = of_group("simple")
     lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
     shown = [method for method in table.rows() if method in records]
-    first_simple = next((method for method in shown if method in simple), None)
+    first_of_more = next((method for method in shown if method in table.more), None)
     for method in shown:
-        if method == first_simple:
-            lines.append("| *simple, not in the paper* |" + " |" * (len(header) - 1))
+        if method == first_of_more:
+            lines.append("| *not in the paper* |" + " |" * (len(header) - 1))
         paper = paper_figures(method, dataset)
         cells = [method, str(len(records[method]))]
         for short, name in METRICS.items():
@@ -145,7 +144,7 @@ def block(
             text = mean_and_std(columns[short][method])
             if tests[short].get(method, (None, 1))[1] < 0.05:
                 text += "\\*"
-            if method in simple:
+            if method in table.more:
                 text += " †" if ranked[short] and mean > ranked[short][0] else ""
             elif mean == ranked[short][0]:
                 text = f"**{text}**"
@@ -182,9 +181,9 @@ LEGEND = (
     "the best of the others with p < 0.05, in a one-sided one-sample t-test as the paper's. It "
     "treats the other's mean as known exactly; Welch's test counts the spread of its seeds too."
 )
-SIMPLE_LEGEND = (
-    " †: a simple method is better than all of the paper's. What has no spread does not depend on "
-    "the seed."
+MORE_LEGEND = (
+    " †: one that the paper does not have is better than all of the paper's. What has no spread "
+    "has a single seed, or depends on none."
 )
 TUNED_LEGEND = (
     "tuned: with the settings that `scripts/search.py` chose on validation (the trials are in "
@@ -202,7 +201,7 @@ Blocks = dict[str, dict[str, list[dict]]]  # by data set and method the records
 
 def page(table: Table, blocks: Blocks, tuned: Blocks) -> str:
     """Markdown of the whole table; ``tuned``: with settings that a search found."""
-    parts = [f"## {table.title}", LEGEND + (SIMPLE_LEGEND if table.simple else "")]
+    parts = [f"## {table.title}", LEGEND + (MORE_LEGEND if table.more else "")]
     if table.resources:
         devices = {
             r["machine"]["device"].split()[0]
