@@ -69,10 +69,11 @@ def test_a_group_of_one_over_nccl(tiny, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     with joined(torch.device("cuda", 0)):
         assert not dist.is_initialized()  # one process alone needs none
-    dist.init_process_group("nccl")
+    dist.init_process_group("cpu:gloo,cuda:nccl")
     try:
-        total = torch.ones(3, device="cuda")
-        dist.all_reduce(total)
-        assert total.tolist() == [1, 1, 1]
+        for device in ("cpu", "cuda"):
+            total = torch.ones(3, device=device)
+            dist.all_reduce(total)
+            assert total.tolist() == [1, 1, 1]
     finally:
         dist.destroy_process_group()

@@ -198,14 +198,15 @@ def started_together() -> Ranks:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Within, the processes that torchrun started are one group: over NCCL on GPUs, over Gloo on
-    CPUs. Nothing happens to a process that was started alone, or is in a group already."""
+    """Within, the processes that torchrun started are one group: over NCCL for what is on GPUs,
+    over Gloo for the rest, such as the first weights. Nothing happens to a process that was started
+    alone, or is in a group already."""
     if not started_together().several or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:
