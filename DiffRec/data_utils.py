@@ -247,8 +247,10 @@ class Dataset:
     def columns(self, first: int, stop: int) -> "Dataset":
         """The same users with the items first..stop-1 alone, numbered from 0."""
         parts: dict[str, Any] = {
-            name: getattr(self, name).columns(first, stop) for name in SPLITS
-        }  # fmt: skip
+            field.name: part.columns(first, stop)
+            for field in dataclasses.fields(self)
+            if isinstance(part := getattr(self, field.name), Interactions)
+        }
         return dataclasses.replace(self, first_item=first, whole=self.fingerprint(), **parts)
 
     def count(self, split: str) -> int:

@@ -265,6 +265,9 @@ def evaluate(
     ranks = ALONE if per_user else ranks
     if not hasattr(scores, "scorer"):
         return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
+    dataset = dataset.to(scores.device)
+    if not dataset.whole:  # else it was prepared before its items were split
+        dataset = scores.prepare_data(dataset)
     if scores.shards is not None:
         ranks, dataset = scores.shards, scores.shards.own(dataset)
         alone = [name for name in metrics if name in (*OF_LISTS, "novelty")]
@@ -278,7 +281,6 @@ def evaluate(
     scores.require_fitted()
     if tst_w_val:
         scores.require_rows("to test it with validation as input too would change nothing")
-    dataset = scores.prepare_data(dataset.to(scores.device))
     was_training = scores.training
     scores.eval()
     try:

@@ -10,7 +10,7 @@ from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ranks import mixed
 from DiffRec.engine.settings import Between, DecaySettings, Ranges
-from DiffRec.engine.shards import Shards, agreed, of_no_item, shared, total
+from DiffRec.engine.shards import Shards, agreed, shared, total
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
@@ -86,6 +86,8 @@ class DiffRec(Recommender):
         )
 
     def compile(self, *args, **kwargs) -> None:
+        if self.shards is not None:
+            raise InputError("item_shards does not go with compile.")
         self.dnn.compile(*args, **kwargs)
 
     def axes(self) -> dict[str, Axes]:
@@ -111,15 +113,13 @@ class DiffRec(Recommender):
         """As `DNN.reset_parameters` draws them for all items; what belongs to none is rank 0's."""
         torch.manual_seed(mixed(seed, shards.rank))
         self.dnn.reset_parameters()
-        axes, elsewhere = self.axes(), shards.n_items - self.n_items
+        elsewhere = shards.n_items - self.n_items
         with torch.no_grad():
             for layer in (self.dnn.in_layers[0], self.dnn.out_layers[-1]):
                 weight = cast(torch.Tensor, layer.weight)
                 fans = sum(weight.shape)
                 weight *= math.sqrt(fans / (fans + elsewhere))
-            for name, parameter in self.named_parameters():
-                shared_by_all = of_no_item(parameter, axes.get(name, ()))
-                shared_by_all.copy_(agreed(shared_by_all.clone()))
+        shards.keep_alike(self)
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         """Algorithm 1, lines 4-6: the mean over users of L_t / p_t (Eq. 13 or 14)."""

@@ -3,7 +3,7 @@
 # seconds and memory of DiffRec on twins of the paper's data sets.
 #   bash scripts/gpu_check.sh [--steps 20] [--out results/gpu_check.md]
 source "$(dirname "$0")/setup.sh"
-python -c 'import sys, torch; sys.exit(torch.cuda.is_available())' && {
+python -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || {
     echo "error: there is no GPU here." >&2
     exit 2
 }

@@ -74,6 +74,8 @@ def measure(
     variant: Variant, settings: Settings, options: BenchmarkOptions, device: torch.device
 ) -> None:
     kind = variant.model
+    if settings.precision != "float32" or settings.compile or settings.ema:
+        raise InputError("a step is measured in float32, not compiled and without ema.")
     dataset = load(variant, settings, options).to(device)
     model = kind.for_dataset(
         dataset, seed=options.seed, item_shards=options.item_shards,
@@ -97,6 +99,8 @@ def measure(
         started = time.perf_counter()
         for part in some[WARM_UP:]:
             step(called, part, optimizers)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         seconds = (time.perf_counter() - started) / (len(some) - WARM_UP)
     memory = ranks.most(peak_memory_mb(device))  # before the profiler takes some
     with profile() as seen:

@@ -29,7 +29,11 @@ CASES = {
     "sum, uniform": {"loss_reduction": "sum", "importance_sampling": False},
     "one hidden layer": {"dims": [7]},
 }
+TIMES = {"w_min": 0.2, "w_max": 0.9}
 EVALUATED = {
+    "recency": TIMES,
+    "recency, validation as input": {**TIMES, "tst_w_val": True},
+    "recency, redrawn": {**TIMES, "tst_w_val": True, "w_valid": "redrawn"},
     "hidden space": {},
     "step by step": {"mean_type": "eps", "noise_scale": 0.1},
     "min_k, with_items": {"recall_denominator": "min_k", "metric_users": "with_items"},
@@ -41,12 +45,13 @@ EVALUATED = {
 def whole_model(n_items: int, **settings) -> DiffRec:
     """The same model everywhere, in float64 and without dropout."""
     torch.manual_seed(4)
-    return DiffRec(n_items, {**SMALL, **settings}).double().eval()
+    kind = REGISTRY["T-DiffRec" if "w_min" in settings else "DiffRec"].model
+    return kind(n_items, {**SMALL, **settings}).double().eval()
 
 
 def own_part(whole: DiffRec, n_items: int, shards: Shards) -> DiffRec:
     """This rank's items of it."""
-    model = DiffRec(shards.stop - shards.first, dict(whole.settings)).double().eval()
+    model = type(whole)(shards.stop - shards.first, dict(whole.settings)).double().eval()
     model.load_state_dict(cut(whole.state_dict(), model, shards.first, shards.stop, n_items))
     model.split_items(shards)
     return model
@@ -54,13 +59,7 @@ def own_part(whole: DiffRec, n_items: int, shards: Shards) -> DiffRec:
 
 def cut(tensors: dict, model: DiffRec, first: int, stop: int, n_items: int) -> dict:
     """The items first..stop-1, and what belongs to none, of weights or gradients of all items."""
-    found = dict(tensors)
-    for name, axes in model.axes().items():
-        axis, _ = checkpoints.split_of(axes)
-        rest = tensors[name].narrow(axis, n_items, tensors[name].shape[axis] - n_items)
-        own = tensors[name].narrow(axis, first, stop - first)
-        found[name] = torch.cat([own, rest], dim=axis)
-    return found
+    return checkpoints.of_items_alone(tensors, model.axes(), first, stop, n_items)
 
 
 def steps_of(model: DiffRec, batch, noise: torch.Tensor, columns: slice) -> dict:
@@ -96,7 +95,8 @@ def evaluated(model: DiffRec, dataset, how: dict) -> dict:
 
 
 def of_model(how: dict) -> dict:
-    return {name: value for name, value in how.items() if name in DiffRec.Settings.names()}
+    names = REGISTRY["T-DiffRec"].model.Settings.names()
+    return {name: value for name, value in how.items() if name in names}
 
 
 def train_split(dataset, folder: Path, epochs: int, name: str = "DiffRec", **more):
@@ -137,12 +137,19 @@ def work(rank: int, data_folder: Path, folder: Path) -> None:
     dist.barrier()
     run = train_split(dataset, folder / "broken", 4, resume=True, keep_state=True)
     found["broken"] = run.checkpoint, run.record
+    if rank == 0:  # as if the first save of all had been cut off
+        (folder / "begun").mkdir()
+        first = checkpoints.part_path(folder / "begun" / run.checkpoint.name, 0, N)
+        state = next((folder / "broken").glob("*part1of2*.state"))
+        first.with_name(first.name + ".state.new").write_bytes(state.read_bytes())
+    dist.barrier()
+    begun = train_split(dataset, folder / "begun", 1, resume=True)
+    found["begun"] = begun.record["epochs"], sorted(p.suffix for p in folder.glob("begun/*"))
     again = DiffRec.load(run.checkpoint, item_shards=N)
     found["again"] = evaluate(again, dataset)
     flags = ["--checkpoint", str(run.checkpoint), "--data_path", str(data_folder)]
     with contextlib.redirect_stdout(io.StringIO()):
         found["by command"] = [main([*flags, "--item_shards", n])["test"] for n in ("1", "2")]
-    found["weighted"] = train_split(dataset, folder / "recent", 1, name="T-DiffRec").record["test"]
 
     model = REGISTRY["DiffRec"].model.for_dataset(dataset, dims=[8], steps=4, item_shards=N)
     found["first"] = {n: p.detach() for n, p in model.named_parameters()}
@@ -216,6 +223,13 @@ def test_a_resumed_training_ends_like_an_unbroken_one(found):
     assert record["parameters"] == sum(t.numel() for t in weights.values())
 
 
+def test_a_first_state_that_not_all_have_written_is_none(found):
+    for one in found:
+        epochs, suffixes = one["begun"]
+        assert epochs == 1
+        assert ".new" not in suffixes
+
+
 def test_one_process_reads_the_parts(found, folder, tiny, run, tiny_folder):
     path, record = found[0]["broken"]
     assert not path.exists()
@@ -245,15 +259,10 @@ def test_any_number_of_ranks_reads_its_items(found, tiny):
     for rank in range(3):
         shards = Shards(Ranks(rank, 3), tiny.n_items)
         model = DiffRec(shards.stop - shards.first, dims=[8], steps=4)
-        part = checkpoints.load(path, (shards.first, shards.stop), model.axes())[1]
+        part = checkpoints.load_items(path, shards.first, shards.stop)
         expected = cut(whole, model, shards.first, shards.stop, tiny.n_items)
         assert part.keys() == expected.keys()
         assert all(torch.equal(part[name], expected[name]) for name in part)
-
-
-def test_recency_is_weighed_before_items_are_split(found):
-    assert found[0]["weighted"] == found[1]["weighted"]
-    assert found[0]["weighted"]["recall@20"] > 0
 
 
 def test_what_can_not_be_split_is_refused(found):
@@ -289,6 +298,16 @@ def test_a_state_of_other_shards_is_not_passed_over(found, tiny):
     path = found[0]["broken"][0]
     with pytest.raises(InputError, match="by 2 processes: go on with item_shards 2"):
         Shards(Ranks(0, 3), tiny.n_items).file(path)
+
+
+def test_other_files_of_the_run_are_in_the_way(found, tiny, tmp_path):
+    """They would be read in the place of the new parts."""
+    path = tmp_path / "run.safetensors"
+    for left in (path, checkpoints.part_path(path, 0, 3)):
+        left.write_bytes(b"")
+        with pytest.raises(InputError, match="another number of item_shards: move it away"):
+            Shards(Ranks(0, 2), tiny.n_items).file(path)
+        left.unlink()
 
 
 def test_more_shards_than_items_are_refused():

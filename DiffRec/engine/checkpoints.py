@@ -9,6 +9,7 @@ Headers and recorded runs of older formats are carried forward by ``RENAMED`` an
 """
 
 import glob
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -110,29 +111,14 @@ def save(
     write_safetensors(path, weights_of(model), metadata)
 
 
-def load(
-    path: str | Path, items: tuple[int, int] | None = None, axes: Mapping[str, Axes] | None = None
-) -> tuple[dict, dict[str, torch.Tensor]]:
-    """Header and weights of a checkpoint, whole or in parts; InputError if it is missing or none.
-
-    items: the first and behind the last of the items whose weights are wanted; by default those of
-        all that the file holds. axes: `Recommender.axes` of a model of so many items.
-    """
+def load(path: str | Path) -> tuple[dict, dict[str, torch.Tensor]]:
+    """Header and weights of a checkpoint, whole or in parts; InputError for a missing one."""
     path = Path(path)
     header = read_header(path)
-    n_items = header["data"]["items"]
     if not path.is_file():
-        return header, load_items(path, *(items or (0, n_items)))
+        return header, load_items(path, 0, header["data"]["items"])
     with safe_open(path, framework="pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    if items is not None:
-        for name, of_tensor in (axes or {}).items():
-            axis, _ = split_of(of_tensor)
-            if axis is None or name not in weights or weights[name].dim() <= axis:
-                continue
-            own = weights[name].narrow(axis, items[0], items[1] - items[0])
-            rest = weights[name].narrow(axis, n_items, weights[name].shape[axis] - n_items)
-            weights[name] = torch.cat([own, rest], dim=axis)
     return header, weights
 
 
@@ -154,6 +140,15 @@ def whole_path(path: Path) -> Path:
     """What a checkpoint is called, of whose parts ``path`` may be one."""
     found = PART.fullmatch(path.name)
     return path.with_name(f"{found['name']}.safetensors") if found else path
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a checkpoint's file, or of its parts'."""
+    digest = hashlib.sha256()
+    for part in [path] if path.is_file() else part_paths(path):
+        with part.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def parts_of(path: Path) -> list[tuple[Path, dict]]:
@@ -212,10 +207,29 @@ def load_items(path: Path, first: int, stop: int) -> dict[str, torch.Tensor]:
                 of_items = weights.setdefault(name, [lazy[rest] if axis == 0 else lazy[:, rest]])
                 if low < high:
                     of_items.insert(-1, lazy[cut] if axis == 0 else lazy[:, cut])
-    return {
-        name: torch.cat(found, dim=axes[name]) if name in axes else found[0]
-        for name, found in weights.items()
-    }
+    try:
+        return {
+            name: torch.cat(found, dim=axes[name]) if name in axes else found[0]
+            for name, found in weights.items()
+        }
+    except RuntimeError as error:  # of shapes that do not fit each other
+        raise InputError(f"the parts of {path} do not make one checkpoint.") from error
+
+
+def of_items_alone(
+    weights: Mapping[str, torch.Tensor], axes: Mapping[str, Axes], first: int, stop: int,
+    n_items: int,
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """Of the weights of all items those of the items first..stop-1, and what belongs to none. axes:
+    `Recommender.axes`, of any number of items."""
+    found = dict(weights)
+    for name, (axis, _) in {name: split_of(some) for name, some in axes.items()}.items():
+        if axis is not None and name in weights and weights[name].dim() > axis:
+            size = weights[name].shape[axis]
+            own = weights[name].narrow(axis, min(first, size), max(min(stop, size) - first, 0))
+            rest = weights[name].narrow(axis, min(n_items, size), max(size - n_items, 0))
+            found[name] = torch.cat([own, rest], dim=axis)
+    return found
 
 
 def read_header(path: str | Path) -> dict:

@@ -85,9 +85,9 @@ def command(main: Callable[[], object]) -> None:
         sentence = sentence_of(error)
         if sentence is None:
             raise
-        if not tells and not lost(error):
-            sys.exit(2)
         words = " ".join(sentence.split())
+        if not tells:  # it may be its own alone
+            words = f"process {started_together().rank}: {words}"
         if len(words) > LONGEST:  # a file's content can be in it
             words = f"{words[: LONGEST // 2]} … {words[-LONGEST // 2 :]}"
         print(f"error: {words}", file=sys.stderr)
@@ -104,9 +104,10 @@ def sentence_of(error: Exception) -> str | None:
     if isinstance(error, InputError):
         return str(error)
     if lost(error):
+        reason = str(error).splitlines()[0][:200]
         return (
-            "another process of this training is gone: the same command with --resume goes on from "
-            "the last evaluation."
+            f"another process of this training is gone ({reason}): the same command with --resume "
+            f"goes on from the last evaluation."
         )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."

@@ -150,9 +150,14 @@ class Recommender(nn.Module):
     def restore_split(cls, header: dict, path: str | Path, item_shards: int) -> Self:
         """This process's items of the model of a file's header, which has those of all."""
         shards = cls.shards_of(item_shards, header["data"]["items"])
+        n_items, items = shards.n_items, (shards.first, shards.stop)
         own = {**header["data"], "items": shards.stop - shards.first}
-        model = cls.from_checkpoint({**header, "data": own}, {}, path)
-        _, weights = checkpoints.load(path, (shards.first, shards.stop), model.axes())
+        whole = Path(path).is_file()
+        weights = checkpoints.load(path)[1] if whole else checkpoints.load_items(Path(path), *items)
+        with no_larger_than(weights, path):
+            model = cls.from_checkpoint({**header, "data": own}, {}, path)
+        if whole:
+            weights = checkpoints.of_items_alone(weights, model.axes(), *items, n_items)
         require(path, weights, model.expected(weights))
         model.load_state_dict(weights, assign=True)
         model.split_items(shards)

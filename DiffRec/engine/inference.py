@@ -27,7 +27,7 @@ from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
 from DiffRec.engine.paper import comparable_figures, metrics_table
-from DiffRec.engine.ranks import here, joined
+from DiffRec.engine.ranks import here, joined, mixed
 from DiffRec.engine.serving import (
     check_format,
     export_vectors,
@@ -38,7 +38,7 @@ from DiffRec.engine.serving import (
     write_tables,
 )
 from DiffRec.engine.settings import InferenceOptions, Settings
-from DiffRec.engine.streaming import file_hash, recommend_for_histories
+from DiffRec.engine.streaming import recommend_for_histories
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import Variant
 
@@ -224,6 +224,8 @@ def evaluate_or_serve(
         require_lists(restored.path, dataset, final)
     training = settings.part(variant.model.Training)
     torch.manual_seed(options.seed)
+    if options.item_shards > 1:  # each has the noise of its own items
+        torch.manual_seed(mixed(options.seed, ranks.rank))
     model = restored.model(settings, options.item_shards).to(device)
     dataset = dataset.to(device)
     if serving:
@@ -353,7 +355,7 @@ def recommend_to_many(restored: Restored, settings: Settings, options: Inference
     model.require_rows("there is nothing to recommend by histories")
     items = items_known(restored.path, model.n_items, options)
     about = {
-        "checkpoint": file_hash(restored.path), "settings": settings.dump(),
+        "checkpoint": checkpoints.file_hash(restored.path), "settings": settings.dump(),
         **{name: value for name, value in options.dump().items() if name in ASKED},
     }  # fmt: skip
     recommend_for_histories(

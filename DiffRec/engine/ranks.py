@@ -136,6 +136,9 @@ class Ranks:
         """The file of a checkpoint that this rank writes."""
         return checkpoint
 
+    def keep_alike(self, model: "Recommender") -> None:
+        """Let what all ranks have be equal on all."""
+
     def write_state(self, path: Path, write: Callable[[Path], None]) -> None:
         write(path)
 

@@ -54,9 +54,9 @@ class Shared(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        return gradient
+        whole = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(whole)
+        return whole
 
 
 def total(part: torch.Tensor) -> torch.Tensor:
@@ -148,11 +148,20 @@ class Shards(Ranks):
             own, of_all = own + parameter.numel() - fixed, of_all + fixed
         return sum(self.collect(own)) + of_all
 
+    def keep_alike(self, model: "Recommender") -> None:
+        """Give what belongs to no item rank 0's values again: each rank steps on its own, and
+        rounding may differ from one to another."""
+        axes = model.axes()
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                part = of_no_item(parameter, axes.get(name, ()))
+                part.copy_(agreed(part.clone(memory_format=torch.contiguous_format)))
+
     # Files ---------------------------------------------------------------------------------------
 
     def file(self, checkpoint: Path) -> Path:
-        """This rank's part. InputError for parts of another number of ranks, from which a run of
-        this number can not go on."""
+        """This rank's part. InputError for what another number of ranks has left, from which a run
+        of this number can not go on, and which would stand beside its parts."""
         for path in part_paths(checkpoint, suffix=".state"):
             found = PART.fullmatch(path.name.removesuffix(".state"))
             size = int(found["size"]) if found else self.size
@@ -160,6 +169,12 @@ class Shards(Ranks):
                 raise InputError(
                     f"{path} is of a training by {size} processes: go on with item_shards {size}, "
                     f"or remove its parts to start anew."
+                )
+        for path in (checkpoint, *part_paths(checkpoint)):
+            found = PART.fullmatch(path.name)
+            if path.is_file() and (found is None or int(found["size"]) != self.size):
+                raise InputError(
+                    f"{path} is of this run with another number of item_shards: move it away first."
                 )
         return part_path(checkpoint, self.rank, self.size)
 
@@ -176,20 +191,24 @@ class Shards(Ranks):
         before.unlink(missing_ok=True)
 
     def settle(self, path: Path) -> None:
-        mine = {}
-        for name in (f"{path.name}.before", f"{path.name}.new", path.name):
-            file = path.with_name(name)
-            if file.is_file():
-                mine[epoch_of(file)] = file
-        everyone = self.collect(set(mine))
-        common = set.intersection(*everyone)
-        if any(everyone) and not common:
+        """A state that one rank had begun to replace when it was stopped is there under another
+        name; of the epochs that all have, the one that most have by its own name goes on."""
+        files = [path, *(path.with_name(path.name + end) for end in (".new", ".before"))]
+        mine = {epoch: f for f in files[::-1] if f.is_file() and (epoch := epoch_of(f)) >= 0}
+        everyone = self.collect({epoch: file == path for epoch, file in mine.items()})
+        common = set.intersection(*map(set, everyone))
+        if not common and any(any(found.values()) for found in everyone):
             raise InputError(
                 f"the states of this run's {self.size} processes, {path.name} here, are of "
                 f"different epochs: remove them to start anew."
             )
-        if common and mine[max(common)] != path:
-            mine[max(common)].replace(path)
+        self.wait()
+        if common:
+            best = max(common, key=lambda epoch: (sum(found[epoch] for found in everyone), epoch))
+            if mine[best] != path:
+                mine[best].replace(path)
+        for file in files[1:]:  # a first state that not all have written, or an older one
+            file.unlink(missing_ok=True)
 
     # Evaluation ----------------------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ part can be made without the others: again after a stop, or by another process.
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import logging
 import os
@@ -275,11 +274,6 @@ def begin(folder: Path, about: dict[str, Any], own: list[Path], resume: bool) ->
     except OSError as error:
         raise InputError(f"{folder} could not be written ({error.strerror}).") from error
     write_json(told, about)
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def recommend_for_histories(

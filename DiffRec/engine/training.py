@@ -414,6 +414,7 @@ class Training:
             if self.average is not None:
                 self.average.update_parameters(model)
             total += loss.detach()
+        self.ranks.keep_alike(model)
         return self.ranks.add_up(total).item() / (n_batches * self.ranks.size)
 
     def parts(self) -> tuple[int, Iterator[tuple[Any, float]]]:

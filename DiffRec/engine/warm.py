@@ -5,7 +5,6 @@ older model does not know is new: its input weights are 0, so that no score chan
 and its output weights and bias are what the model's `newcomer` says.
 """
 
-import hashlib
 import logging
 from pathlib import Path
 
@@ -22,12 +21,8 @@ logger = logging.getLogger(__name__)
 
 
 def digest_of(path: Path) -> str:
-    """Six letters that tell a checkpoint, whole or in parts, from others, for names of runs."""
-    digest = hashlib.sha256()
-    for part in [path] if path.is_file() else checkpoints.part_paths(path):
-        with part.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()[:6]
+    """Six letters that tell a checkpoint from others, for names of runs."""
+    return checkpoints.file_hash(path)[:6]
 
 
 def numbers_today(path: Path, n_old: int, dataset: Dataset) -> np.ndarray:

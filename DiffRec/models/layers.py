@@ -40,7 +40,7 @@ class Dropout(nn.Dropout):
 
 
 # Products on a CPU. Their kernels take half as long again where the rows of what they write do not
-# begin at multiples of 32 bytes, as those of most numbers of items do not.
+# begin at multiples of 64 bytes, as those of most numbers of items do not.
 
 ROUND = 16  # numbers that an aligned row is a multiple of
 COLUMNS = 2048  # of a gradient that are computed at a time: they stay in the cache

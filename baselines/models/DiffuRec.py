@@ -179,6 +179,7 @@ class DiffuRec(DiffusionOfNext):
             places = torch.arange(h.shape[1], device=h.device)
             rows, places = (places < lengths[:, None]).nonzero(as_tuple=True)
             if not len(rows):  # users of one item alone
+                self.sampler.update(t[:0], h.new_zeros(0))  # others have losses to tell
                 return nothing(self)
             x0_hat, wanted = h[rows, places], following[rows, places]
             t, p = t[rows], p[rows]
