@@ -240,8 +240,10 @@ def test_one_process_reads_the_parts(found, folder, tiny, run, tiny_folder):
         assert one["again"]["test"] == pytest.approx(record["test"], rel=1e-12)
         for by_command in one["by command"]:  # on shared users, and on shared items
             assert by_command == pytest.approx(record["test"], rel=1e-12)
-    result = run("DiffRec/inference.py", "--checkpoint", path, "--data_path", tiny_folder)
-    assert result.returncode == 0, result.stderr
+    for named in (path, checkpoints.part_paths(path)[0], path.parent):
+        flags = ["--data_path", tiny_folder, "--dataset", "tiny"]
+        result = run("DiffRec/inference.py", "--checkpoint", named, *flags)
+        assert result.returncode == 0, result.stderr
     part = checkpoints.part_paths(path)[1]
     assert torch.equal(DiffRec.load(part).popularity, tiny.popularity())
 

@@ -440,6 +440,7 @@ class Recommender(nn.Module):
 
 def any_model(path: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """The model of a checkpoint, whichever registered one it is of."""
+    path = checkpoints.whole_path(Path(path))
     header, weights = checkpoints.load(path)
     checkpoints.require_variant(path, header, *REGISTRY)
     model = REGISTRY[header["variant"]].model

@@ -72,6 +72,7 @@ def locate(folder: Path, dataset: str, variants: Sequence[Variant]) -> Path:
         for path in sorted(folder.glob(f"*{ending}"))
         if path.name.startswith(tuple(heads)) and not path.stem.endswith("_AE")
     ]
+    found = list(dict.fromkeys(map(checkpoints.whole_path, found)))
     if len(found) == 1:
         return found[0]
     if found:
