@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -19,7 +20,7 @@ from conftest import REPOSITORY
 from safetensors.torch import load_file
 from test_baselines import SMALL
 
-from DiffRec import InputError, evaluate, load_dataset, train
+from DiffRec import Dataset, InputError, evaluate, load_dataset, train
 from DiffRec.engine.ranks import (
     ALONE,
     Ranks,
@@ -89,7 +90,7 @@ def gradient_of(name: str, dataset, ranks: Ranks) -> dict[str, torch.Tensor]:
     called = ranks.wrap(model)
     torch.manual_seed(5)
     batch = next(iter(model.epoch_batches(rows, B)[1]))
-    start, stop = B * ranks.rank // ranks.size, B * (ranks.rank + 1) // ranks.size
+    start, stop = ranks.range_of(B)
     part, weight = ranks.part(batch, model.loss_terms) if ranks.several else (batch, 1)
     with same_noise(start, stop):
         loss = weight * called(part)
@@ -104,12 +105,22 @@ def two_epochs(dataset, folder: Path, epochs: int, model=None, **more):
                  log_name="ranks", device="cpu", **more)  # fmt: skip
 
 
-def work(rank: int, data_folder: Path, folder: Path) -> None:
-    """What a rank does; it keeps what it found in a file."""
+def as_rank(rank: int, work: Callable, data_folder: Path, folder: Path) -> None:
+    """What a rank does: work, and keep what it found in a file."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=N)
-    dataset, found = load_dataset(data_path=data_folder), {}
-    ranks = here()
+    torch.save(work(here(), load_dataset(data_path=data_folder), folder), folder / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def by_ranks(work: Callable, data_folder: Path, folder: Path) -> list[dict]:
+    """What each of N ranks has found, working at once."""
+    torch.multiprocessing.spawn(as_rank, (work, data_folder, folder), nprocs=N)
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(N)]
+
+
+def work(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
+    rank, found = ranks.rank, {}
     found["gradients"] = {n: gradient_of(n, dataset, ranks) for n in trained_by_gradients()}
     found["rows"] = ranks.gather_rows(torch.arange(rank + 1), torch.full((rank + 1,), 0.5 + rank))
 
@@ -125,22 +136,13 @@ def work(rank: int, data_folder: Path, folder: Path) -> None:
     found["differing"] = str(error.value)
     few = torch.arange(1)
     found["few"] = ranks.part(few, len), ranks.gather_rows(few)
-    torch.save(found, folder / f"found{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_folder, tmp_path_factory) -> Path:
-    """Where two ranks have worked."""
-    folder = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(work, (tiny_folder, folder), nprocs=N)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def found(folder) -> list[dict]:
+def found(tiny_folder, tmp_path_factory) -> list[dict]:
     """What each of two ranks has found."""
-    return [torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(N)]
+    return by_ranks(work, tiny_folder, tmp_path_factory.mktemp("ranks"))
 
 
 @pytest.mark.parametrize("name", trained_by_gradients())
@@ -182,7 +184,7 @@ def test_metrics_are_those_of_one_process(found, tiny):
             assert one["metrics"][split] == pytest.approx(values, rel=1e-12)
 
 
-def test_rank_0_writes_and_all_end_alike(found, folder):
+def test_rank_0_writes_and_all_end_alike(found):
     (checkpoint, record), (same_checkpoint, other) = (one["whole"] for one in found)
     assert checkpoint == same_checkpoint
     assert checkpoint.is_file()
@@ -198,8 +200,8 @@ def test_a_resumed_training_of_several_ends_like_an_unbroken_one(found):
     assert record["history"] == resumed["history"]
 
 
-def test_another_number_of_ranks_goes_on_with_the_state(found, folder, tiny):
-    run = two_epochs(tiny, folder / "broken", 5, resume=True)
+def test_another_number_of_ranks_goes_on_with_the_state(found, tiny):
+    run = two_epochs(tiny, found[0]["broken"][0].parent, 5, resume=True)
     assert run.record["epochs"] == 5
     assert run.history[:4] == found[0]["broken"][1]["history"]
 

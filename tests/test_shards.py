@@ -12,16 +12,15 @@ import pytest
 import torch
 import torch.distributed as dist
 from safetensors.torch import load_file, save_file
-from test_ranks import two_epochs
+from test_ranks import N, by_ranks, two_epochs
 
-from DiffRec import DiffRec, InputError, evaluate, load_dataset, train
+from DiffRec import Dataset, DiffRec, InputError, evaluate, train
 from DiffRec.engine import checkpoints
 from DiffRec.engine.ranks import Ranks
 from DiffRec.engine.shards import Shards, of_no_item
 from DiffRec.engine.variant import REGISTRY
 from DiffRec.inference import main
 
-N = 2
 SMALL = {"dims": [6, 9], "steps": 4, "noise_schedule": "linear"}
 CASES = {
     "published": {},
@@ -110,11 +109,8 @@ def sentence(work, *args, **more) -> str:
     return str(error.value)
 
 
-def work(rank: int, data_folder: Path, folder: Path) -> None:
-    """What a rank does; it keeps what it found in a file."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=N)
-    dataset = load_dataset(data_path=data_folder)
+def work(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
+    rank = ranks.rank
     shards = Shards.of(N, dataset.n_items)
     columns, found = slice(shards.first, shards.stop), {}
     rows = shards.own(dataset).train.slice(0, 20)
@@ -147,7 +143,7 @@ def work(rank: int, data_folder: Path, folder: Path) -> None:
     found["begun"] = begun.record["epochs"], sorted(p.suffix for p in folder.glob("begun/*"))
     again = DiffRec.load(run.checkpoint, item_shards=N)
     found["again"] = evaluate(again, dataset)
-    flags = ["--checkpoint", str(run.checkpoint), "--data_path", str(data_folder)]
+    flags = ["--checkpoint", str(run.checkpoint), "--data_path", str(dataset.path)]
     with contextlib.redirect_stdout(io.StringIO()):
         found["by command"] = [main([*flags, "--item_shards", n])["test"] for n in ("1", "2")]
 
@@ -162,22 +158,13 @@ def work(rank: int, data_folder: Path, folder: Path) -> None:
         sentence(evaluate, again, dataset, metrics=["coverage"]),
         sentence(again.recommend, dataset.train.slice(0, 2)),
     ]
-    torch.save(found, folder / f"found{rank}.pt")
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
-def folder(tiny_folder, tmp_path_factory) -> Path:
-    """Where two ranks have worked."""
-    folder = tmp_path_factory.mktemp("shards")
-    torch.multiprocessing.spawn(work, (tiny_folder, folder), nprocs=N)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def found(folder) -> list[dict]:
+def found(tiny_folder, tmp_path_factory) -> list[dict]:
     """What each of two ranks has found."""
-    return [torch.load(folder / f"found{rank}.pt", weights_only=False) for rank in range(N)]
+    return by_ranks(work, tiny_folder, tmp_path_factory.mktemp("shards"))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -230,7 +217,7 @@ def test_a_first_state_that_not_all_have_written_is_none(found):
         assert ".new" not in suffixes
 
 
-def test_one_process_reads_the_parts(found, folder, tiny, run, tiny_folder):
+def test_one_process_reads_the_parts(found, tiny, run, tiny_folder):
     path, record = found[0]["broken"]
     assert not path.exists()
     assert len(checkpoints.part_paths(path)) == N
@@ -279,7 +266,7 @@ def test_what_can_not_be_split_is_refused(found):
 
 
 def test_parts_that_are_not_one_checkpoint(found, tmp_path):
-    first, second = load_parts(found[0]["whole"][0])
+    first, second = checkpoints.part_paths(found[0]["whole"][0])
     copies = [tmp_path / first.name, tmp_path / second.name]
     copies[0].write_bytes(first.read_bytes())
     path = checkpoints.whole_path(copies[0])
@@ -290,10 +277,6 @@ def test_parts_that_are_not_one_checkpoint(found, tmp_path):
         checkpoints.load(path)
     with pytest.raises(InputError, match="there is no checkpoint"):
         checkpoints.load(tmp_path / "other.safetensors")
-
-
-def load_parts(path: Path) -> list[Path]:
-    return checkpoints.part_paths(path)
 
 
 def test_a_state_of_other_shards_is_not_passed_over(found, tiny):

@@ -127,11 +127,14 @@ class Recommender(nn.Module):
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
         processes as ``item_shards`` says, to be evaluated by all of them."""
         path = checkpoints.whole_path(Path(path))
-        header = checkpoints.read_header(path)
+        if item_shards == 1:
+            header, weights = checkpoints.load(path)
+        else:
+            header, weights = checkpoints.read_header(path), {}
         checkpoints.require_variant(path, header, cls.variant)
         header = checkpoints.completed(path, header, settings_of(cls))
         if item_shards == 1:
-            model = cls.restore(header, checkpoints.load(path)[1], path)
+            model = cls.restore(header, weights, path)
         else:
             model = cls.restore_split(header, path, item_shards)
         return model.to(device).eval()

@@ -129,9 +129,11 @@ def restore_released(
 def restore_own(path: Path, variants: Sequence[Variant], item_shards: int) -> Restored:
     """A model that training wrote; of one in parts any of them names it."""
     path = checkpoints.whole_path(path)
-    header, weights = checkpoints.read_header(path), None
+    weights: dict[str, torch.Tensor] | None = None
     if item_shards == 1:
         header, weights = checkpoints.load(path)
+    else:
+        header = checkpoints.read_header(path)
     by_name = {variant.name: variant for variant in variants}
     checkpoints.require_variant(path, header, *by_name)
     variant = by_name[header["variant"]]

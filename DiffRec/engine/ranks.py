@@ -100,13 +100,16 @@ class Ranks:
         whole = torch.cat([p[:, :n] for p, n in zip(parts, lengths, strict=True)], dim=1)
         return tuple(row.to(column) for row, column in zip(whole, columns, strict=True))
 
+    def range_of(self, n: int) -> tuple[int, int]:
+        """This rank's of n things in a row: the first, and the one behind the last."""
+        return n * self.rank // self.size, n * (self.rank + 1) // self.size
+
     def part(self, batch: Any, terms: Callable[[Any], int]) -> tuple[Any, float]:
         """This rank's rows of a batch, one rank's after another's, and by what their loss is
         multiplied for the mean over ranks to be the loss of the batch; ``terms`` tells how many
         terms a loss is the mean of. A rank for which no row is left takes one of another's, times
         0, since torch waits for every rank."""
-        n = len(batch)
-        start, stop = n * self.rank // self.size, n * (self.rank + 1) // self.size
+        start, stop = self.range_of(len(batch))
         self.idle = start == stop
         if self.idle:
             start, stop = 0, 1

@@ -105,7 +105,7 @@ class Shards(Ranks):
                 f"item_shards {ranks.size} is more than the {n_items} items that there are."
             )
         self.n_items = n_items
-        self.first, self.stop = self.range_of(self.rank)
+        self.first, self.stop = self.range_of(n_items)
 
     @classmethod
     def of(cls, size: int, n_items: int) -> "Shards":
@@ -118,10 +118,6 @@ class Shards(Ranks):
                 f"{size} starts them."
             )
         return cls(ranks, n_items)
-
-    def range_of(self, rank: int) -> tuple[int, int]:
-        """A rank's items."""
-        return self.n_items * rank // self.size, self.n_items * (rank + 1) // self.size
 
     # Training ------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import json
 import logging
@@ -199,6 +200,11 @@ class Training:
     def candidate(self) -> Recommender:
         """The model that is evaluated and saved: the one that is trained, or its average."""
         return self.model if self.average is None else cast(Recommender, self.average.module)
+
+    @functools.cached_property
+    def parameters(self) -> int:
+        """How many numbers the whole model has learned; asked of all ranks, once, at the end."""
+        return self.ranks.parameters_of(self.model)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
         batch_size = self.settings.batch_size
@@ -746,7 +752,7 @@ def record_of(training: Training, about: dict[str, Any], made_on: dict[str, Any]
         "test": progress.test,
         "history": progress.history,
         "evaluations": len(progress.history) if training.chooses else 0,
-        "parameters": training.ranks.parameters_of(training.model),
+        "parameters": training.parameters,
         "seconds": {
             "training": progress.training_seconds,
             "evaluation": progress.evaluation_seconds,
@@ -766,7 +772,7 @@ def outcome_of(training: Training) -> str:
         metrics = metrics_table(progress.valid, progress.test, paper)
         outcome = f"\n{metrics}\n\nbest epoch {progress.best_epoch} of {progress.epoch}"
     return (
-        f"{outcome}; {training.ranks.parameters_of(training.model):,} parameters; "
+        f"{outcome}; {training.parameters:,} parameters; "
         f"training {progress.training_seconds:.1f} s, evaluation "
         f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
         f"\ncheckpoint: {checkpoints.whole_path(training.checkpoint)}"
