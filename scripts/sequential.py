@@ -33,6 +33,9 @@ PUBLISHED = tomllib.loads((REPOSITORY / "baselines/presets/sequential.toml").rea
 METRICS = PUBLISHED["metrics"]
 RANKED = (("rank_seen", "1"),)  # as DiffuRec's figures are made
 KEYS = (*RANKED, ("padding_mask", "keys"))
+AT_ONCE = (
+    *RANKED, ("trained_on", "positions"), ("batch_size", "128"), ("precision", "bf16")
+)  # fmt: skip
 RECENCY = (("w_at", "inference"), ("w_min", "0.03"))
 # What a row is called: the model, and the flags in which it differs from its preset.
 ROWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
@@ -50,7 +53,10 @@ ROWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
         "DiffuRec", (*KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), ("reverse", "direct")),
     ),
     "DiffuRec, all positions at once": (
-        "DiffuRec", (*RANKED, ("trained_on", "positions"), ("batch_size", "128")),
+        "DiffuRec", AT_ONCE,
+    ),
+    "DiffuRec, all positions at once, one reverse step": (
+        "DiffuRec", (*AT_ONCE, ("reverse", "direct")),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),
     "DiffRec-Du, loss of the output": (
