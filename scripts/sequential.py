@@ -9,23 +9,12 @@ CSV and a page go to results/.
 
 import tomllib
 
-from arguments import checked, listed
-from reproduce import make_study
-from reproduction.runs import (
-    Run,
-    add_run_arguments,
-    check_run_arguments,
-    is_here,
-    mean_and_std,
-    require_methods,
-    seeds_on_disk,
-)
+from reproduction.runs import Run, mean_and_std
+from row_study import Flags, Found, make_parser, make_rows
 
 from DiffRec.data_utils import SPLITS
 from DiffRec.engine.commands import command
-from DiffRec.engine.flags import Parser
 from DiffRec.engine.machine import REPOSITORY
-from DiffRec.engine.settings import Positive
 
 WHAT = "sequential"
 DATASETS = ("beauty_next", "toys_next", "ml-1m_next")
@@ -38,7 +27,7 @@ AT_ONCE = (
 )  # fmt: skip
 RECENCY = (("w_at", "inference"), ("w_min", "0.03"))
 # What a row is called: the model, and the flags in which it differs from its preset.
-ROWS: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = {
+ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),
     "EASE": ("EASE", ()),
     "EASE, recent items weigh more": ("EASE", RECENCY),
@@ -71,8 +60,8 @@ def run_of(row: str, dataset: str, seed: int) -> Run:
     return Run(method, dataset, seed, flags)
 
 
-def page(found: dict[str, dict[str, list[dict]]]) -> str:
-    """Markdown. found: by data set and row the records."""
+def page(found: Found) -> str:
+    """Markdown."""
     parts = [
         "## The next item of a sequence",
         "Each user's last item is test, the one before it validation, and all items are ranked; "
@@ -99,39 +88,9 @@ def page(found: dict[str, dict[str, list[dict]]]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = Parser(__doc__)
-    parser.add_argument("--datasets", type=listed, default=DATASETS)
-    parser.add_argument("--methods", type=listed, default=(), help="only rows of these models")
-    parser.add_argument("--seeds", type=checked(Positive), default=3, help="of trained models")
-    add_run_arguments(parser)
-    args = parser.parse_args(argv)
-    known = sorted({method for method, _ in ROWS.values()})
-    require_methods(args.methods, known)
-    check_run_arguments(args)
-    for dataset in args.datasets:
-        if not is_here(dataset):
-            print(f"skipped: {dataset} is not here (datasets/README.md says how it is made).")
-    folder, wanted, plan = args.results / "runs", [], {}
-    for dataset in dict.fromkeys([*DATASETS, *args.datasets]):
-        for row, (method, _) in ROWS.items():
-            seeds: set[int] = set()
-            asked = method in (args.methods or known) and dataset in args.datasets
-            if asked and is_here(dataset):
-                seeds = set(range(1, (1 if method in ONE_SEED else args.seeds) + 1))
-            wanted += [run_of(row, dataset, seed) for seed in sorted(seeds)]
-            seeds |= seeds_on_disk(run_of(row, dataset, 0), folder)
-            plan[dataset, row] = [run_of(row, dataset, seed) for seed in sorted(seeds)]
-
-    def write(records: dict[Run, dict]) -> str:
-        found: dict[str, dict[str, list[dict]]] = {}
-        for (dataset, row), runs in plan.items():
-            some = [records[run] for run in runs if run in records]
-            if some:
-                found.setdefault(dataset, {})[row] = some
-        return page(found)
-
-    every = list(dict.fromkeys(run for runs in plan.values() for run in runs))
-    make_study(WHAT, wanted, every, write, args)
+    args = make_parser(__doc__, DATASETS, 3).parse_args(argv)
+    how = "datasets/README.md says how it is made"
+    make_rows(WHAT, ROWS, run_of, page, args, DATASETS, ONE_SEED, how)
 
 
 if __name__ == "__main__":

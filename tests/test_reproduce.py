@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import other_data
 import pytest
 import recency
 import reproduce
@@ -194,6 +195,11 @@ def test_a_new_setting_that_changes_nothing_leaves_every_run_reusable(tmp_path, 
     asked |= {
         sequential.run_of(row, dataset, seed)
         for row in sequential.ROWS for dataset in sequential.DATASETS for seed in seeds
+    }  # fmt: skip
+    asked |= {
+        run
+        for row in other_data.ROWS for dataset in other_data.DATASETS for seed in seeds
+        if (run := other_data.run_of(row, dataset, seed))
     }  # fmt: skip
     runs = {run for run in asked if run.name in committed}
     assert {run.name for run in runs} == committed

@@ -1,0 +1,81 @@
+"""What studies share whose rows are a model and the flags in which it differs from its preset."""
+
+import argparse
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+from arguments import checked, listed
+from reproduce import make_study
+from reproduction.runs import (
+    Run,
+    add_run_arguments,
+    check_run_arguments,
+    is_here,
+    require_methods,
+    seeds_on_disk,
+)
+
+from DiffRec.engine.flags import Parser
+from DiffRec.engine.settings import Positive
+
+Flags = tuple[tuple[str, str], ...]
+Found = dict[str, dict[str, list[dict]]]  # records by data set and row
+
+
+def make_parser(about: str | None, datasets: Sequence[str], seeds: int) -> Parser:
+    parser = Parser(about)
+    parser.add_argument("--datasets", type=listed, default=datasets)
+    parser.add_argument("--methods", type=listed, default=(), help="only rows of these models")
+    parser.add_argument("--seeds", type=checked(Positive), default=seeds, help="of trained models")
+    add_run_arguments(parser)
+    return parser
+
+
+def make_rows(
+    what: str,
+    rows: Mapping[str, tuple[str, Flags]],
+    run_of: Callable[[str, str, int], Run | None],
+    page: Callable[[Found], str],
+    args: argparse.Namespace,
+    datasets: Sequence[str],
+    one_seed: Collection[str],
+    how_to_get: str,
+) -> None:
+    """Do what is missing of the rows that are asked for, and write the page of all that are done.
+
+    Args:
+        rows: by label.
+        run_of: row, data set and seed ↦ run; None where the row is not for that data set.
+        datasets: all of the study's.
+        one_seed: models whose result depends on none.
+        how_to_get: where a reader finds how a data set is made.
+    """
+    known = sorted({method for method, _ in rows.values()})
+    require_methods(args.methods, known)
+    check_run_arguments(args)
+    for dataset in args.datasets:
+        if not is_here(dataset):
+            print(f"skipped: {dataset} is not here ({how_to_get}).")
+    folder, wanted, plan = args.results / "runs", [], {}
+    for dataset in dict.fromkeys([*datasets, *args.datasets]):
+        for row, (method, _) in rows.items():
+            first = run_of(row, dataset, 1)
+            if first is None:
+                continue
+            seeds: set[int] = set()
+            asked = method in (args.methods or known) and dataset in args.datasets
+            if asked and is_here(dataset):
+                seeds = set(range(1, (1 if method in one_seed else args.seeds) + 1))
+            wanted += [run_of(row, dataset, seed) for seed in sorted(seeds)]
+            seeds |= seeds_on_disk(first, folder)
+            plan[dataset, row] = [run_of(row, dataset, seed) for seed in sorted(seeds)]
+
+    def write(records: dict[Run, dict]) -> str:
+        found: Found = {}
+        for (dataset, row), runs in plan.items():
+            some = [records[run] for run in runs if run in records]
+            if some:
+                found.setdefault(dataset, {})[row] = some
+        return page(found)
+
+    every = list(dict.fromkeys(run for runs in plan.values() for run in runs))
+    make_study(what, list(dict.fromkeys(wanted)), every, write, args)
