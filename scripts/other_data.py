@@ -131,7 +131,8 @@ def page(found: Found) -> str:
         header = ["model", "seeds", "best epoch", *METRICS, "valid R@20"]
         lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
         for row, records in rows.items():
-            cells = [row, str(len(records)), ", ".join(str(r["best_epoch"]) for r in records)]
+            epoch = statistics.median(record["best_epoch"] for record in records)
+            cells = [row, str(len(records)), f"{epoch:g}"]
             cells += [mean_and_std([r["test"][name] for r in records]) for name in METRICS.values()]
             lines.append("| " + " | ".join([*cells, f"{valid(records):.4f}"]) + " |")
         parts += [f"### {dataset}", "\n".join(lines)]
