@@ -19,6 +19,7 @@ import plain
 import prepare_data
 import torch
 from arguments import checked, listed
+from reproduction import markdown
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -134,11 +135,11 @@ def page(rows: list[tuple[str, str, dict[str, float]]], about: str) -> str:
     columns = ("epoch", "evaluation", "floor", "plain epoch", "plain evaluation", "memory")
     header = ["data", "form", "epoch (s)", "evaluation (s)", "products of an epoch (s)",
               "plain epoch (s)", "plain evaluation (s)", "peak memory (MB)"]  # fmt: skip
-    lines = [about, "", "| " + " | ".join(header) + " |", "| --- | --- |" + " ---: |" * 6]
+    lines = [about, "", *markdown.head(header, words=2)]
     for name, way, found in rows:
         cells = [f"{found[c]:,.0f}" if c == "memory" else f"{found[c]:.2f}" if c in found else ""
                  for c in columns]  # fmt: skip
-        lines.append("| " + " | ".join([name, way, *cells]) + " |")
+        lines.append(markdown.line([name, way, *cells]))
     for name, _, found in rows:
         if "floor" not in found:
             continue

@@ -4,30 +4,28 @@ other data.
 python scripts/other_data.py [--datasets yelp-cdr_clean,ml-100k_clean] [--methods EASE] [--seeds 1]
 
 No published settings are for one's own data. For every preset of DiffRec this tells how near it
-comes, on validation, to the best model that is known there, on ML-1M too; what comes nearest on
-the whole is the preset "own_data" of data that have none. A search's preset (scripts/search.py)
+comes, on validation, to the best model that is known there, on ML-1M too, so that own data can
+begin with what comes nearest on the whole (docs/own-data.md). A search's preset (scripts/search.py)
 counts once it is there. Runs, a CSV and a page go to results/.
 """
 
 import statistics
 
-from reproduction.runs import Run, mean_and_std
+from reproduction import markdown
+from reproduction.runs import OTHER_DATA, Run, means
 from reproduction.tables import METRICS
-from row_study import Flags, Found, make_parser, make_rows
+from row_study import RECENT, Flags, Found, make_parser, make_rows
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.variant import variant_of
 
 WHAT = "other_data"
-DATASETS = (
-    "ml-100k_clean", "ml-1m_clean", "ml-1m_noisy", "yelp-cdr_clean", "amazon-book-cdr_clean"
-)  # fmt: skip
+DATASETS = ("ml-1m_clean", "ml-1m_noisy", *OTHER_DATA)
 SELECT_BY = "recall@20"
 SEARCHED = (("preset", "{dataset}_tuned"),)
-RECENCY = (("w_at", "inference"), ("w_min", "0.03"))
 ONE_CLUSTER = (("n_cate", "1"),)  # which needs no item embeddings
 OF_ML_1M = (("preset", "ml-1m_clean"),)
-# DiffRec by the settings of other data, of which those for one's own are chosen.
+# DiffRec by the settings of other data.
 PRESETS = {
     "the release's defaults": "none",
     "of ML-1M": "ml-1m_clean",
@@ -45,7 +43,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "RP3beta": ("RP3beta", ()),
     "EASE": ("EASE", ()),
     "EASE, searched": ("EASE", SEARCHED),
-    "EASE, searched, recent items weigh more": ("EASE", (*SEARCHED, *RECENCY)),
+    "EASE, searched, recent items weigh more": ("EASE", (*SEARCHED, *RECENT)),
     "MultiVAE": ("MultiVAE", ()),
     "MultiVAE, searched": ("MultiVAE", SEARCHED),
     "LightGCN": ("LightGCN", ()),
@@ -62,19 +60,19 @@ ROWS: dict[str, tuple[str, Flags]] = {
 }  # fmt: skip
 WITH_ORDER = ("EASE, searched, recent items weigh more", "T-DiffRec, of ML-1M",
               "LT-DiffRec of one cluster, of ML-1M", "ACVAE")  # fmt: skip
-ONE_SEED = ("Popularity", "ItemKNN", "RP3beta", "EASE")  # which have none
 
 
 def run_of(row: str, dataset: str, seed: int) -> Run | None:
     """A row's run; None where its preset does not exist. A data set's own preset goes unnamed, so
     that the runs of the tables are these."""
     method, flags = ROWS[row]
-    flags = tuple((name, value.format(dataset=dataset)) for name, value in flags)
-    presets = [value for name, value in flags if name == "preset"]
-    known = variant_of(method).known_presets()
-    if any(name not in ("none", *known) for name in presets):
+    given = {name: value.format(dataset=dataset) for name, value in flags}
+    preset = given.get("preset", "none")
+    if preset not in ("none", *variant_of(method).known_presets()):
         return None
-    return Run(method, dataset, seed, tuple(flag for flag in flags if flag != ("preset", dataset)))
+    if preset == dataset:
+        del given["preset"]
+    return Run(method, dataset, seed, tuple(given.items()))
 
 
 def valid(records: list[dict]) -> float:
@@ -99,15 +97,12 @@ def comparison(found: Found) -> list[str]:
     datasets = [name for name in found if any(name in some for some in told.values())]
     if not datasets:
         return []
-    lines = [
-        "| settings of DiffRec | " + " | ".join(datasets) + " | mean |",
-        "| --- |" + " ---: |" * (len(datasets) + 1),
-    ]
+    lines = markdown.head(["settings of DiffRec", *datasets, "mean"])
     for label, values in told.items():
         cells = [f"{100 * values[name]:.1f}" if name in values else "" for name in datasets]
         every = len(values) == len(datasets)
         mean = f"{100 * statistics.mean(values.values()):.1f}" if every else ""
-        lines.append("| " + " | ".join([label, *cells, mean]) + " |")
+        lines.append(markdown.line([label, *cells, mean]))
     return [
         f"### How near DiffRec comes\n\nIts {SELECT_BY} on validation in % of that of the best "
         "model without order that the tables below have for these data, by the settings it is "
@@ -129,20 +124,18 @@ def page(found: Found) -> str:
     ]
     for dataset, rows in found.items():
         header = ["model", "seeds", "best epoch", *METRICS, "valid R@20"]
-        lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+        lines = markdown.head(header)
         for row, records in rows.items():
             epoch = statistics.median(record["best_epoch"] for record in records)
-            cells = [row, str(len(records)), f"{epoch:g}"]
-            cells += [mean_and_std([r["test"][name] for r in records]) for name in METRICS.values()]
-            lines.append("| " + " | ".join([*cells, f"{valid(records):.4f}"]) + " |")
+            cells = [row, str(len(records)), f"{epoch:g}", *means(records, METRICS.values())]
+            lines.append(markdown.line([*cells, f"{valid(records):.4f}"]))
         parts += [f"### {dataset}", "\n".join(lines)]
     return "\n\n".join(parts)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser(__doc__, DATASETS, 1).parse_args(argv)
-    how = "datasets/README.md says how data are prepared"
-    make_rows(WHAT, ROWS, run_of, page, args, DATASETS, ONE_SEED, how)
+    make_rows(WHAT, ROWS, run_of, page, args, DATASETS)
 
 
 if __name__ == "__main__":

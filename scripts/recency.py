@@ -12,21 +12,22 @@ import statistics
 
 from arguments import checked, listed
 from reproduce import full_name, make_study
+from reproduction import markdown
 from reproduction.runs import (
     Run,
     add_run_arguments,
     check_run_arguments,
-    mean_and_std,
+    means,
     perform,
     present,
     require_methods,
+    seeds_of,
 )
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import Positive
-from DiffRec.engine.variant import variant_of
 
 METHODS = ("DiffRec", "L-DiffRec", "MultiVAE", "EASE", "ItemKNN", "RP3beta")
 WITH_WEIGHTS = {"DiffRec": "T-DiffRec", "L-DiffRec": "LT-DiffRec"}
@@ -44,11 +45,6 @@ def run_of(method: str, dataset: str, seed: int, way: str, w_min: str | None = N
     flags = {"w_at": way, "w_min": float(w_min)}
     words = tuple((key, str(value)) for key, value in flags.items() if plain[key] != value)
     return Run(name, dataset, seed, words)
-
-
-def seeds_of(method: str, seeds: int) -> range:
-    """Closed forms have no seed."""
-    return range(1, 2 if variant_of(method).group == "simple" else seeds + 1)
 
 
 def chosen(records: dict[Run, dict], method: str, dataset: str, way: str) -> str | None:
@@ -73,7 +69,7 @@ def page(records: dict[Run, dict], datasets: list[str], seeds: int) -> str:
     ]
     for dataset in datasets:
         header = ["model", "weights", "w_min", "seeds", *METRICS, "valid R@20"]
-        lines = ["| " + " | ".join(header) + " |", "| --- | --- |" + " ---: |" * (len(header) - 2)]
+        lines = markdown.head(header, words=2)
         for method, (label, way) in itertools.product(METHODS, WAYS.items()):
             w_min = None if way == "none" else chosen(records, method, dataset, way)
             if way != "none" and w_min is None:
@@ -82,10 +78,9 @@ def page(records: dict[Run, dict], datasets: list[str], seeds: int) -> str:
             found = [records[run] for run in runs if run in records]
             if not found:
                 continue
-            cells = [method, label, w_min or "", str(len(found))]
-            cells += [mean_and_std([r["test"][name] for r in found]) for name in METRICS.values()]
+            cells = [method, label, w_min or "", str(len(found)), *means(found, METRICS.values())]
             cells.append(f"{statistics.mean(r['valid'][SELECT_BY] for r in found):.4f}")
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(markdown.line(cells))
         parts += [f"### {dataset}", "\n".join(lines)]
     return "\n\n".join(parts)
 

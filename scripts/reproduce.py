@@ -26,6 +26,7 @@ from reproduction.runs import (
     perform,
     present,
     require_methods,
+    seeds_of,
     seeds_on_disk,
 )
 
@@ -77,9 +78,8 @@ def seeds_for(method: str, args: argparse.Namespace) -> range:
 
 
 def tuned_seeds(method: str, args: argparse.Namespace) -> range:
-    """Of settings that a search found; what is computed at once has no seed."""
-    simple = method in of_group("simple")
-    return range(1, (1 if simple else args.seeds or TUNED_SEEDS) + 1)
+    """Of settings that a search found."""
+    return seeds_of(method, args.seeds or TUNED_SEEDS)
 
 
 def methods_of(what: str) -> set[str]:

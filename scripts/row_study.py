@@ -1,7 +1,8 @@
 """What studies share whose rows are a model and the flags in which it differs from its preset."""
 
 import argparse
-from collections.abc import Callable, Collection, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 from arguments import checked, listed
 from reproduce import make_study
@@ -11,6 +12,7 @@ from reproduction.runs import (
     check_run_arguments,
     is_here,
     require_methods,
+    seeds_of,
     seeds_on_disk,
 )
 
@@ -19,6 +21,8 @@ from DiffRec.engine.settings import Positive
 
 Flags = tuple[tuple[str, str], ...]
 Found = dict[str, dict[str, list[dict]]]  # records by data set and row
+# Weighted by recency, with the w_min that ML-1M's validation chose for EASE (scripts/recency.py).
+RECENT = (("w_at", "inference"), ("w_min", "0.03"))
 
 
 def make_parser(about: str | None, datasets: Sequence[str], seeds: int) -> Parser:
@@ -37,24 +41,21 @@ def make_rows(
     page: Callable[[Found], str],
     args: argparse.Namespace,
     datasets: Sequence[str],
-    one_seed: Collection[str],
-    how_to_get: str,
 ) -> None:
     """Do what is missing of the rows that are asked for, and write the page of all that are done.
 
     Args:
         rows: by label.
-        run_of: row, data set and seed ↦ run; None where the row is not for that data set.
+        run_of: row, data set and seed ↦ run; None where the row is not for that data set. Runs of
+            a row differ in their seed alone.
         datasets: all of the study's.
-        one_seed: models whose result depends on none.
-        how_to_get: where a reader finds how a data set is made.
     """
     known = sorted({method for method, _ in rows.values()})
     require_methods(args.methods, known)
     check_run_arguments(args)
     for dataset in args.datasets:
         if not is_here(dataset):
-            print(f"skipped: {dataset} is not here ({how_to_get}).")
+            print(f"skipped: {dataset} is not here (datasets/README.md says how it is made).")
     folder, wanted, plan = args.results / "runs", [], {}
     for dataset in dict.fromkeys([*datasets, *args.datasets]):
         for row, (method, _) in rows.items():
@@ -64,10 +65,10 @@ def make_rows(
             seeds: set[int] = set()
             asked = method in (args.methods or known) and dataset in args.datasets
             if asked and is_here(dataset):
-                seeds = set(range(1, (1 if method in one_seed else args.seeds) + 1))
-            wanted += [run_of(row, dataset, seed) for seed in sorted(seeds)]
+                seeds = set(seeds_of(method, args.seeds))
+            wanted += [dataclasses.replace(first, seed=seed) for seed in sorted(seeds)]
             seeds |= seeds_on_disk(first, folder)
-            plan[dataset, row] = [run_of(row, dataset, seed) for seed in sorted(seeds)]
+            plan[dataset, row] = [dataclasses.replace(first, seed=seed) for seed in sorted(seeds)]
 
     def write(records: dict[Run, dict]) -> str:
         found: Found = {}

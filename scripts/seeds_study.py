@@ -15,6 +15,7 @@ from pathlib import Path
 import pictures
 from arguments import checked, listed
 from reproduce import full_name, make_study
+from reproduction import markdown
 from reproduction.runs import (
     Run,
     add_run_arguments,
@@ -122,7 +123,7 @@ def page(found: dict[str, list[dict]], dataset: str) -> str:
     """Markdown: the picture, a table, and what it says."""
     header = ["method", "seeds", *(f"{short} {what}" for short in METRICS
               for what in ("paper", "ours", "best", "reach it"))]  # fmt: skip
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+    lines = markdown.head(header)
     for method, records in found.items():
         cells, paper = [method, str(len(records))], paper_figures(method, dataset)
         for name in METRICS.values():
@@ -131,7 +132,7 @@ def page(found: dict[str, list[dict]], dataset: str) -> str:
             reached = "" if known is None else str(sum(value >= known for value in test))
             cells += ["" if known is None else f"{known:.4f}", mean_and_std(test),
                       f"{max(test):.4f}", reached]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown.line(cells))
     return "\n\n".join(
         [
             "## How likely is a published figure?",

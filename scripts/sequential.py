@@ -9,8 +9,9 @@ CSV and a page go to results/.
 
 import tomllib
 
-from reproduction.runs import Run, mean_and_std
-from row_study import Flags, Found, make_parser, make_rows
+from reproduction import markdown
+from reproduction.runs import Run, means
+from row_study import RECENT, Flags, Found, make_parser, make_rows
 
 from DiffRec.data_utils import SPLITS
 from DiffRec.engine.commands import command
@@ -25,12 +26,11 @@ KEYS = (*RANKED, ("padding_mask", "keys"))
 AT_ONCE = (
     *RANKED, ("trained_on", "positions"), ("batch_size", "128"), ("precision", "bf16")
 )  # fmt: skip
-RECENCY = (("w_at", "inference"), ("w_min", "0.03"))
 # What a row is called: the model, and the flags in which it differs from its preset.
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),
     "EASE": ("EASE", ()),
-    "EASE, recent items weigh more": ("EASE", RECENCY),
+    "EASE, recent items weigh more": ("EASE", RECENT),
     "ACVAE": ("ACVAE", RANKED),
     "GRU4Rec": ("GRU4Rec", RANKED),
     "SASRec": ("SASRec", RANKED),
@@ -41,9 +41,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "DiffuRec, padding hidden, λ = 0": (
         "DiffuRec", (*KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), ("reverse", "direct")),
     ),
-    "DiffuRec, all positions at once": (
-        "DiffuRec", AT_ONCE,
-    ),
+    "DiffuRec, all positions at once": ("DiffuRec", AT_ONCE),
     "DiffuRec, all positions at once, one reverse step": (
         "DiffuRec", (*AT_ONCE, ("reverse", "direct")),
     ),
@@ -52,7 +50,6 @@ ROWS: dict[str, tuple[str, Flags]] = {
         "DiffRec-Du", (*RANKED, ("rec_loss", "network"), ("loss_reduction", "mean")),
     ),
 }  # fmt: skip
-ONE_SEED = ("Popularity", "EASE")  # which have none
 
 
 def run_of(row: str, dataset: str, seed: int) -> Run:
@@ -71,26 +68,23 @@ def page(found: Found) -> str:
     ]
     for dataset, rows in found.items():
         header = ["model", "seeds", "best epoch", *METRICS]
-        lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+        lines = markdown.head(header)
         data = next(iter(rows.values()))[0]["data"]
         sizes = [data["users"], data["items"], sum(data[split] for split in SPLITS)]
         same = sizes == PUBLISHED["sizes"].get(dataset)  # else they are of other data
         for name, values in PUBLISHED.get(dataset, {}).items() if same else ():
             cells = [f"*{name}: published*", "", "", *(f"{value:.4f}" for value in values)]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(markdown.line(cells))
         for row, records in rows.items():
             epochs = ", ".join(str(record["best_epoch"]) for record in records)
-            cells = [row, str(len(records)), epochs]
-            cells += [mean_and_std([r["test"][name] for r in records]) for name in METRICS]
-            lines.append("| " + " | ".join(cells) + " |")
+            lines.append(markdown.line([row, str(len(records)), epochs, *means(records, METRICS)]))
         parts += [f"### {dataset}", "\n".join(lines)]
     return "\n\n".join(parts)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = make_parser(__doc__, DATASETS, 3).parse_args(argv)
-    how = "datasets/README.md says how it is made"
-    make_rows(WHAT, ROWS, run_of, page, args, DATASETS, ONE_SEED, how)
+    make_rows(WHAT, ROWS, run_of, page, args, DATASETS)
 
 
 if __name__ == "__main__":

@@ -127,6 +127,8 @@ def test_what_is_on_disk(tmp_path):
     assert seeds_on_disk(noisy, tmp_path) == {4}
     assert datasets_on_disk(tmp_path, "clean") == ["ml-1m_clean"]
     assert datasets_on_disk(tmp_path, "noisy") == ["my_noisy"]
+    (tmp_path / "DiffRec_yelp-cdr_clean_preset=none_seed1.json").write_text("{}")
+    assert datasets_on_disk(tmp_path, "clean") == ["ml-1m_clean"]  # that one has its own page
 
 
 def test_a_run_on_other_data_does_not_go_on_with_this_ones_state(datasets):

@@ -35,6 +35,8 @@ HOW_TO_GET = {
     **{f"{name}_{kind}": f"the authors' archive, or bash scripts/get_data.sh {name}"
        for name in ("yelp", "amazon-book") for kind in ("clean", "noisy")},
 }  # fmt: skip
+# Those that the paper does not have, whose page scripts/other_data.py makes.
+OTHER_DATA = ("ml-100k_clean", "yelp-cdr_clean", "amazon-book-cdr_clean")
 
 
 def of_group(group: str) -> tuple[str, ...]:
@@ -93,6 +95,16 @@ def mean_and_std(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f}{spread}"
 
 
+def means(records: Sequence[dict], names: Iterable[str]) -> list[str]:
+    """Of each metric on test, as `mean_and_std`."""
+    return [mean_and_std([record["test"][name] for record in records]) for name in names]
+
+
+def seeds_of(method: str, seeds: int) -> range:
+    """As many, but one of what is computed at once: that has no seed."""
+    return range(1, (1 if variant_of(method).group == "simple" else seeds) + 1)
+
+
 @functools.cache
 def read_once(
     data_path: Path, drop_unknown: bool, random_noise: float, seed: int, drop_repeated: bool
@@ -146,10 +158,10 @@ def seeds_on_disk(run: Run, folder: Path) -> set[int]:
 
 
 def datasets_on_disk(folder: Path, kind: str) -> list[str]:
-    """The data sets of a kind, clean or noisy, that have result files."""
+    """The data sets of a kind, clean or noisy, that have result files, but for `OTHER_DATA`."""
     names = {path.name for path in folder.glob("*.json")}
     known = (re.fullmatch(rf"[^_]+_(.+?_{kind})_(.+_)?seed\d+\.json", name) for name in names)
-    return sorted({match[1] for match in known if match})
+    return sorted({match[1] for match in known if match} - {*OTHER_DATA})
 
 
 def finished_of(runs: list[Run], args: argparse.Namespace) -> dict[Run, dict]:

@@ -7,6 +7,7 @@ import statistics
 from DiffRec import load_dataset
 from DiffRec.engine.paper import paper_figures, paper_resources, paper_sizes
 from DiffRec.engine.variant import variant_of
+from reproduction import markdown
 from reproduction.runs import RESULTS, Run, mean_and_std, of_group
 
 METRICS = {"R@10": "recall@10", "R@20": "recall@20", "N@10": "ndcg@10", "N@20": "ndcg@20"}
@@ -131,7 +132,7 @@ def block(
         for short, values in columns.items()
     }
 
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+    lines = markdown.head(header)
     shown = [method for method in table.rows() if method in records]
     first_of_more = next((method for method in shown if method in table.more), None)
     for method in shown:
@@ -163,7 +164,7 @@ def block(
             memory = statistics.median(r["peak_memory_mb"] for r in records[method])
             cells += [str(published[0]), f"{first['parameters'] / 1e6:.1f}"]
             cells += [f"{published[1]:,}" if published[1] else "", f"{memory:,.0f}"]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(markdown.line(cells))
 
     p_values = [
         f"{method} against {best} {short} {p_value(one)} ({p_value(both)})"
