@@ -32,7 +32,7 @@ from arguments import checked
 from reproduction.runs import RESULTS, read_once
 from tqdm import tqdm
 
-from DiffRec.data_utils import find_dataset
+from DiffRec.data_utils import default_dataset, find_dataset
 from DiffRec.engine.commands import command, command_line, parse, stop_asked
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv, write_text
@@ -397,7 +397,11 @@ def main(argv: list[str] | None = None) -> None:
     offered = [variant.name for variant in REGISTRY.values() if variant.model.ranges]
     parser = Parser(__doc__)
     parser.add_argument("--model", choices=offered, required=True)
-    parser.add_argument("--dataset", default="ml-1m_clean")
+    parser.add_argument(
+        "--dataset",
+        default=None,
+        help="by default that of --data_path, where it is one, or else ml-1m_clean",
+    )
     parser.add_argument(
         "--trials", type=checked(Positive), default=30, help="in all, those of before included"
     )
@@ -418,14 +422,18 @@ def main(argv: list[str] | None = None) -> None:
     args, flags = parser.parse_known_args(argv)
     variant = variant_of(args.model)
     ranges = read_ranges(args.ranges, variant.settings) if args.ranges else variant.model.ranges
-    table = args.out / f"{args.model}_{args.dataset}.csv"
+    dataset = args.dataset
+    if dataset is None:
+        _, options = parse(variant, [*variant.flags, *flags])
+        dataset = default_dataset(options.data_path)
+    table = args.out / f"{args.model}_{dataset}.csv"
     quiet()
-    search = Search(variant, args.dataset, flags, ranges, table)
+    search = Search(variant, dataset, flags, ranges, table)
     before, _ = spent(search)
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
         fill_study(study_of(journal, 0), search, args.trials)
-        rest = (args.model, args.dataset, flags, ranges, table, journal, args.trials, args.minutes)
+        rest = (args.model, dataset, flags, ranges, table, journal, args.trials, args.minutes)
         if args.jobs == 1:
             work(0, *rest)
         else:

@@ -73,8 +73,8 @@ def test_python_gives_what_the_command_line_gives(
     found = train(built, tiny, seed=3, epochs=10, save_path=tmp_path / "a", **training)
     words = [w for k, v in {**settings, **training}.items() for w in (f"--{k}", v)]
     done = run(
-        script, *flags, "--data_path", tiny_folder, "--seed", 3, "--epochs", 10, *words,
-        "--save_path", tmp_path / "b", "--result_json", tmp_path / "r.json",
+        script, *flags, "--data_path", tiny_folder, "--preset", "none", "--seed", 3, "--epochs", 10,
+        *words, "--save_path", tmp_path / "b", "--result_json", tmp_path / "r.json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "r.json").read_text())

@@ -1,5 +1,6 @@
 """The command line: lists, booleans, presets, and the release's spelling."""
 
+import dataclasses
 import inspect
 
 import pytest
@@ -85,13 +86,13 @@ def test_flag_beats_preset_beats_default():
     assert parse("--dataset", "ml-1m_noisy", "--steps", "7").steps == 7
     assert parse("--dataset", "ml-1m_noisy", "--preset", "none").steps == 100
     assert parse("--dataset", "mine", "--preset", "ml-1m_noisy").noise_scale == 0.5
-    assert parse("--dataset", "mine").preset == "none"
+    assert parse("--dataset", "mine").preset == "own_data"
     assert parse().preset == "ml-1m_clean"
 
 
 def test_the_preset_of_a_data_path_alone(tmp_path):
     """A folder of lists is the data set of its name; any other is a parent of the default one."""
-    for name, preset in (("ml-1m_noisy", "ml-1m_noisy"), ("mine", "none")):
+    for name, preset in (("ml-1m_noisy", "ml-1m_noisy"), ("mine", "own_data")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "train_list.npy").touch()
         assert parse("--data_path", str(tmp_path / name)).preset == preset
@@ -107,15 +108,41 @@ def test_defaults_are_the_releases():
 
 
 def test_all_six_data_sets_have_presets_that_build_a_diffusion():
-    presets = variant_of("DiffRec").known_presets()
-    assert {name for name in presets if not name.endswith("_tuned")} == {
+    variant = variant_of("DiffRec")
+    published = variant.published_presets()
+    assert set(published) == {
         f"{data}_{kind}" for data in ("amazon-book", "yelp", "ml-1m") for kind in ("clean", "noisy")
     }
-    for name in presets:
-        settings, _ = commands.parse(variant_of("DiffRec"), ["--preset", name])
-        model = DiffRec(30, settings)
-        assert model.diffusion.steps == presets[name].get("steps", 100)
-        assert paper_figures("DiffRec", name.removesuffix("_tuned"))["recall@20"] > 0
+    for name, preset in variant.known_presets().items():
+        settings, _ = commands.parse(variant, ["--preset", name])
+        assert DiffRec(30, settings).diffusion.steps == preset.get("steps", 100)
+    assert all(paper_figures("DiffRec", name)["recall@20"] > 0 for name in published)
+
+
+def test_own_data_start_from_the_preset_for_them():
+    variant = variant_of("DiffRec")
+    presets = variant.known_presets()
+    assert "like" not in presets["own_data"]
+    assert presets["own_data"]["dims"] == [200, 600]
+    settings, options = commands.parse(variant, ["--dataset", "mine", "--lr", "1e-4"])
+    assert (options.preset, settings.steps, settings.lr) == (
+        "own_data", presets["own_data"]["steps"], 1e-4
+    )  # fmt: skip
+    _, options = commands.parse(variant, ["--dataset", "ml-1m_clean"])
+    assert options.preset == "ml-1m_clean"
+    settings, options = commands.parse(variant, ["--dataset", "mine", "--preset", "none"])
+    assert (options.preset, settings.steps) == ("none", 100)
+    settings, options = commands.parse(variant_of("L-DiffRec"), ["--dataset", "mine"])
+    assert (options.preset, settings.n_cate) == ("own_data", 1)
+    _, options = commands.parse(variant_of("MultiVAE"), ["--dataset", "mine"])
+    assert options.preset == "none"
+
+
+def test_a_preset_like_one_that_is_not_there(tmp_path):
+    (tmp_path / "presets.toml").write_text('[mine]\nlike = "yours"\nsteps = 3\n')
+    variant = dataclasses.replace(variant_of("DiffRec"), presets=tmp_path / "presets.toml")
+    with pytest.raises(InputError, match="preset mine of DiffRec is like yours, which is none"):
+        variant.preset("mine")
 
 
 @pytest.mark.parametrize(

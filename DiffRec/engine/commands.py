@@ -142,8 +142,7 @@ def parse(
         options = variant.options.of(defaults, variant.options.own(flags))
     if options.preset == "auto":
         name = options.dataset or default_dataset(options.data_path)
-        found = name if name in variant.known_presets() else "none"
-        options = variant.options.of(dict(options), {"preset": found})
+        options = variant.options.of(dict(options), {"preset": variant.preset_for(name)})
     chosen = variant.settings.own(flags)
     of_data = variant.model.evaluation_of(evaluation_beside(options.dataset, options.data_path))
     start = finished["settings"] if finished else variant.preset(options.preset)

@@ -297,7 +297,10 @@ class RunOptions(MachineOptions, DataOptions):
     """Where a training happens, and what it reads and writes."""
 
     title = "run"
-    preset: str = setting("auto", "settings to start from: auto (the data set's), none, or a name")
+    preset: str = setting(
+        "auto",
+        "settings to start from: auto (the data set's, or those for own data), none, or a name",
+    )
     seed: Seed = setting(1, "the seed of all random numbers")
     save_path: Folder | None = setting(
         None, "folder for checkpoints; by default saved_models beside main.py, or, installed, here"

@@ -37,7 +37,7 @@ from DiffRec.engine.settings import (
     Settings,
     TrainingSettings,
 )
-from DiffRec.engine.variant import FREE, settings_of, variant_of
+from DiffRec.engine.variant import FREE, OWN_DATA, settings_of, variant_of
 from DiffRec.engine.warm import digest_of, take_over
 from DiffRec.evaluate_utils import evaluate
 
@@ -789,5 +789,11 @@ def describe(log: Log, training: Training, device: torch.device, preset: str) ->
         f"test); {device}, "
         f"{torch.get_num_threads()} threads, seed {header['seed']}, preset {preset}"
     )
+    if preset == OWN_DATA:
+        log(
+            "  no settings are known for these data: those that did best on others "
+            "(docs/own-data.md says how to search for better ones; --preset none: the release's "
+            "defaults)"
+        )
     words = (f"{name}={value}".replace(" ", "") for name, value in header["settings"].items())
     log(textwrap.fill("  ".join(words), 100, initial_indent="  ", subsequent_indent="  "))

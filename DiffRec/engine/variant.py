@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from DiffRec.engine.contract import Recommender
     from DiffRec.engine.released import Released
 
+OWN_DATA = "own_data"  # the preset of data that have none of their own
 FREE = ("epochs", "patience")  # in which a run may differ from the one whose state it goes on with
 LONGEST_HEAD = 36  # letters of a run's name before its seed and hash: with .safetensors.state 78
 
@@ -82,8 +83,30 @@ class Variant:
         return home(self.folder) / "saved_models"
 
     def known_presets(self) -> dict[str, dict]:
-        """The settings of each preset, by its name."""
-        return self.presets() if callable(self.presets) else read_presets(self.presets)
+        """The settings of each preset, by its name; ``like`` names another that a preset goes on
+        from."""
+        found = self.presets() if callable(self.presets) else read_presets(self.presets)
+        whole = {}
+        for name, some in found.items():
+            like = some.get("like")
+            if like is not None and like not in found:
+                raise InputError(f"preset {name} of {self.name} is like {like}, which is none.")
+            whole[name] = {**found.get(like, {}), **some}
+            whole[name].pop("like", None)
+        return whole
+
+    def published_presets(self) -> dict[str, dict]:
+        """Those of the paper's data sets, none of which was found by a search."""
+        known = self.known_presets()
+        return {
+            name: some for name, some in known.items()
+            if name != OWN_DATA and not name.endswith("_tuned")
+        }  # fmt: skip
+
+    def preset_for(self, dataset: str) -> str:
+        """The preset of a data set: its own, else that for own data, else none."""
+        known = self.known_presets()
+        return next((name for name in (dataset, OWN_DATA) if name in known), "none")
 
     def preset(self, name: str) -> dict:
         """A preset's settings; none for "none". InputError if there is no such preset, or if it

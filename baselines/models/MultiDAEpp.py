@@ -30,8 +30,7 @@ class MultiDAEpp(MultiDAE):
     @classmethod
     def fixed_presets(cls) -> dict[str, dict]:
         """DiffRec's published noise."""
-        known = variant_of(DiffRec.variant).known_presets()
-        published = {name: preset for name, preset in known.items() if not name.endswith("_tuned")}
+        published = variant_of(DiffRec.variant).published_presets()
         return {dataset: NoiseSettings.own(preset) for dataset, preset in published.items()}
 
     def make(self, settings: MultiDAEppSettings) -> None:
