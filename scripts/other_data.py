@@ -49,6 +49,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "LightGCN": ("LightGCN", ()),
     "LightGCN, searched": ("LightGCN", SEARCHED),
     "GiffCF": ("GiffCF", ()),
+    "GiffCF, item embeddings learn faster": ("GiffCF", (("lr", "0.003"), ("patience", "100"))),
     **{f"DiffRec, {label}": ("DiffRec", (("preset", name),)) for label, name in PRESETS.items()},
     "T-DiffRec, of ML-1M": ("T-DiffRec", OF_ML_1M),
     "L-DiffRec of one cluster, the release's defaults": (

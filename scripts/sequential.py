@@ -23,6 +23,7 @@ PUBLISHED = tomllib.loads((REPOSITORY / "baselines/presets/sequential.toml").rea
 METRICS = PUBLISHED["metrics"]
 RANKED = (("rank_seen", "1"),)  # as DiffuRec's figures are made
 KEYS = (*RANKED, ("padding_mask", "keys"))
+SMALL = (*KEYS, ("precision", "bf16"), ("reverse", "direct"), ("init_std", "0.02"))
 AT_ONCE = (
     *RANKED, ("trained_on", "positions"), ("batch_size", "128"), ("precision", "bf16")
 )  # fmt: skip
@@ -40,6 +41,9 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "DiffuRec, padding hidden, one reverse step": ("DiffuRec", (*KEYS, ("reverse", "direct"))),
     "DiffuRec, padding hidden, λ = 0": (
         "DiffuRec", (*KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), ("reverse", "direct")),
+    ),
+    "DiffuRec, padding hidden, one reverse step, item vectors that begin small": (
+        "DiffuRec", (*SMALL, ("eval_every", "2"), ("patience", "10")),
     ),
     "DiffuRec, all positions at once": ("DiffuRec", AT_ONCE),
     "DiffuRec, all positions at once, one reverse step": (

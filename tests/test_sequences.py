@@ -362,6 +362,13 @@ def test_diffurecs_reverse_steps_by_hand():
         torch.testing.assert_close(direct.eval().encode(row), h[:, 1])
 
 
+def test_item_vectors_begin_as_small_as_asked_for():
+    some = {"emb_size": 8, "max_length": 3, "steps": 2}
+    released, small = DiffuRec(1, 2000, **some), DiffuRec(1, 2000, init_std=0.02, **some)
+    assert float(released.embedding.weight.std()) == pytest.approx(1, rel=0.05)
+    assert float(small.embedding.weight.std()) == pytest.approx(0.02, rel=0.05)
+
+
 def test_without_lambda_diffusion_changes_nothing():
     torch.manual_seed(0)
     still = {"lambda_mean": 0.0, "lambda_std": 0.0, "emb_size": 8, "steps": 3}

@@ -25,6 +25,7 @@ from DiffRec.engine.settings import (
     NotNegative,
     Positive,
     Ranges,
+    Rate,
     Share,
     setting,
 )
@@ -45,6 +46,7 @@ class DiffuRecSettings(DiffusionOfNextSettings):
     layers: Positive = setting(4, "blocks of the encoder")
     heads: Positive = setting(4, "heads of attention")
     emb_dropout: Share = setting(0.3, "rate of dropout on the history's item vectors")
+    init_std: Rate = setting(1.0, "standard deviation of the item vectors' first values")
     padding_mask: Literal["released", "keys"] = setting(
         "released",
         "released: padding is seen by all positions, and itself sees all alike, so that all "
@@ -90,6 +92,7 @@ class DiffuRec(DiffusionOfNext):
         "lr": Between(3e-4, 3e-3, log=True),
         "dropout": Between(0.05, 0.4),
         "emb_dropout": Between(0.1, 0.6),
+        "init_std": [0.02, 1.0],
         "layers": [1, 2, 4],
         "lambda_mean": [0.0, 0.001, 0.01, 0.1],
         "noise_schedule": ["trunc_lin", "cosine", "sqrt"],
@@ -100,6 +103,8 @@ class DiffuRec(DiffusionOfNext):
         size = settings.emb_size
         self.make_diffusion(settings)
         self.embedding = nn.Embedding(self.n_items + 1, size)  # the release's padding learns too
+        if settings.init_std != 1:
+            nn.init.normal_(self.embedding.weight, std=settings.init_std)
         self.norm = nn.LayerNorm(size, 1e-12)
         self.emb_dropout = Dropout(settings.emb_dropout, inplace=True)
         self.step = nn.Sequential(nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size))
