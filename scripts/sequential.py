@@ -23,7 +23,8 @@ PUBLISHED = tomllib.loads((REPOSITORY / "baselines/presets/sequential.toml").rea
 METRICS = PUBLISHED["metrics"]
 RANKED = (("rank_seen", "1"),)  # as DiffuRec's figures are made
 KEYS = (*RANKED, ("padding_mask", "keys"))
-SMALL = (*KEYS, ("precision", "bf16"), ("reverse", "direct"), ("init_std", "0.02"))
+DIRECT = (*KEYS, ("precision", "bf16"), ("reverse", "direct"))
+SMALL = (*DIRECT, ("init_std", "0.02"), ("eval_every", "2"))
 AT_ONCE = (
     *RANKED, ("trained_on", "positions"), ("batch_size", "128"), ("precision", "bf16")
 )  # fmt: skip
@@ -42,8 +43,15 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "DiffuRec, padding hidden, λ = 0": (
         "DiffuRec", (*KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), ("reverse", "direct")),
     ),
-    "DiffuRec, padding hidden, one reverse step, item vectors that begin small": (
-        "DiffuRec", (*SMALL, ("eval_every", "2"), ("patience", "10")),
+    "DiffuRec, padding hidden, one reverse step, 65 epochs": (
+        "DiffuRec", (*DIRECT, ("eval_every", "5"), ("epochs", "65")),
+    ),
+    "DiffuRec, padding hidden, one reverse step, small first item vectors, 20 epochs": (
+        "DiffuRec", (*SMALL, ("epochs", "20")),
+    ),
+    "DiffuRec, padding hidden, one reverse step, small first item vectors, 16 epochs, "
+    "learning rate a tenth after 10": (
+        "DiffuRec", (*SMALL, ("epochs", "16"), ("lr_step", "10")),
     ),
     "DiffuRec, all positions at once": ("DiffuRec", AT_ONCE),
     "DiffuRec, all positions at once, one reverse step": (
