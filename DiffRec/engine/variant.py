@@ -88,11 +88,11 @@ class Variant:
         found = self.presets() if callable(self.presets) else read_presets(self.presets)
         whole = {}
         for name, some in found.items():
-            like = some.get("like")
+            own = dict(some)
+            like = own.pop("like", None)
             if like is not None and like not in found:
                 raise InputError(f"preset {name} of {self.name} is like {like}, which is none.")
-            whole[name] = {**found.get(like, {}), **some}
-            whole[name].pop("like", None)
+            whole[name] = own if like is None else {**found[like], **own}
         return whole
 
     def published_presets(self) -> dict[str, dict]:
