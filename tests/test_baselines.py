@@ -581,7 +581,7 @@ def test_recorded_runs_have_todays_settings(settings):
         told = {"random_noise", *RecencySettings.names()}
         if record["dataset"] in sequential.DATASETS:  # which say how they are evaluated
             told |= {*varied, *EVALUATION}
-        told |= {"reg"} if "_reg=" in path else set()
+        told |= {name for name in record["settings"] if f"_{name}=" in path}
         told &= set(record["settings"])
         flags = flags_of({name: record["settings"][name] for name in told})  # of the scripts
         found = settings("--preset", record["preset"], *flags, variant=record["variant"]).dump()
