@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
@@ -212,24 +211,34 @@ def test_a_run_with_an_average_is_resumed_exactly(run, tiny_folder, tmp_path, sc
 # Resume
 
 
+# A run that is killed when its state has been written for the fourth time, in a file that is not
+# yet in its place.
+KILLED = """
+import os, pathlib, runpy, signal, sys
+replace, written = pathlib.Path.replace, []
+def counted(path, target):
+    written.extend([target] if target.suffix == ".state" else [])
+    if len(written) == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(path, target)
+pathlib.Path.replace = counted
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 def test_a_killed_run_ends_with_the_result_of_an_unbroken_one(train, tiny_folder, tmp_path):
     flags = ["--epochs", "60", "--patience", "100"]
     _, whole = train("whole", *flags)
     command = [
-        sys.executable, MAIN, "--data_path", tiny_folder, *SMALL, *flags,
+        sys.executable, "-c", KILLED, MAIN, "--data_path", tiny_folder, *SMALL, *flags,
         "--save_path", tmp_path / "killed",
     ]  # fmt: skip
-    process = subprocess.Popen(
+    killed = subprocess.run(
         list(map(str, command)), env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, text=True,
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
-    for line in process.stdout:
-        if line.startswith("epoch   20"):
-            break
-    time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert list((tmp_path / "killed").glob("*.state"))
     done, resumed = train("killed", *flags, "--resume")
     assert "resumed after epoch" in done.stdout
