@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse.linalg
@@ -91,6 +91,11 @@ class GiffCFSettings(Settings):
     ideal_weight: NotNegative = setting(0.0, "weight of the ideal low-pass filter")
     cutoff: Positive = setting(200, "rank of the ideal low-pass filter")
     dropout: Share = setting(0.5, "rate of dropout on the condition")
+    mixers: Literal["random", "positive"] = setting(
+        "random",
+        "first weights of the mixers: drawn as released; positive: the absolute values of these, "
+        "with which no seed is stuck where it began",
+    )
 
 
 class GiffCFTraining(OptimizerSettings):
@@ -157,6 +162,10 @@ class GiffCF(Baseline):
         nn.init.xavier_uniform_(self.embedding)
         self.step_1, self.step_2 = StepScalar(), StepScalar()
         self.mixer_1, self.mixer_2 = Mixer(3), Mixer(4)
+        if settings.mixers == "positive":
+            for mixer in (self.mixer_1, self.mixer_2):
+                for layer in (mixer.first, mixer.second):
+                    layer.weight.data.abs_()
         self.dropout = Dropout(settings.dropout)
         for name in GRAPH:
             self.register_buffer(name, None)
