@@ -17,24 +17,24 @@ from reproduction.tables import METRICS
 from row_study import RECENT, Flags, Found, make_parser, make_rows
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.variant import variant_of
+from DiffRec.engine.variant import TUNED, variant_of
 
 WHAT = "other_data"
 DATASETS = ("ml-1m_clean", "ml-1m_noisy", *OTHER_DATA)
 SELECT_BY = "recall@20"
-SEARCHED = (("preset", "{dataset}_tuned"),)
+SEARCHED = (("preset", "{dataset}" + TUNED),)
 ONE_CLUSTER = (("n_cate", "1"),)  # which needs no item embeddings
 OF_ML_1M = (("preset", "ml-1m_clean"),)
 # DiffRec by the settings of other data.
 PRESETS = {
     "the release's defaults": "none",
     "of ML-1M": "ml-1m_clean",
-    "of ML-1M, searched": "ml-1m_clean_tuned",
+    "of ML-1M, searched": "ml-1m_clean" + TUNED,
     "of ML-1M with noise": "ml-1m_noisy",
-    "of ML-1M with noise, searched": "ml-1m_noisy_tuned",
+    "of ML-1M with noise, searched": "ml-1m_noisy" + TUNED,
     "of Yelp": "yelp_clean",
     "of Amazon-book": "amazon-book_clean",
-    "found by a search on these data": "{dataset}_tuned",
+    "found by a search on these data": "{dataset}" + TUNED,
 }
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),

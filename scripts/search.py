@@ -40,7 +40,7 @@ from DiffRec.engine.flags import Parser, flags_of
 from DiffRec.engine.machine import code_version
 from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
 from DiffRec.engine.training import train
-from DiffRec.engine.variant import REGISTRY, Variant, variant_of
+from DiffRec.engine.variant import REGISTRY, TUNED, Variant, variant_of
 
 COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
            "commit", "command")  # fmt: skip
@@ -382,7 +382,7 @@ def toml(value: Any) -> str:
 def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Path) -> str:
     """Put the settings into a file of presets, as DATASET_tuned; returns the section."""
     variant = search.variant
-    header = "".join(f'"{part}".' for part in variant.section) + f"{search.dataset}_tuned"
+    header = "".join(f'"{part}".' for part in variant.section) + f"{search.dataset}{TUNED}"
     tuned = variant.settings.of(search.settings.dump(), values).dump()
     plain = variant.settings().dump()
     lines = [f"{name} = {toml(value)}" for name, value in tuned.items() if value != plain[name]]

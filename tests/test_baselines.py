@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -576,14 +577,15 @@ RUNS = [
 def test_recorded_runs_have_todays_settings(settings):
     in_tables = {name for name, model in MODELS.items() if model.group in ("paper", "simple")}
     assert {record["variant"] for _, record in RUNS} >= in_tables
-    varied = {name for _, flags in sequential.ROWS.values() for name, _ in flags}
     for path, record in RUNS:
         told = {"random_noise", *RecencySettings.names()}
         if record["dataset"] in sequential.DATASETS:  # which say how they are evaluated
-            told |= {*varied, *EVALUATION}
-        told |= {name for name in record["settings"] if f"_{name}=" in path}
+            told |= set(EVALUATION)
         told &= set(record["settings"])
         flags = flags_of({name: record["settings"][name] for name in told})  # of the scripts
+        names = "|".join(record["settings"])
+        for name, value in re.findall(rf"_({names})=(.+?)(?=_(?:{names})=|_seed\d+\.json)", path):
+            flags += [f"--{name}", value]
         found = settings("--preset", record["preset"], *flags, variant=record["variant"]).dump()
         recorded = variant_of(record["variant"]).settings.of(record["settings"]).dump()
         assert found == recorded, path  # with today's defaults for what is newer

@@ -33,7 +33,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.paper import paper_figures, paper_resources
 from DiffRec.engine.settings import setting
-from DiffRec.engine.variant import REGISTRY, Variant
+from DiffRec.engine.variant import REGISTRY, TUNED, Variant
 
 RUNS = REPOSITORY / "results" / "runs"
 
@@ -161,9 +161,9 @@ def of_recency(seeds: range) -> set[Run]:
 def of_tuned(seeds: range) -> set[Run]:
     """Every model with the settings that a search found."""
     return {
-        Run(name, preset.removesuffix("_tuned"), seed, (("preset", preset),))
+        Run(name, preset.removesuffix(TUNED), seed, (("preset", preset),))
         for name, variant in REGISTRY.items()
-        for preset in variant.known_presets() if preset.endswith("_tuned")
+        for preset in variant.known_presets() if preset.endswith(TUNED)
         for seed in seeds
     }  # fmt: skip
 

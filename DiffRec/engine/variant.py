@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from DiffRec.engine.released import Released
 
 OWN_DATA = "own_data"  # the preset of data that have none of their own
+TUNED = "_tuned"  # the end of the name of a preset that a search found for the data set
 FREE = ("epochs", "patience")  # in which a run may differ from the one whose state it goes on with
 LONGEST_HEAD = 36  # letters of a run's name before its seed and hash: with .safetensors.state 78
 
@@ -100,7 +101,7 @@ class Variant:
         known = self.known_presets()
         return {
             name: some for name, some in known.items()
-            if name != OWN_DATA and not name.endswith("_tuned")
+            if name != OWN_DATA and not name.endswith(TUNED)
         }  # fmt: skip
 
     def preset_for(self, dataset: str) -> str:

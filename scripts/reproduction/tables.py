@@ -6,7 +6,7 @@ import statistics
 
 from DiffRec import load_dataset
 from DiffRec.engine.paper import paper_figures, paper_resources, paper_sizes
-from DiffRec.engine.variant import variant_of
+from DiffRec.engine.variant import TUNED, variant_of
 from reproduction import markdown
 from reproduction.runs import RESULTS, Run, mean_and_std, of_group
 
@@ -77,7 +77,7 @@ def tuned_run_of(method: str, dataset: str, seed: int) -> Run | None:
     """The run with the settings that scripts/search.py found; None if it has not searched for this
     method, whose presets may be another's too."""
     base, flags = EPSILON.get(method, (method, ()))
-    preset, trials = f"{dataset}_tuned", RESULTS / "search" / "tpe" / f"{base}_{dataset}.csv"
+    preset, trials = f"{dataset}{TUNED}", RESULTS / "search" / "tpe" / f"{base}_{dataset}.csv"
     if flags or not trials.is_file() or preset not in variant_of(base).known_presets():
         return None
     return Run(base, dataset, seed, (("preset", preset),))
