@@ -50,6 +50,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "LightGCN, searched": ("LightGCN", SEARCHED),
     "GiffCF": ("GiffCF", ()),
     "GiffCF, item embeddings learn faster": ("GiffCF", (("lr", "0.003"), ("patience", "100"))),
+    "GiffCF, mixers begin positive": ("GiffCF", (("patience", "100"), ("mixers", "positive"))),
     **{f"DiffRec, {label}": ("DiffRec", (("preset", name),)) for label, name in PRESETS.items()},
     "T-DiffRec, of ML-1M": ("T-DiffRec", OF_ML_1M),
     "L-DiffRec of one cluster, the release's defaults": (
