@@ -52,10 +52,17 @@ def part(title: str, kind: type[Settings], less: type[Settings] | None = None) -
 
 def page() -> str:
     """The whole page, as Markdown."""
+    everyones = {*RunOptions.names(), *DataSettings.names(), *TrainingSettings.names()}
+    of_options: dict[str, list[str]] = {}  # models by what their main.py has besides
+    for variant in REGISTRY.values():
+        more = [name for name in variant.options.model_fields if name not in everyones]
+        if more:
+            of_options.setdefault(table(variant.options, more), []).append(variant.name)
     blocks = [
         INTRODUCTION,
         "## Options",
         part("Every main.py", RunOptions),
+        *(f"### That of {', '.join(names)}, besides\n\n{t}" for t, names in of_options.items()),
         part("Every inference.py, besides", InferenceOptions, RunOptions),
         "## Settings of all models",
         part("Data", DataSettings),
@@ -63,7 +70,6 @@ def page() -> str:
         "## Settings of each model",
     ]
     for variant in REGISTRY.values():
-        options, everyones = variant.options, {*DataSettings.names(), *TrainingSettings.names()}
         own = [name for name in variant.settings.model_fields if name not in everyones]
         text = table(variant.settings, own) if own else "None of its own."
         changed = [
@@ -74,9 +80,6 @@ def page() -> str:
         ]
         if changed:
             text += f"\n\nOther defaults of the training: {', '.join(changed)}."
-        more = [name for name in options.model_fields if name not in RunOptions.model_fields]
-        if more:
-            text += f"\n\nOptions of its main.py:\n\n{table(options, more)}"
         blocks.append(f"### {variant.name}\n\n{text}")
     return "\n\n".join(block for block in blocks if block)
 

@@ -68,11 +68,11 @@ ROWS: dict[str, tuple[str, Flags]] = {
             ("epochs", "60"),
         ),
     ),
-    "DiffuRec, small, all positions of 200 at once": (
+    "DiffuRec, small, all positions of 100 at once": (
         "DiffuRec", (
             *RANKED, ("trained_on", "positions"), ("batch_size", "32"), ("precision", "bf16"),
             ("reverse", "direct"), ("init_std", "0.02"), ("eval_every", "2"),
-            ("max_length", "200"), ("epochs", "30"),
+            ("max_length", "100"), ("epochs", "30"),
         ),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),
