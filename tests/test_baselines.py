@@ -198,6 +198,20 @@ def test_lightgcn_propagates_as_the_dense_graph_does(matrix, small, layers):
     torch.testing.assert_close(torch.cat([model.users.grad, model.items.grad]), together.grad)
 
 
+def test_mixers_that_begin_positive_are_the_drawn_ones_without_signs(tiny):
+    models = {}
+    for mixers in ("random", "positive"):
+        torch.manual_seed(3)
+        models[mixers] = dict(build("GiffCF", tiny, mixers=mixers).named_parameters())
+    changed = 0
+    for name, weights in models["random"].items():
+        of_mixer = name.startswith("mixer_")
+        expected = weights.abs() if of_mixer else weights
+        torch.testing.assert_close(models["positive"][name], expected, rtol=0, atol=0)
+        changed += not torch.equal(expected, weights)
+    assert changed >= 2
+
+
 def test_lightgcn_dropout_has_the_gradient_of_what_it_computes(small):
     """By finite differences in double precision would need another product: linearity serves."""
     model = build("LightGCN", small, layers=2, dropout=0.5).train()

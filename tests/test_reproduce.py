@@ -474,6 +474,7 @@ OF_HEADLINE = {
     "DiffRec, tuned": ("DiffRec", "_preset={}_tuned"),
     "L-DiffRec, tuned": ("L-DiffRec", "_preset={}_tuned"),
     "EASE, recent": ("EASE", "_w_at=inference_w_min=0.03"),
+    "GiffCF": ("GiffCF", "_patience=100_mixers=positive"),
 }
 
 
@@ -493,8 +494,9 @@ def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
                 if whose == "p":
                     told = f"{paper_figures(method, dataset[k])[metric]:.4f}".lstrip("0")
                 else:
-                    name = f"{method}_{dataset[k]}{flags.format(dataset[k])}"
-                    records = f"runs/{name}_seed*" if whose == "o" else f"checkpoints/{name}"
+                    name = f"{method}_{dataset[k]}"
+                    of_runs = f"runs/{name}{flags.format(dataset[k])}_seed*"
+                    records = of_runs if whose == "o" else f"checkpoints/{name}"
                     told = mean_of(f"{records}.json", metric)
                 assert shown == told, (method, dataset[k], metric)
                 compared += 1
