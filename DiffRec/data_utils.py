@@ -58,7 +58,7 @@ class Interactions:
     def from_pairs(cls, pairs: np.ndarray, n_users: int, n_items: int) -> "Interactions":
         """pairs: (n, 2) integers (user, item) in any order of users; order within one is kept.
         Row u is that of user u."""
-        users, items = pairs[:, 0], pairs[:, 1]
+        users, items = np.asarray(pairs).T
         if np.any(users[1:] < users[:-1]):
             order = np.argsort(users, kind="stable")
             users, items = users[order], items[order]
@@ -395,6 +395,9 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     folder = root / dataset
     if folder.is_dir():
         return dataset, folder
+    if data_path is not None and not root.is_dir():
+        told = "is a file: prepare it with scripts/prepare_data.py first"
+        raise InputError(f"{root} {told if root.exists() else 'does not exist'}.")
     present = sorted(path.parent.name for path in root.glob("*/train_list.npy"))
     raise InputError(
         f"no data set {dataset} in {root} (there: {', '.join(present) or 'none'}): "

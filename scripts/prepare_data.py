@@ -16,6 +16,7 @@ from pathlib import Path
 
 from arguments import checked
 
+from DiffRec.data_utils import read_stats
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
@@ -218,7 +219,12 @@ def main(argv: list[str] | None = None) -> None:
     if own:
         ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {args.ratio or '7:1:2'}"
         print(f"protocol {how['protocol']}: {SAID[how['protocol']]}{ratio}.")
-    print(f"{folder} is ready.")
+    kept = read_stats(folder)
+    print(
+        f"{folder} is ready: {kept['users']:,} users, {kept['items']:,} items, "
+        f"{kept['interactions']:,} interactions ({kept['train']:,} / {kept['valid']:,} / "
+        f"{kept['test']:,} train / valid / test)."
+    )
 
 
 if __name__ == "__main__":

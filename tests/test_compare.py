@@ -118,7 +118,7 @@ def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
         (["--metrics", "coverage@20"], "at a cut-off, as recall@20, got 'coverage@20'"),
         (["--metrics", "recall"], "got 'recall'"),
         (["--metrics", "recall@0"], "got 'recall@0'"),
-        (["--data_path", "nowhere"], "no data set"),
+        (["--data_path", "nowhere"], "nowhere does not exist"),
         (["nothing.safetensors"], "there is no checkpoint"),
     ],
 )

@@ -266,7 +266,8 @@ def test_a_history_is_filtered_too(run, checkpoint, tiny, tiny_folder, tmp_path)
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--only_items", "nowhere"], "no item is left that may be recommended"),
+        (["--only_items", "nowhere"], "'nowhere' is no file, and none of its items is known"),
+        (["--without_items", "no/file.txt"], "without_items: 'no/file.txt' is no file, and none"),
         (["--categories", "missing.csv", "--per_category", "1"], "missing.csv is not a file"),
         (["--per_category", "1"], "categories and per_category go together"),
         (["--item_dates", "d.csv", "--newer_than", "yesterday"], "'yesterday', which is no date"),

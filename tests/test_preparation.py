@@ -231,6 +231,7 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
         (b"1::2::five::3\n", "movielens-1m", "line 1 has no valid rating"),
         (b"1::2::5::3\n1::3::5::\n", "movielens-1m", "line 2 has no valid timestamp"),
         (b"1::2::5::inf\n", "movielens-1m", "line 1 has no valid timestamp"),
+        (b"1::2::5::10/01/2021\n", "movielens-1m", "timestamp .a number, or a date such as 2021-"),
         (
             table(",", "user,item,rating,timestamp\n") + b",i,3,4\n",
             "csv",
@@ -577,7 +578,7 @@ def test_the_folder_is_written_whole(made_up, tmp_path, monkeypatch):
         writer.write(folder, split)
     (folder / "item_emb.npy").unlink()
     (folder / "stats.json").unlink()  # as a released data set looks
-    with pytest.raises(InputError, match="not prepared here"):
+    with pytest.raises(InputError, match="were not prepared here"):
         writer.write(folder, split)
     assert (folder / "train_list.npy").read_bytes() == before
 

@@ -1,6 +1,7 @@
 """Recommendations and vectors through the real command line."""
 
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -126,6 +127,7 @@ def test_a_user_who_is_not_in_the_data(infer, checkpoint, tmp_path, variant):
     [
         (["--recommend", "top.txt"], "must end in .csv or .parquet"),
         (["--recommend", "top.csv", "--users", "nobody"], "there is no user 'nobody'"),
+        (["--users", "3"], "users goes with recommend or export_vectors"),
         (["--history", "1,x"], "there is no item 'x'"),
         (["--recommend", "top.parquet", "--users", ","], "there are no ids"),
         (
@@ -138,6 +140,26 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(infer, checkpoint, flag
     done = infer(checkpoint("DiffRec"), *flags)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert words in done.stderr
+
+
+def test_data_whose_items_have_other_numbers_are_refused(infer, checkpoint, tiny_folder, tmp_path):
+    """Weeks later the same items may be prepared in another order."""
+    shutil.copytree(tiny_folder, tmp_path / "later")
+    path = tmp_path / "later" / "item_map.csv"
+    table = pd.read_csv(path)
+    names = table["raw_item"].tolist()
+    names[3], names[9] = names[9], names[3]
+    table.assign(raw_item=names).to_csv(path, index=False)
+    where = ["--data_path", tmp_path / "later"]
+    for flags in ([], ["--recommend", tmp_path / "t.csv"]):
+        done = infer(checkpoint("DiffRec"), *flags, *where)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        said = f"as number 3, which is {names[3]} here and {names[9]} there"
+        assert "2 of the" in done.stderr
+        assert said in done.stderr
+    assert not (tmp_path / "t.csv").exists()
+    done = infer(checkpoint("DiffRec"), *where, "--raw_ids", "0")  # numbers are all that counts
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupted_list_leaves_no_file(tiny, tmp_path, monkeypatch):
@@ -224,7 +246,9 @@ def test_id_maps(tmp_path):
     with pytest.raises(InputError, match="from 0 to 2"):
         IdMap.of_folder("item", tmp_path, 3)
     assert IdMap.of_folder("user", tmp_path, 2).to_numbers(["1"]) == [1]
-    assert split_ids("3, 17 256") == ["3", "17", "256"]
+    assert split_ids("3, a b,256,") == ["3", "a b", "256"]
+    (tmp_path / "ids.txt").write_text("\ufeffit 56\r\nit,140\n\n 7\n", encoding="utf-8")
+    assert split_ids(str(tmp_path / "ids.txt")) == ["it 56", "it,140", "7"]
 
 
 # Vectors

@@ -245,6 +245,32 @@ def test_a_killed_run_ends_with_the_result_of_an_unbroken_one(train, tiny_folder
     assert result_of(resumed) == result_of(whole)
 
 
+def test_a_start_without_resume_says_that_a_state_is_replaced(train):
+    """And none is spoken of where there is none."""
+    words = "the state of an earlier start of this run will be replaced"
+    done, _ = train("a", "--epochs", "10", "--keep_state", "1")
+    assert words not in done.stdout
+    done, _ = train("a", "--epochs", "10")
+    assert words in done.stdout
+
+
+def test_what_is_said_when_a_run_is_stopped(tiny, tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    model = DiffRec.for_dataset(tiny, dims=[8], steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(model, tiny, epochs=10, eval_every=5, save_path=tmp_path, on_evaluation=stop)
+    assert "--resume goes on from the last evaluation" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(model, "training_loss", stop)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(model, tiny, epochs=10, seed=2, save_path=tmp_path)
+    assert "stopped before the first evaluation: there is nothing to resume" in caplog.text
+
+
 def test_a_shorter_run_can_be_made_longer(train, tmp_path, tiny_folder, run):
     _, whole = train("whole", "--epochs", "20")
     keep = ("--keep_state", "1", "--resume")

@@ -309,12 +309,28 @@ def require_variant(path: str | Path, header: dict, *variants: str) -> None:
         raise InputError(f"{path} holds {header['variant']}, not {' or '.join(variants)}.")
 
 
-def require_items(path: str | Path, header: dict, dataset: Dataset) -> None:
-    """Refuse to score a data set whose items are not those the model was trained on."""
+def require_items(
+    path: str | Path, header: dict, dataset: Dataset, raw_ids: bool = True
+) -> None:  # fmt: skip
+    """Refuse to score a data set whose items are not those the model was trained on, in their
+    order, as far as both tell their raw ids."""
     trained = header["data"]["items"]
     if trained != dataset.n_items:
         raise InputError(
             f"{path} was trained on {trained} items, but {dataset.name} has {dataset.n_items}."
+        )
+    known = item_ids(path, trained) if raw_ids else None
+    here = IdMap.of_folder("item", dataset.path, trained) if known is not None else None
+    if known is None or here is None or here.raw is None:
+        return
+    other = np.flatnonzero(known.names().astype(str) != here.names().astype(str))
+    if len(other):
+        first = other[0]
+        raise InputError(
+            f"{len(other)} of the {trained} items of {dataset.name} have other numbers than in the "
+            f"data of {path}, as number {first}, which is {here.names()[first]} here and "
+            f"{known.names()[first]} there: recommend by --history or --histories, which go by raw "
+            f"ids, or train on these data with --warm_start."
         )
 
 

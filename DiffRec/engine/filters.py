@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.ids import IdMap, read_table, split_ids
+from DiffRec.engine.ids import IdMap, file_of, read_table, split_ids
 from DiffRec.engine.settings import InferenceOptions
 
 logger = logging.getLogger(__name__)
@@ -141,6 +141,8 @@ def known_items(name: str, text: str | None, items: IdMap) -> list[int] | None:
         return None
     words, known = split_ids(text), set(map(str, items.names().tolist()))
     found = [word for word in words if word in known]
+    if not found and file_of(text) is None:
+        raise InputError(f"{name}: {text!r} is no file, and none of its items is known.")
     if len(found) < len(words):
         logger.warning(
             "%s: %d of %d items are not known.", name, len(words) - len(found), len(words)

@@ -89,16 +89,23 @@ class IdMap:
         return [numbers[word] for word in words]
 
 
-def split_ids(text: str) -> list[str]:
-    """Ids from "0,5,17", or from a file that holds them between commas or white space."""
+def file_of(text: str) -> Path | None:
+    """The file that ``text`` names, if it does."""
     try:
-        if Path(text).is_file():
-            text = Path(text).read_text()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{text} is not a file of ids.") from error
-    except (OSError, ValueError):
-        pass  # a long list of ids is no file name
-    ids = text.replace(",", " ").split()
+        return Path(text) if Path(text).is_file() else None
+    except (OSError, ValueError):  # a long list of ids is no file name
+        return None
+
+
+def split_ids(text: str) -> list[str]:
+    """Ids from "0,5,17", or from a file that holds one in a line, where they may have commas."""
+    path, words = file_of(text), text.split(",")
+    if path is not None:
+        try:
+            words = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise InputError(f"{text} is not a file of ids.") from error
+    ids = [word.strip() for word in words if word.strip()]
     if not ids:
         raise InputError(f"there are no ids in {text!r}.")
     return ids

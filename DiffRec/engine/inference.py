@@ -190,6 +190,8 @@ def infer(
         raise InputError("item_shards goes with an evaluation: leave it out, in one process.")
     if serving and (options.convert or options.result_json):
         raise InputError("convert and result_json go with an evaluation, not with serving.")
+    if options.users is not None and not (options.recommend or options.export_vectors):
+        raise InputError("users goes with recommend or export_vectors: metrics are of all users.")
     if options.recommend:
         check_format(options.recommend)
     if options.histories is not None:
@@ -213,7 +215,7 @@ def evaluate_or_serve(
     """On a data set; of several processes each evaluates some users, or has some of the items."""
     variant, header = restored.variant, restored.header
     dataset = load(variant, settings, options)
-    checkpoints.require_items(restored.path, header, dataset)
+    checkpoints.require_items(restored.path, header, dataset, options.raw_ids)
     final = is_final(header, dataset)
     ranks = here()
     if serving and ranks.several:

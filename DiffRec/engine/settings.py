@@ -348,7 +348,9 @@ class InferenceOptions(RunOptions):
     convert: Folder | None = setting(None, "write the model to this file, in our own format")
     recommend: Folder | None = setting(None, "write top-k lists to this .csv or .parquet file")
     k: Positive = setting(20, "length of the lists")
-    users: str | None = setting(None, "lists for these users alone: 0,5,17, or a file of ids")
+    users: str | None = setting(
+        None, "lists for these users alone: 0,5,17, or a file with an id in a line"
+    )
     exclude_seen: bool = setting(True, "leave out what a user has in train or validation")
     exclude_test: bool = setting(
         True, "leave out what a user has in test too, where exclude_seen is 1"
@@ -377,9 +379,9 @@ class InferenceOptions(RunOptions):
         1, "users of whom fewer items are known get the most popular ones; 0: never"
     )
     only_items: str | None = setting(
-        None, "recommend these items alone: 3,17,256, or a file of ids"
+        None, "recommend these items alone: 3,17,256, or a file with an id in a line"
     )
-    without_items: str | None = setting(None, "recommend none of these items: ids, or a file")
+    without_items: str | None = setting(None, "recommend none of these items: likewise")
     categories: Folder | None = setting(
         None, "a .csv file with the columns item and category, for per_category"
     )

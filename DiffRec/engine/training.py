@@ -715,6 +715,11 @@ def train(
         if options.resume and training.is_finished():
             log(f"this run is done, after epoch {training.progress.epoch}: its result")
         else:
+            if not options.resume and training.state_path.is_file():
+                log(
+                    "the state of an earlier start of this run will be replaced: stop now, and "
+                    "give --resume, to go on with it"
+                )
             if options.resume:
                 found = training.resume()
                 log(
@@ -728,7 +733,10 @@ def train(
         checkpoints.fill(model, checkpoints.load(own)[1], own)
         log(outcome_of(training))
     except KeyboardInterrupt:
-        log("stopped; the same command with --resume goes on from the last evaluation.")
+        if training.state_path.is_file():
+            log("stopped; the same command with --resume goes on from the last evaluation.")
+        else:
+            log("stopped before the first evaluation: there is nothing to resume.")
         raise
     model.popularity = training.popularity
     warm = {"warm_start": options.warm_start.name} if options.warm_start else {}
@@ -791,9 +799,8 @@ def describe(log: Log, training: Training, device: torch.device, preset: str) ->
     )
     if preset == OWN_DATA:
         log(
-            "  no settings are known for these data: those that did best on others "
-            "(docs/own-data.md says how to search for better ones; --preset none: the release's "
-            "defaults)"
+            "  no settings are known for these data: those that docs/own-data.md gives for such, "
+            "and says how to search for better ones (--preset none: the release's defaults)"
         )
     words = (f"{name}={value}".replace(" ", "") for name, value in header["settings"].items())
     log(textwrap.fill("  ".join(words), 100, initial_indent="  ", subsequent_indent="  "))

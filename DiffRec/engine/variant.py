@@ -130,8 +130,9 @@ class Variant:
     ) -> str:
         """The name of a run's files: DiffRec_ml-1m_clean_seed1_0a1b2c3d.
 
-        The hash is of the run's whole name and of all settings that are not the default's, so that
-        no run overwrites another's files and a new setting renames none.
+        The hash is of the run's whole name and of all settings that are not the default's, but
+        those in which a run may be made longer: no run overwrites the files of another, and a new
+        setting renames none.
         """
         start = self.settings().dump()
         changed = {

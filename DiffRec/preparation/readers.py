@@ -152,13 +152,14 @@ def only(names: list[str], member: str, path: Path) -> str:
 
 
 def to_seconds(values: pd.Series) -> pd.Series:
-    """Times as numbers: as they are, or seconds since 1970 of dates; NaN where there is none."""
+    """Times as numbers: as they are, or seconds since 1970 of dates by ISO 8601, since 10/01/2021
+    may be of January or of October; NaN where there is none."""
     if values.dtype.kind in "iuf":
         return values
     numbers = pd.to_numeric(values, errors="coerce")
     if numbers.notna().any():
         return numbers
-    dates = pd.to_datetime(values, errors="coerce", utc=True)
+    dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     return (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
 
 
@@ -186,7 +187,11 @@ def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iter
         if missing.to_numpy().any():
             at = int(np.flatnonzero(missing.any(axis=1))[0])
             bad = [column for column in COLUMNS if missing[column].iloc[at]]
-            raise InputError(f"{path} line {line + at} has no valid {' and '.join(bad)}.")
+            known = " (a number, or a date such as 2021-01-31 or 2021-01-31T12:00:00)"
+            raise InputError(
+                f"{path} line {line + at} has no valid {' and '.join(bad)}"
+                f"{known if 'timestamp' in bad else ''}."
+            )
         line += len(table)
         yield table
 

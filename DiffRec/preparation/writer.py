@@ -87,7 +87,7 @@ def write(folder: Path, split: Split, about: dict | None = None) -> dict:
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "stats.json").is_file():
         raise InputError(
-            f"{folder} holds a data set that was not prepared here, such as a released one: choose "
+            f"{folder} holds files that were not prepared here, such as released ones: choose "
             f"another folder, or move it away."
         )
     with folder_written_whole(folder, OURS, "a data set") as temporary:
