@@ -72,7 +72,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
         "DiffuRec", (
             *RANKED, ("trained_on", "positions"), ("batch_size", "32"), ("precision", "bf16"),
             ("reverse", "direct"), ("init_std", "0.02"), ("eval_every", "2"),
-            ("max_length", "100"), ("epochs", "30"),
+            ("max_length", "100"), ("epochs", "18"),
         ),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),

@@ -94,7 +94,7 @@ class GiffCFSettings(Settings):
     mixers: Literal["random", "positive"] = setting(
         "random",
         "first weights of the mixers: drawn as released; positive: the absolute values of these, "
-        "with which no seed is stuck where it began",
+        "with which no seed that was tried is stuck",
     )
 
 
