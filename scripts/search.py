@@ -45,6 +45,7 @@ from DiffRec.engine.variant import REGISTRY, TUNED, Variant, variant_of
 COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
            "commit", "command")  # fmt: skip
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
+REPEATED = 100  # times in a row that known settings are drawn before a search is over
 # Spellings in the range file that RecBole's page of this model prints.
 MISSPELT = {"noice_scale": "noise_scale", "noice_min": "noise_min", "noice_max": "noise_max"}
 
@@ -201,6 +202,15 @@ class Search:
                 found[name] = spoken(value)
         return found
 
+    def result_of(self, values: Mapping[str, Any], seed: int) -> float | None:
+        """The validation metric of a trial that came to its end before; None if none did."""
+        for row in self.table.rows():
+            if row["state"] == DONE and (row["settings"], row["seed"]) == (
+                json.dumps(dict(values)), str(seed),
+            ):  # fmt: skip
+                return float(row["valid"])
+        return None
+
     def run(self, values: Mapping[str, Any], seed: int, trial: optuna.Trial | None = None) -> float:
         """One training, which stands in the table afterwards; its best validation metric."""
         model, kind = self.variant.model, self.variant.settings
@@ -321,12 +331,18 @@ def work(
     study = study_of(journal, seed=number + 1)
     trials = len(combinations(ranges, trials)) or trials
     known = distributions(ranges)
-    seed = search.options.seed
+    seed, repeated = search.options.seed, 0
     while True:
         count, taken = spent(search)
-        if count >= trials or (minutes and taken >= minutes):
+        if count >= trials or (minutes and taken >= minutes) or repeated == REPEATED:
             return
         trial = study.ask(known)
+        before = search.result_of(trial.params, seed)
+        if before is not None:  # it is known how it ends
+            study.tell(trial, before)
+            repeated += 1
+            continue
+        repeated = 0
         try:
             study.tell(trial, search.run(trial.params, seed, trial))
         except optuna.TrialPruned:
@@ -341,11 +357,14 @@ def quiet() -> None:
 def means(search: Search) -> list[tuple[float, dict[str, Any], int]]:
     """Mean validation metric over seeds, settings, and number of seeds, of all finished trials,
     best first."""
-    values: dict[str, list[float]] = {}
+    values: dict[str, dict[str, float]] = {}
     for row in search.table.rows():
         if row["state"] == DONE:
-            values.setdefault(row["settings"], []).append(float(row["valid"]))
-    found = [(statistics.mean(some), json.loads(key), len(some)) for key, some in values.items()]
+            values.setdefault(row["settings"], {})[row["seed"]] = float(row["valid"])
+    found = [
+        (statistics.mean(of_seed.values()), json.loads(key), len(of_seed))
+        for key, of_seed in values.items()
+    ]
     return sorted(found, key=lambda row: -row[0])
 
 

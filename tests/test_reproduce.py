@@ -192,7 +192,7 @@ def test_a_new_setting_that_changes_nothing_leaves_every_run_reusable(tmp_path, 
     committed = {path.stem for path in RUNS.glob("*.json")}
     seeds = range(1, 10)
     asked = published(seeds) | of_recency(seeds) | of_tuned(seeds)
-    asked.add(Run("EASE", "ml-1m_noisy", 1, (("reg", "1000"),)))  # of which the README tells
+    asked.add(Run("EASE", "ml-1m_noisy", 1, (("reg", "1000"),)))  # of which docs/findings.md tells
     asked |= {Run(name, "ml-1m_clean", n) for name in seeds_study.METHODS for n in range(1, 51)}
     asked |= {
         sequential.run_of(row, dataset, seed)

@@ -279,6 +279,21 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert (found["epochs"], found["eval_every"]) == (4, 2)  # what all trials had holds too
 
 
+def test_settings_that_are_drawn_again_are_not_run_again(searching, monkeypatch):
+    call, presets, out = searching
+    monkeypatch.setattr(search, "combinations", lambda *_: [])  # which would try each once
+    monkeypatch.setattr(search, "REPEATED", 30)
+    (out.parent / "r.txt").write_text("reg choice [10.0, 50.0]\n")
+    done = call("EASE", "--trials", "9", "--candidates", "1", "--ranges", out.parent / "r.txt")
+    assert done.returncode == 0, done.stderr
+    rows = search.read_trials(out / "EASE_tiny.csv")
+    assert [row["seed"] for row in rows] == ["1", "1", "2"]
+    # A table of a time when they were: a seed counts once.
+    search.write_csv(out / "EASE_tiny.csv", [*rows, *rows])
+    assert call("EASE", "--trials", "2", "--ranges", out.parent / "r.txt").returncode == 0
+    assert "mean of 2 seeds" in presets.read_text()
+
+
 @pytest.mark.parametrize("error", [ValueError, InputError])
 def test_a_stop_that_an_extension_makes_an_error_of_is_a_stop(searching, monkeypatch, error):
     """It comes while torch reads a file, say: as a KeyboardInterrupt it is lost."""
