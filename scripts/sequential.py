@@ -68,6 +68,12 @@ ROWS: dict[str, tuple[str, Flags]] = {
             ("epochs", "60"),
         ),
     ),
+    "DiffuRec, small, all positions of 50 at once, seen left out": (
+        "DiffuRec", (
+            *AT_ONCE[len(RANKED):], ("reverse", "direct"), ("init_std", "0.02"),
+            ("eval_every", "2"), ("epochs", "30"),
+        ),
+    ),
     "DiffuRec, small, all positions of 100 at once": (
         "DiffuRec", (
             *RANKED, ("trained_on", "positions"), ("batch_size", "32"), ("precision", "bf16"),
