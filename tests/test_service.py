@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import sys
 import threading
 import time
@@ -110,6 +111,16 @@ def test_without_data_users_are_not_known(checkpoint):
 def test_data_of_other_items_are_refused(checkpoint, save_lists):
     with pytest.raises(InputError, match="the data 3"):
         service.create_app(checkpoint, save_lists([(0, 2)]))
+
+
+def test_data_whose_items_have_other_numbers_are_refused(checkpoint, tiny_folder, tmp_path):
+    shutil.copytree(tiny_folder, tmp_path / "later")
+    header, *lines = (tmp_path / "later" / "item_map.csv").read_text().splitlines()
+    raw, numbers = zip(*(line.rsplit(",", 1) for line in lines), strict=True)
+    turned = [f"{name},{number}" for name, number in zip(reversed(raw), numbers, strict=True)]
+    (tmp_path / "later" / "item_map.csv").write_text("\n".join([header, *turned]))
+    with pytest.raises(InputError, match="items of later have other numbers than in the data of"):
+        service.create_app(checkpoint, tmp_path / "later")
 
 
 def test_the_measurement_counts_every_answer(checkpoint, tiny, tiny_folder):

@@ -320,18 +320,8 @@ def require_items(
             f"{path} was trained on {trained} items, but {dataset.name} has {dataset.n_items}."
         )
     known = item_ids(path, trained) if raw_ids else None
-    here = IdMap.of_folder("item", dataset.path, trained) if known is not None else None
-    if known is None or here is None or here.raw is None:
-        return
-    other = np.flatnonzero(known.names().astype(str) != here.names().astype(str))
-    if len(other):
-        first = other[0]
-        raise InputError(
-            f"{len(other)} of the {trained} items of {dataset.name} have other numbers than in the "
-            f"data of {path}, as number {first}, which is {here.names()[first]} here and "
-            f"{known.names()[first]} there: recommend by --history or --histories, which go by raw "
-            f"ids, or train on these data with --warm_start."
-        )
+    if known is not None:
+        known.require_same(IdMap.of_folder("item", dataset.path, trained), str(path), dataset.name)
 
 
 def fill(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -88,6 +88,21 @@ class IdMap:
                 raise InputError(f"there is no {self.name} {word!r}.")
         return [numbers[word] for word in words]
 
+    def require_same(self, other: "IdMap", model: str, data: str) -> None:
+        """Refuse data whose items have other numbers than those of the model, which these are, as
+        far as both tell raw ids."""
+        if self.raw is None or other.raw is None:
+            return
+        differ = np.flatnonzero(self.raw.astype(str) != other.raw.astype(str))
+        if len(differ):
+            first = differ[0]
+            raise InputError(
+                f"{len(differ)} of the {self.size} {self.name}s of {data} have other numbers than "
+                f"in the data of {model}, as number {first}, which is {other.raw[first]} here and "
+                f"{self.raw[first]} there: recommend by --history or --histories, which go by raw "
+                f"ids, or train on these data with --warm_start."
+            )
+
 
 def file_of(text: str) -> Path | None:
     """The file that ``text`` names, if it does."""

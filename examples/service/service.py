@@ -98,8 +98,9 @@ def create_app(model_path: Path, data_path: Path | None = None) -> FastAPI:
         data = load_dataset(data_path=data_path)
         if data.n_items != model.n_items:
             raise InputError(f"the model has {model.n_items} items, the data {data.n_items}.")
-        if model.raw_ids is None:
-            items = IdMap.of_folder("item", data_path, model.n_items)
+        of_data = IdMap.of_folder("item", data_path, model.n_items)
+        items.require_same(of_data, str(model_path), data.name)
+        items = of_data if model.raw_ids is None else items
         users = IdMap.of_folder("user", data_path, data.n_users)
         user_numbers = {str(raw): number for number, raw in enumerate(users.names())}
         rows, seen = model.rows(data), data.seen(with_test=True)
