@@ -22,14 +22,14 @@ DATASETS = ("beauty_next", "toys_next", "ml-1m_next")
 PUBLISHED = tomllib.loads((REPOSITORY / "baselines/presets/sequential.toml").read_text())
 METRICS = PUBLISHED["metrics"]
 RANKED = (("rank_seen", "1"),)  # as DiffuRec's figures are made
-KEYS = (*RANKED, ("padding_mask", "keys"))
-DIRECT = (*KEYS, ("precision", "bf16"), ("reverse", "direct"))
-SMALL = (*DIRECT, ("init_std", "0.02"), ("eval_every", "2"))
-FALLING = (("epochs", "16"), ("lr_step", "10"))
-WIDE = (("emb_size", "128"), ("precision", "bf16"))
-AT_ONCE = (
-    *RANKED, ("trained_on", "positions"), ("batch_size", "128"), ("precision", "bf16")
-)  # fmt: skip
+KEYS = (("padding_mask", "keys"),)
+BF16, DIRECT = (("precision", "bf16"),), (("reverse", "direct"),)
+QUICK = (*BF16, *DIRECT, ("init_std", "0.02"), ("eval_every", "2"))  # what small rows share
+SMALL = (*KEYS, *QUICK)
+FALLING = (*SMALL, ("epochs", "16"), ("lr_step", "10"))
+WIDE = (("emb_size", "128"), *BF16)
+POSITIONS = (("trained_on", "positions"),)
+AT_ONCE = (*POSITIONS, ("batch_size", "128"))
 # What a row is called: the model, and the flags in which it differs from its preset.
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),
@@ -42,43 +42,34 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "SASRec, d = 128, seen left out": ("SASRec", WIDE),
     "SASRec, binary loss": ("SASRec", (*RANKED, ("loss", "bce"))),
     "DiffuRec": ("DiffuRec", RANKED),
-    "DiffuRec, padding hidden": ("DiffuRec", KEYS),
-    "DiffuRec, padding hidden, one reverse step": ("DiffuRec", (*KEYS, ("reverse", "direct"))),
+    "DiffuRec, padding hidden": ("DiffuRec", (*RANKED, *KEYS)),
+    "DiffuRec, padding hidden, one reverse step": ("DiffuRec", (*RANKED, *KEYS, *DIRECT)),
     "DiffuRec, padding hidden, λ = 0": (
-        "DiffuRec", (*KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), ("reverse", "direct")),
+        "DiffuRec", (*RANKED, *KEYS, ("lambda_mean", "0"), ("lambda_std", "0"), *DIRECT),
     ),
     "DiffuRec, padding hidden, one reverse step, 65 epochs": (
-        "DiffuRec", (*DIRECT, ("eval_every", "5"), ("epochs", "65")),
+        "DiffuRec", (*RANKED, *KEYS, *BF16, *DIRECT, ("eval_every", "5"), ("epochs", "65")),
     ),
-    "DiffuRec, small": ("DiffuRec", (*SMALL, ("epochs", "20"))),
-    "DiffuRec, small, falling": ("DiffuRec", (*SMALL, *FALLING)),
+    "DiffuRec, small": ("DiffuRec", (*RANKED, *SMALL, ("epochs", "20"))),
+    "DiffuRec, small, falling": ("DiffuRec", (*RANKED, *FALLING)),
     "DiffuRec, small, falling, λ = 0": (
-        "DiffuRec", (*SMALL, ("lambda_mean", "0"), ("lambda_std", "0"), *FALLING),
+        "DiffuRec", (*RANKED, *FALLING, ("lambda_mean", "0"), ("lambda_std", "0")),
     ),
-    "DiffuRec, small, falling, seen left out": (
-        "DiffuRec", (*SMALL[len(RANKED):], *FALLING),
-    ),
-    "DiffuRec, all positions at once": ("DiffuRec", AT_ONCE),
+    "DiffuRec, small, falling, seen left out": ("DiffuRec", FALLING),
+    "DiffuRec, all positions at once": ("DiffuRec", (*RANKED, *AT_ONCE, *BF16)),
     "DiffuRec, all positions at once, one reverse step": (
-        "DiffuRec", (*AT_ONCE, ("reverse", "direct")),
+        "DiffuRec", (*RANKED, *AT_ONCE, *BF16, *DIRECT),
     ),
     "DiffuRec, small, all positions of 50 at once": (
-        "DiffuRec", (
-            *AT_ONCE, ("reverse", "direct"), ("init_std", "0.02"), ("eval_every", "2"),
-            ("epochs", "60"),
-        ),
+        "DiffuRec", (*RANKED, *AT_ONCE, *QUICK, ("epochs", "60")),
     ),
     "DiffuRec, small, all positions of 50 at once, seen left out": (
-        "DiffuRec", (
-            *AT_ONCE[len(RANKED):], ("reverse", "direct"), ("init_std", "0.02"),
-            ("eval_every", "2"), ("epochs", "30"),
-        ),
+        "DiffuRec", (*AT_ONCE, *QUICK, ("epochs", "30")),
     ),
     "DiffuRec, small, all positions of 100 at once": (
         "DiffuRec", (
-            *RANKED, ("trained_on", "positions"), ("batch_size", "32"), ("precision", "bf16"),
-            ("reverse", "direct"), ("init_std", "0.02"), ("eval_every", "2"),
-            ("max_length", "100"), ("epochs", "18"),
+            *RANKED, *POSITIONS, ("batch_size", "32"), *QUICK, ("max_length", "100"),
+            ("epochs", "18"),
         ),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),

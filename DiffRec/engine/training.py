@@ -715,17 +715,17 @@ def train(
         if options.resume and training.is_finished():
             log(f"this run is done, after epoch {training.progress.epoch}: its result")
         else:
-            if not options.resume and training.state_path.is_file():
-                log(
-                    "the state of an earlier start of this run will be replaced: stop now, and "
-                    "give --resume, to go on with it"
-                )
             if options.resume:
                 found = training.resume()
                 log(
                     f"resumed after epoch {training.progress.epoch}"
                     if found
                     else "nothing to resume: starting from the first epoch"
+                )
+            elif training.state_path.is_file():
+                log(
+                    "the state of an earlier start of this run will be replaced: stop now, and "
+                    "give --resume, to go on with it"
                 )
             ranks.wait()  # all have read what is there
             training.run(log, on_evaluation)
