@@ -336,6 +336,11 @@ def home(folder: Path = REPOSITORY) -> Path:
     return Path.cwd() if installed else folder
 
 
+def command_to_prepare() -> str:
+    """What makes a folder of ratings is called."""
+    return "scripts/prepare_data.py" if IS_CHECKOUT else "diffrec-prepare"
+
+
 def times_of_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray] | None:
     """Each interaction's time, from the train_times.npy, valid_times.npy and test_times.npy beside
     the lists: the keys user · I + item, (n,) ascending, and their times, (n,); of a repeated pair
@@ -396,13 +401,14 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     if folder.is_dir():
         return dataset, folder
     if data_path is not None and not root.is_dir():
-        told = "is a file: prepare it with scripts/prepare_data.py first"
+        told = f"is a file: prepare it with {command_to_prepare()} first"
         raise InputError(f"{root} {told if root.exists() else 'does not exist'}.")
     present = sorted(path.parent.name for path in root.glob("*/train_list.npy"))
     raise InputError(
         f"no data set {dataset} in {root} (there: {', '.join(present) or 'none'}): "
-        f"{'get one with `bash scripts/get_data.sh ml-1m`, or ' if IS_CHECKOUT else ''}"
-        f"give as data_path a folder that holds train_list.npy, valid_list.npy and test_list.npy."
+        f"get one with `{'bash scripts/get_data.sh' if IS_CHECKOUT else command_to_prepare()} "
+        f"ml-1m`, or give as data_path a folder that holds train_list.npy, valid_list.npy and "
+        f"test_list.npy."
     )
 
 

@@ -1,29 +1,10 @@
-"""What the arguments of scripts are read by: the types of settings, with their bounds."""
+"""What scripts read from their arguments: lists, flags for others, and short names of files."""
 
 import argparse
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import pydantic
-
-from DiffRec.engine.settings import Settings, sentence
-
-
-def checked(kind: Any) -> Callable[[str], Any]:
-    """An argument's type from that of a setting, such as `DiffRec.engine.settings.Positive`."""
-    adapter = pydantic.TypeAdapter(kind, config=pydantic.ConfigDict(allow_inf_nan=False))
-
-    def read(text: str) -> Any:
-        try:
-            return adapter.validate_python(text)
-        except pydantic.ValidationError as error:
-            what = sentence(error.errors()[0], Settings)
-            raise argparse.ArgumentTypeError(f"{what}, got {text!r}") from error
-
-    return read
 
 
 def listed(text: str) -> tuple[str, ...]:

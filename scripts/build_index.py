@@ -14,7 +14,6 @@ import time
 
 import numpy as np
 import torch
-from arguments import checked
 
 from DiffRec import load_dataset
 from DiffRec.engine import checkpoints
@@ -22,7 +21,7 @@ from DiffRec.engine.commands import command
 from DiffRec.engine.contract import ROWS, Recommender, any_model
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, written_whole
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.serving import rows_to_serve
 from DiffRec.engine.settings import Few, Folder, Positive
 from DiffRec.evaluate_utils import checked as finite

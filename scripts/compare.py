@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from arguments import checked, short_names
+from arguments import short_names
 from reproduction.tables import p_value
 
 from DiffRec import Dataset, compare, evaluate, load_dataset
@@ -23,7 +23,7 @@ from DiffRec.engine.commands import command
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import EvaluationSettings, Folder
 from DiffRec.engine.variant import REGISTRY, variant_of

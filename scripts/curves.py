@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pictures
-from arguments import checked, short_names
+from arguments import short_names
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Folder
 
 DASHES = ("-", "--", ":")  # when colours begin anew

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from arguments import checked
 from pictures import require_format
 
 from DiffRec import load_dataset
 from DiffRec.engine.commands import command
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Folder
 from DiffRec.preparation import inspection
 

@@ -14,7 +14,6 @@ import numpy as np
 import pictures
 import reproduction  # noqa: F401  (registers the models)
 import torch
-from arguments import checked
 
 from DiffRec import Interactions, Recommender, load_dataset
 from DiffRec.engine import checkpoints
@@ -22,7 +21,7 @@ from DiffRec.engine.commands import command
 from DiffRec.engine.contract import ROWS, any_model
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.serving import rows_to_serve
 from DiffRec.engine.settings import Folder, Positive

@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 
 import torch
-from arguments import checked
 from torch import nn
 
 import L_DiffRec
@@ -26,7 +25,7 @@ from DiffRec.engine.commands import command
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, written_whole
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Folder
 from DiffRec.models.DNN import DNN
 from DiffRec.models.hidden_space import HiddenSpaceReverse

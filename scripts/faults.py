@@ -23,12 +23,11 @@ from typing import Any
 
 import fuzz
 import sandbox
-from arguments import checked
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Positive, Seed
 from DiffRec.engine.variant import variant_of
 

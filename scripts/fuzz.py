@@ -41,7 +41,6 @@ import pictures
 import reproduction  # noqa: F401  (registers the models)
 import sandbox
 import torch
-from arguments import checked
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -49,7 +48,7 @@ from torch import nn
 
 from DiffRec import load_dataset
 from DiffRec.engine.commands import command
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.settings import (
     Folder,

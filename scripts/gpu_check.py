@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import plain
-import prepare_data
 import torch
-from arguments import checked, listed
+from arguments import listed
 from reproduction import markdown
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -27,11 +26,12 @@ from DiffRec import DiffRec, load_dataset
 from DiffRec.data_utils import Dataset
 from DiffRec.engine.commands import command
 from DiffRec.engine.files import require_writable, write_text
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import machine, peak_memory_mb, prepared_device
 from DiffRec.engine.settings import Folder, Positive
 from DiffRec.engine.training import Training, evaluate_model
 from DiffRec.engine.variant import settings_of, variant_of
+from DiffRec.preparation.folders import make_twin
 
 WAYS = {"float32": {}, "tf32": {"precision": "tf32"}, "bf16": {"precision": "bf16"},
         "compiled": {"compile": True}}  # fmt: skip
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.datasets if args.data_path is None else [args.data_path.name]:
             path, found = args.data_path, name
             if path is None:
-                path = prepare_data.prepare_twin(name, Path(folder) / name)
+                path = make_twin(name, Path(folder) / name)
                 found = f"{name}_clean"
             dataset = load_dataset(data_path=path).to(device)
             presets = variant_of("DiffRec").known_presets()

@@ -4,20 +4,19 @@ import os
 import sys
 from pathlib import Path
 
-from prepare_data import DATASETS, prepare_movielens, prepare_synthetic
-
 from DiffRec import DiffRec, InputError, load_dataset
 from DiffRec.data_utils import Dataset
 from DiffRec.engine.commands import command, parse, train_by
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.variant import variant_of
+from DiffRec.preparation import folders
 
 SAVED = REPOSITORY / "DiffRec" / "saved_models" / "quickstart"
 
 
 def get_data() -> Path:
     """The first of: DIFFREC_DATASETS, datasets/, the official download, synthetic data."""
-    places = [DATASETS / "ml-1m_clean"]
+    places = [folders.DATASETS / "ml-1m_clean"]
     if os.environ.get("DIFFREC_DATASETS"):
         places.insert(0, Path(os.environ["DIFFREC_DATASETS"]) / "ml-1m_clean")
     for folder in places:
@@ -26,14 +25,14 @@ def get_data() -> Path:
             return folder
     try:
         print("data: downloading MovieLens-1M from grouplens.org (6 MB)")
-        return prepare_movielens("ml-1m")
+        return folders.make_movielens("ml-1m")
     except InputError as error:
         print(f"      {error}")
         print(
             "data: SYNTHETIC. MovieLens-1M is not here and could not be downloaded, so this run "
             "uses made-up ratings of similar character; its figures say nothing about the paper's."
         )
-        return prepare_synthetic()
+        return folders.make_synthetic()
 
 
 def show_recommendations(dataset: Dataset, checkpoint: Path, users: list[int]) -> None:

@@ -10,7 +10,7 @@ a page go to results/.
 import itertools
 import statistics
 
-from arguments import checked, listed
+from arguments import listed
 from reproduce import full_name, make_study
 from reproduction import markdown
 from reproduction.runs import (
@@ -26,7 +26,7 @@ from reproduction.runs import (
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Positive
 
 METHODS = ("DiffRec", "L-DiffRec", "MultiVAE", "GiffCF", "EASE", "ItemKNN", "RP3beta")

@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-from arguments import checked, listed
+from arguments import listed
 from reproduction import figures, tables
 from reproduction.runs import (
     HOW_TO_GET,
@@ -33,7 +33,7 @@ from reproduction.runs import (
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv, write_text
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Positive
 
 EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from arguments import checked, listed
+from arguments import listed
 from reproduce import make_study
 from reproduction.runs import (
     Run,
@@ -16,7 +16,7 @@ from reproduction.runs import (
     seeds_on_disk,
 )
 
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Positive
 
 Flags = tuple[tuple[str, str], ...]

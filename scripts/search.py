@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from arguments import checked
 from reproduction.runs import RESULTS, read_once
 from tqdm import tqdm
 
@@ -36,7 +35,7 @@ from DiffRec.data_utils import default_dataset, find_dataset
 from DiffRec.engine.commands import command, command_line, parse, stop_asked
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv, write_text
-from DiffRec.engine.flags import Parser, flags_of
+from DiffRec.engine.flags import Parser, checked, flags_of
 from DiffRec.engine.machine import code_version
 from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
 from DiffRec.engine.training import train

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pictures
-from arguments import checked, listed
+from arguments import listed
 from reproduce import full_name, make_study
 from reproduction import markdown
 from reproduction.runs import (
@@ -28,7 +28,7 @@ from reproduction.runs import (
 from reproduction.tables import METRICS
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.paper import paper_figures
 from DiffRec.engine.settings import Positive
 from DiffRec.engine.variant import REGISTRY

@@ -29,15 +29,14 @@ cd "$here/elsewhere"
 unset DIFFREC_DATASETS
 export OMP_NUM_THREADS=1 PATH="$here/venv/bin:$PATH"
 python - <<'PYTHON'
-from pathlib import Path
-
 import DiffRec
-from DiffRec.preparation import protocol, readers, synthetic, writer
+from DiffRec.preparation import synthetic
 
 assert "elsewhere" not in DiffRec.__file__ and "venv" in DiffRec.__file__, DiffRec.__file__
 ratings = synthetic.make_ratings(n_users=120, n_items=80, mean_ratings=35, seed=3)
-writer.write(Path("datasets/tiny"), protocol.prepare(readers.from_table(ratings), core=3))
+ratings.to_csv("ratings.csv", index=False)
 PYTHON
+diffrec-prepare ratings.csv --format csv --core 3 --out datasets/tiny | grep "is ready"
 short=(--dataset tiny --epochs 1 --topN 10 20)
 diffrec "${short[@]}" --dims 8 --steps 2 --result_json diffrec.json
 l-diffrec "${short[@]}" --n_cate 1 --in_dims 8 --out_dims [] --mlp_dims 8 --steps 2

@@ -12,14 +12,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from arguments import checked, listed
+from arguments import listed
 
 import L_DiffRec  # noqa: F401  (each package registers its models)
 import T_DiffRec  # noqa: F401
 from DiffRec import Dataset, InputError, Run, load_dataset, train
 from DiffRec.engine.commands import command
 from DiffRec.engine.files import write_csv
-from DiffRec.engine.flags import Parser
+from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Few, Folder, Positive, Share
 from DiffRec.engine.variant import variant_of
 from DiffRec.preparation import readers, writer

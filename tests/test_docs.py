@@ -9,9 +9,11 @@ import pytest
 from conftest import REPOSITORY
 
 from DiffRec.engine.variant import REGISTRY
+from DiffRec.preparation import synthetic
 
 EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
 README = (REPOSITORY / "README.md").read_text()
+OWN_DATA = (REPOSITORY / "docs" / "own-data.md").read_text()
 
 
 @pytest.fixture
@@ -54,6 +56,17 @@ def test_the_examples_of_the_readme_run(workplace, word):
     exec(compile(block, "README.md", "exec"), names)
     if "run" in names:
         assert names["run"].test["recall@20"] > 0
+
+
+def test_the_table_of_ones_own_becomes_a_data_set(workplace):
+    ratings = synthetic.make_ratings(400, 60, 40, seed=3)
+    ratings.columns = ["who", "what", "stars", "when"]
+    ratings.to_csv("ratings.csv", index=False)
+    names = {"__name__": "example"}
+    block = python_of(OWN_DATA, "1. A file becomes a data set")
+    exec(compile(block, "own-data.md", "exec"), names)
+    assert names["data"].n_users > 10
+    assert (workplace / "datasets" / "mine" / "user_map.csv").is_file()
 
 
 def test_the_model_of_ones_own_runs(workplace, monkeypatch, capsys):

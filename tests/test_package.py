@@ -44,6 +44,7 @@ def test_every_main_and_inference_is_a_command():
             module, function = made[name + ending].split(":")
             assert module == f"{folder.replace('-', '_')}.{script}"
             assert callable(getattr(importlib.import_module(module), function))
+    assert made.pop("diffrec-prepare") == "DiffRec.preparation.main:console"
     assert len(made) == 8
 
 

@@ -17,7 +17,16 @@ import pytest
 
 from DiffRec import load_dataset
 from DiffRec.engine.errors import InputError
-from DiffRec.preparation import download, inspection, protocol, readers, synthetic, tables, writer
+from DiffRec.preparation import (
+    download,
+    inspection,
+    prepare_folder,
+    protocol,
+    readers,
+    synthetic,
+    tables,
+    writer,
+)
 
 
 def ratings(rows):
@@ -283,6 +292,69 @@ def test_chunks_are_numbered_as_one_file(tmp_path, monkeypatch):
     named = [t.set_axis(list(readers.COLUMNS), axis=1) for t in tables]
     found = readers.collect(iter(named))
     assert pairs_of(found) == list(map(tuple, rows[[0, 1]].to_numpy().tolist()))
+
+
+# A data set from Python
+
+
+def as_seconds(times, unit):
+    """Dates of whole seconds, kept in such units, as pandas and Parquet have them."""
+    return pd.to_datetime(times, unit="s").astype(f"datetime64[{unit}]")
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_dates_are_seconds_in_whatever_unit_a_table_has_them(tmp_path, unit):
+    wanted = [978300760, 978302109]
+    rows = pd.DataFrame(ROWS, columns=readers.COLUMNS).assign(timestamp=as_seconds(wanted, unit))
+    rows.to_parquet(tmp_path / "x.parquet")
+    for found in (readers.read(tmp_path / "x.parquet", "parquet"), readers.from_table(rows)):
+        assert found.table()["timestamp"].tolist() == wanted
+    zoned = rows.assign(timestamp=rows["timestamp"].dt.tz_localize("Asia/Tokyo"))
+    assert readers.from_table(zoned).table()["timestamp"].tolist() == [t - 9 * 3600 for t in wanted]
+
+
+def test_a_table_becomes_the_folder_that_its_file_becomes(tmp_path, run):
+    """With columns of any names, beside others, and with any index."""
+    names = ["who", "what", "stars", "when"]
+    table = synthetic.make_ratings(120, 80, 35, seed=3).set_axis(names, axis=1)
+    table.to_csv(tmp_path / "own.csv", index=False)
+    flags = ["--format", "csv", "--columns", ",".join(names), "--core", "3"]
+    done = run("scripts/prepare_data.py", tmp_path / "own.csv", *flags, "--out", tmp_path / "a")
+    assert done.returncode == 0, done.stderr
+    table = table.set_index(table.index[::-1]).assign(note="?")
+    folder = prepare_folder(table, tmp_path / "b", columns=names, core=3)
+    data = load_dataset(data_path=folder)
+    assert data.fingerprint() == load_dataset(data_path=tmp_path / "a").fingerprint()
+    for path in (tmp_path / "a").iterdir():
+        if path.name != "stats.json":
+            assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+    folder = prepare_folder(table, tmp_path / "c", columns=["who", "what", "when"], core=3)
+    log = load_dataset(data_path=folder)
+    assert len(log.train.items) > len(data.train.items)  # every row counts
+    folder = prepare_folder(tmp_path / "own.csv", str(tmp_path / "d"), "csv", names, core=3)
+    assert load_dataset(data_path=folder).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("changed", "how", "words"),
+    [
+        ({"rating": [5.0, None]}, {}, "row 1 has no valid rating"),
+        ({"user": ["", "u2"]}, {}, "row 0 has no valid user"),
+        ({"timestamp": ["2001-01-01", "01/02/2001"]}, {}, "row 1 has no valid timestamp"),
+        ({}, {"columns": ["who", "item", "rating", "timestamp"]}, "the table has no column who"),
+        ({}, {"columns": ["user", "item"]}, "columns must name user, item, rating and timestamp"),
+        ({}, {"format": "csv"}, "a table has no format"),
+        ({}, {"protocol": "best"}, "protocol must be one of"),
+        ({}, {}, "no user and item is left"),
+    ],
+)  # fmt: skip
+def test_a_bad_table_is_refused_and_leaves_nothing(tmp_path, changed, how, words):
+    table = pd.DataFrame(ROWS, columns=readers.COLUMNS).assign(**changed)
+    with pytest.raises(InputError, match=words):
+        prepare_folder(table, tmp_path / "out", **how)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="is a file, and needs a format"):
+        prepare_folder(tmp_path / "x.csv", tmp_path / "out")
 
 
 # Protocol

@@ -119,9 +119,9 @@ def test_the_check_of_a_gpu_runs_on_a_cpu_too(run, tiny_folder, tmp_path, monkey
 def test_quickstart_offline(run, tmp_path):
     """No data and no network: it says so, trains on synthetic data, and recommends."""
     elsewhere = (
-        "import pathlib, sys; sys.path.insert(0, 'scripts'); import prepare_data, quickstart; "
-        f"quickstart.DATASETS = prepare_data.DATASETS = pathlib.Path({str(tmp_path)!r}); "
-        "quickstart.SAVED = quickstart.DATASETS / 'saved'; quickstart.main()"
+        "import pathlib, sys; sys.path.insert(0, 'scripts'); import quickstart; "
+        f"quickstart.folders.DATASETS = pathlib.Path({str(tmp_path)!r}); "
+        "quickstart.SAVED = quickstart.folders.DATASETS / 'saved'; quickstart.main()"
     )
     done = run(
         "-c", elsewhere, "--epochs", "5", "--steps", "2",

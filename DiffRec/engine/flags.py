@@ -6,11 +6,13 @@ A flag that is given beats the preset, and the preset beats the default.
 import argparse
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import pydantic
+
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.settings import Settings
+from DiffRec.engine.settings import Settings, sentence
 
 
 class Parser(argparse.ArgumentParser):
@@ -106,3 +108,17 @@ def given(parser: argparse.ArgumentParser, argv: Sequence[str]) -> dict[str, Any
 def flags_of(values: Mapping[str, Any]) -> list[str]:
     """Settings as the words of a command line."""
     return [word for name, value in values.items() for word in (f"--{name}", shown(value))]
+
+
+def checked(kind: Any) -> Callable[[str], Any]:
+    """An argument's type from that of a setting, such as `DiffRec.engine.settings.Positive`."""
+    adapter = pydantic.TypeAdapter(kind, config=pydantic.ConfigDict(allow_inf_nan=False))
+
+    def read(text: str) -> Any:
+        try:
+            return adapter.validate_python(text)
+        except pydantic.ValidationError as error:
+            what = sentence(error.errors()[0], Settings)
+            raise argparse.ArgumentTypeError(f"{what}, got {text!r}") from error
+
+    return read

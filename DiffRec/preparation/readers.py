@@ -13,7 +13,7 @@ import itertools
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -103,9 +103,13 @@ def collect(tables: Iterator[pd.DataFrame], database: Database | None = None) ->
     return Ratings(database, users.raw(), items.raw(), whole)
 
 
-def from_table(table: pd.DataFrame, database: Database | None = None) -> Ratings:
-    """`Ratings` of a table with the columns user, item, rating, timestamp."""
-    return collect(iter([table]), database)
+def from_table(
+    table: pd.DataFrame, database: Database | None = None, columns: Sequence[str] | None = None
+) -> Ratings:
+    """`Ratings` of a table, with columns as those of `read`; InputError names the first row, by its
+    place from 0, that lacks something."""
+    picked = pick(table, named(columns or COLUMNS), "the table")
+    return collect(checked(iter([picked]), "row", 0), database)
 
 
 @contextlib.contextmanager
@@ -152,23 +156,24 @@ def only(names: list[str], member: str, path: Path) -> str:
 
 
 def to_seconds(values: pd.Series) -> pd.Series:
-    """Times as numbers: as they are, or seconds since 1970 of dates by ISO 8601, since 10/01/2021
-    may be of January or of October; NaN where there is none."""
+    """Times as numbers: as they are, or seconds since 1970 of dates, in words by ISO 8601, since
+    10/01/2021 may be of January or of October; NaN where there is none."""
     if values.dtype.kind in "iuf":
         return values
-    numbers = pd.to_numeric(values, errors="coerce")
-    if numbers.notna().any():
-        return numbers
+    if values.dtype.kind != "M":
+        numbers = pd.to_numeric(values, errors="coerce")
+        if numbers.notna().any():
+            return numbers
     dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
     return (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
 
 
-def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iterator[pd.DataFrame]:
+def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[pd.DataFrame]:
     """Tables with numbers in place of words; InputError names the first row that lacks something.
 
-    first_line: the number of the file's line that holds the first row.
+    where: what a row's number stands behind, such as "ratings.csv line"; first: that of the first.
     """
-    line = first_line
+    number = first
     for table in tables:
         table = table.assign(
             rating=pd.to_numeric(table["rating"], errors="coerce"),
@@ -179,7 +184,7 @@ def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iter
             if large.any():
                 at = int(np.flatnonzero(large)[0])
                 raise InputError(
-                    f"{path} line {line + at} has the {column} {table[column].iloc[at]}, which is "
+                    f"{where} {number + at} has the {column} {table[column].iloc[at]}, which is "
                     f"too large to be kept exactly."
                 )
         missing = table[list(COLUMNS)].isna()
@@ -189,23 +194,35 @@ def checked(tables: Iterator[pd.DataFrame], path: Path, first_line: int) -> Iter
             bad = [column for column in COLUMNS if missing[column].iloc[at]]
             known = " (a number, or a date such as 2021-01-31 or 2021-01-31T12:00:00)"
             raise InputError(
-                f"{path} line {line + at} has no valid {' and '.join(bad)}"
+                f"{where} {number + at} has no valid {' and '.join(bad)}"
                 f"{known if 'timestamp' in bad else ''}."
             )
-        line += len(table)
+        number += len(table)
         yield table
 
 
-def pick(table: pd.DataFrame, columns: dict[str, str], path: Path) -> pd.DataFrame:
-    """The four columns under our names; InputError where one is absent. Where no column of ratings
-    is asked for, every row is an interaction, and its rating 1."""
+def pick(table: pd.DataFrame, columns: dict[str, str], source: str | Path) -> pd.DataFrame:
+    """The four columns under our names; InputError where ``source`` lacks one. Where no column of
+    ratings is asked for, every row is an interaction, and its rating 1."""
     asked = [column for column in COLUMNS if column in columns]
     absent = [columns[column] for column in asked if columns[column] not in table.columns]
     if absent:
         there = ", ".join(map(str, table.columns))
-        raise InputError(f"{path} has no column {', '.join(absent)}; it has {there}.")
+        raise InputError(f"{source} has no column {', '.join(absent)}; it has {there}.")
     picked = table[[columns[column] for column in asked]].set_axis(asked, axis=1)
     return picked if "rating" in columns else picked.assign(rating=1.0)[list(COLUMNS)]
+
+
+def named(columns: Sequence[str]) -> dict[str, str]:
+    """What our columns are called; InputError unless there are four names, or three without one of
+    ratings."""
+    if len(columns) not in (3, 4):
+        raise InputError(
+            f"columns must name user, item, rating and timestamp, or without ratings three of them,"
+            f" got {list(columns)}."
+        )
+    ours = COLUMNS if len(columns) == 4 else ("user", "item", "timestamp")
+    return dict(zip(ours, columns, strict=True))
 
 
 def words_of(line: str, separator: str, path: Path) -> list[str]:
@@ -386,7 +403,7 @@ FORMATS = {
 def read(
     path: str | Path,
     format: str,
-    columns: list[str] | None = None,
+    columns: Sequence[str] | None = None,
     database: Database | None = None,
 ) -> Ratings:
     """All ratings of a file, or a folder of Parquet files, into ``database`` or one of their own.
@@ -399,19 +416,15 @@ def read(
     if format == SEQUENCES:
         if columns is not None:
             raise InputError("sequences have no columns to name.")
-        return collect(checked(read_sequences(path), path, 1), database)
+        return collect(checked(read_sequences(path), f"{path} line", 1), database)
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join([*FORMATS, SEQUENCES])}, got {format}.")
     known = FORMATS[format]
-    if columns is not None and len(columns) not in (3, 4):
-        raise InputError(
-            f"columns must name user, item, rating and timestamp, or without ratings three of them,"
-            f" got {columns}."
-        )
-    ours = COLUMNS if len(columns or COLUMNS) == 4 else ("user", "item", "timestamp")
-    names = dict(zip(ours, columns or known.columns, strict=True))
+    names = named(columns or known.columns)
     if format == "parquet":
-        parts = (checked(read_parquet(part, names), part, 1) for part in parquet_files(path))
+        parts = (
+            checked(read_parquet(part, names), f"{part} line", 1) for part in parquet_files(path)
+        )
         return collect(itertools.chain.from_iterable(parts), database)
     with opened(path, known.member) as file:
         tables = (
@@ -419,4 +432,4 @@ def read(
             if known.separator is None
             else read_delimited(file, path, known.separator, names, known.header)
         )
-        return collect(checked(tables, path, 1 + known.header), database)
+        return collect(checked(tables, f"{path} line", 1 + known.header), database)

@@ -17,13 +17,14 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from arguments import checked, flags_in
+from arguments import flags_in
 from tqdm import tqdm
 
 from DiffRec.data_utils import EVALUATION, Dataset, find_dataset, load_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import parse
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.flags import checked
 from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.settings import Folder, Positive, RunOptions, Settings
 from DiffRec.engine.variant import REGISTRY, Variant, variant_of

@@ -1,0 +1,92 @@
+"""A data set's folder: of ratings of one's own, of MovieLens, or made up."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from DiffRec.data_utils import home
+from DiffRec.engine.errors import InputError
+from DiffRec.engine.paper import paper_sizes
+from DiffRec.preparation import download, readers, synthetic, writer
+from DiffRec.preparation.protocol import NEXT_ITEM, prepare
+from DiffRec.preparation.tables import Database
+
+DATASETS = home() / "datasets"
+MOVIELENS = {
+    "ml-1m": (download.ML_1M, "movielens-1m"),
+    "ml-100k": (download.ML_100K, "movielens-100k"),
+}
+
+
+def write_folder(folder: Path, read: Callable[[Database], readers.Ratings], **how: Any) -> Path:
+    """A data set's folder, of what ``read`` finds, by `prepare` with ``how``."""
+    next_item = {"evaluation": NEXT_ITEM} if how.get("protocol") == "leave_one_out" else {}
+    with Database(folder) as database:
+        writer.write(folder, prepare(read(database), **how), {"prepared": how, **next_item})
+    return folder
+
+
+def prepare_folder(
+    ratings: pd.DataFrame | str | Path,
+    out: str | Path,
+    format: str | None = None,
+    columns: Sequence[str] | None = None,
+    protocol: str = "paper",
+    **how: Any,
+) -> Path:
+    """A data set's folder, ``out``, of ratings of one's own; it is written whole or not at all.
+
+    Args:
+        ratings: a table with a row for each rating, or a file in one of `readers.FORMATS`.
+        format: of a file.
+        columns: what user, item, rating and timestamp are called, or of a log without ratings user,
+            item and timestamp; by default so in a table, and as the format has them in a file.
+            Times are numbers, or dates.
+        protocol: how train, validation and test are cut, and ``how`` of it: see
+            `DiffRec.preparation.protocol.prepare`.
+
+    Raises InputError for what cannot be read, and where nothing is left.
+    """
+    if format == readers.SEQUENCES or (columns is not None and len(columns) == 3):
+        how["min_rating"] = 0.0  # without ratings every row is an interaction
+    if isinstance(ratings, pd.DataFrame):
+        if format is not None:
+            raise InputError(f"a table has no format, got {format}.")
+        read = functools.partial(readers.from_table, ratings, columns=columns)
+    elif format is None:
+        raise InputError(f"{ratings} is a file, and needs a format.")
+    else:
+        read = functools.partial(readers.read, ratings, format, columns)
+    return write_folder(Path(out), read, protocol=protocol, **how)
+
+
+def make_movielens(name: str, raw: Path | None = None, folder: Path | None = None, **how) -> Path:
+    """datasets/ml-1m_clean, say, from the official archive, which is downloaded unless given."""
+    archive, format = MOVIELENS[name]
+    raw = raw or download.download(*archive, DATASETS / "raw" / f"{name}.zip")
+    noisy = how.get("noise") or how.get("random_noise")
+    kind = "noisy" if noisy else "next" if how.get("protocol") == "leave_one_out" else "clean"
+    folder = folder or DATASETS / f"{name}_{kind}"
+    return write_folder(folder, functools.partial(readers.read, raw, format, None), **how)
+
+
+def make_synthetic(folder: Path | None = None, seed: int = 1, **how) -> Path:
+    """datasets/synthetic: ratings with ML-1M's character, through the same protocol."""
+    read = functools.partial(readers.from_table, synthetic.make_ratings(seed=seed))
+    return write_folder(folder or DATASETS / "synthetic", read, seed=seed, **how)
+
+
+def make_twin(like: str, folder: Path | None = None, seed: int = 1) -> Path:
+    """datasets/<name>-twin: made-up data with the sizes that Table 1 gives for a data set."""
+    sizes = paper_sizes()
+    name = like if like in sizes else f"{like}_clean"
+    if name not in sizes:
+        raise InputError(f"there is no {like} in Table 1: choose one of {', '.join(sizes)}.")
+    folder = folder or DATASETS / f"{name}-twin"
+    noisy = 0.2 if name.endswith("_noisy") else 0.0
+    split = synthetic.make_twin(*sizes[name], noisy, seed)
+    writer.write(folder, split, {"twin": {"like": name, "noisy": noisy, "seed": seed}})
+    return folder
