@@ -481,7 +481,7 @@ def refuse_sparse(path: Path, pairs: np.ndarray) -> None:
     if largest >= min(np.iinfo(np.int32).max, SPARSEST * len(pairs) + ROOM):
         raise InputError(
             f"{path} holds the id {largest}, far beyond its {len(pairs)} rows: users and items "
-            f"must be numbered from 0, as scripts/prepare_data.py does."
+            f"must be numbered from 0, as {command_to_prepare()} does."
         )
 
 

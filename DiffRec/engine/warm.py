@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset
+from DiffRec.data_utils import Dataset, command_to_prepare
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
@@ -35,7 +35,7 @@ def numbers_today(path: Path, n_old: int, dataset: Dataset) -> np.ndarray:
         where = path if old is None else dataset.path / "item_map.csv"
         raise InputError(
             f"{where} does not tell the items' raw ids, by which a warm start finds them: prepare "
-            f"both data sets by scripts/prepare_data.py."
+            f"both data sets by {command_to_prepare()}."
         )
     number = {str(raw): place for place, raw in enumerate(new)}
     missing = range(dataset.n_items, dataset.n_items + n_old)
