@@ -344,7 +344,21 @@ def test_a_table_becomes_the_folder_that_its_file_becomes(tmp_path, run):
         ({}, {"columns": ["who", "item", "rating", "timestamp"]}, "the table has no column who"),
         ({}, {"columns": ["user", "item"]}, "columns must name user, item, rating and timestamp"),
         ({}, {"format": "csv"}, "a table has no format"),
-        ({}, {"protocol": "best"}, "protocol must be one of"),
+        ({}, {"protocol": "best"}, "protocol must be 'released'"),
+        ({}, {"shares": (8, 1)}, "shares must be three numbers, as in 8:1:1"),
+        ({}, {"shares": (1e308, 1e308, 1)}, "shares must have a share of train above 0"),
+        ({}, {"shares": "8:1:1", "protocol": "released"}, "a ratio is for the protocols paper"),
+        ({}, {"core": "1); DROP TABLE"}, "core must be an integer"),
+        ({}, {"noise": float("nan")}, "noise must be a finite number"),
+        ({}, {"corr": 1}, "there is no setting corr: did you mean core"),
+        ({}, {"columns": "user,item,timestamp", "min_rating": 5}, "leave min_rating out"),
+        ({}, {"columns": ["user", "user", "rating", "timestamp"]}, "columns must name user, item"),
+        ({"rating": pd.array([5, None], "Int64")}, {}, "row 1 has no valid rating"),
+        ({"timestamp": pd.array([None, 5], "Float64")}, {}, "row 0 has no valid timestamp"),
+        ({"timestamp": pd.to_timedelta([5, 6], unit="s")}, {}, "row 0 has no valid timestamp"),
+        ({"user": [1.5, 2]}, {}, "row 0 has no valid user"),
+        ({"user": [b"\xff", "u"]}, {}, "row 0 has no valid user"),
+        ({"item": ["a", "b\rc"]}, {}, "the item 'b.rc' holds the end of a line"),
         ({}, {}, "no user and item is left"),
     ],
 )  # fmt: skip
@@ -355,6 +369,75 @@ def test_a_bad_table_is_refused_and_leaves_nothing(tmp_path, changed, how, words
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="is a file, and needs a format"):
         prepare_folder(tmp_path / "x.csv", tmp_path / "out")
+
+
+KINDS = {
+    "words": lambda x: x.astype(str),
+    "numbers and words": lambda x: x.astype(object).where(x % 2 == 0, x.astype(str)),
+    "floats of a merge": lambda x: x.astype(float),
+    "nullable": lambda x: x.astype("Int64"),
+    "categories": lambda x: x.astype("category"),
+    "categories of words": lambda x: x.astype(str).astype("category"),
+    "arrow": lambda x: x.astype("int64[pyarrow]"),
+    "arrow floats": lambda x: x.astype("double[pyarrow]"),
+    "bytes": lambda x: x.astype(str).str.encode("utf-8"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_ids_of_all_kinds_are_the_same_ids(kind):
+    """One merge, concatenation or file format is enough to change what pandas keeps them as."""
+    table = synthetic.make_ratings(50, 40, 20, seed=3)
+    wanted = readers.from_table(table)
+    made = table.assign(user=KINDS[kind](table["user"]), item=KINDS[kind](table["item"]))
+    found = readers.from_table(made)
+    assert found.raw_items.tolist() == wanted.raw_items.tolist()
+    assert found.raw_users.tolist() == wanted.raw_users.tolist()
+
+
+def test_ids_that_are_numbers_in_one_file_and_words_in_another_are_refused(tmp_path):
+    table = synthetic.make_ratings(50, 40, 20, seed=3)
+    table.to_parquet(tmp_path / "1.parquet")
+    table.astype({"item": str}).to_parquet(tmp_path / "2.parquet")
+    with pytest.raises(InputError, match="some ids of items are numbers and others words"):
+        readers.read(tmp_path, "parquet")
+
+
+def test_numbers_and_dates_of_all_kinds(tmp_path):
+    table = pd.DataFrame(ROWS, columns=readers.COLUMNS)
+    far = ["9999-12-31", "0001-01-01"]
+    assert readers.from_table(table.assign(timestamp=far)).table()["timestamp"].tolist() == [
+        253402214400, -62135596800,
+    ]  # fmt: skip
+    zoned = pd.to_datetime(table["timestamp"], unit="s").astype("timestamp[ns, UTC][pyarrow]")
+    kinds = {
+        "timestamp": zoned, "rating": table["rating"].astype("double[pyarrow]"),
+    }  # fmt: skip
+    for name, values in kinds.items():
+        found = readers.from_table(table.assign(**{name: values})).table()
+        assert found[name].tolist() == table[name].tolist()
+    liked = table["rating"].gt(3)
+    for kind in ("bool", "boolean", "bool[pyarrow]"):
+        found = readers.from_table(table.assign(rating=liked.astype(kind))).table()
+        assert found["rating"].tolist() == [1, 0]
+    twice = pd.concat([table, table[["user"]]], axis=1)
+    with pytest.raises(InputError, match="the table has more than one column user"):
+        readers.from_table(twice)
+
+
+def test_arguments_may_be_numpys_and_a_home_be_shortened(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    table = synthetic.make_ratings(120, 80, 35, seed=3)
+    how = {"core": np.int64(3), "min_rating": np.float32(4), "shares": np.array([8, 1, 1])}
+    folder = prepare_folder(table, "~/x", columns=table.columns, **how)
+    assert folder == tmp_path / "x"
+    prepared = json.loads((folder / "stats.json").read_text())["prepared"]
+    assert prepared == {
+        "min_rating": 4, "core": 3, "protocol": "paper", "shares": [8, 1, 1], "noise": 0,
+        "random_noise": 0, "seed": 1,
+    }  # fmt: skip
+    with pytest.raises(InputError, match="must be a table of pandas or a file"):
+        prepare_folder(table.to_dict(), tmp_path / "y")
 
 
 # Protocol

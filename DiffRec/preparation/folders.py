@@ -10,8 +10,9 @@ import pandas as pd
 from DiffRec.data_utils import home
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.paper import paper_sizes
+from DiffRec.engine.settings import at_home
 from DiffRec.preparation import download, readers, synthetic, writer
-from DiffRec.preparation.protocol import NEXT_ITEM, prepare
+from DiffRec.preparation.protocol import NEXT_ITEM, Preparation, prepare
 from DiffRec.preparation.tables import Database
 
 DATASETS = home() / "datasets"
@@ -23,9 +24,10 @@ MOVIELENS = {
 
 def write_folder(folder: Path, read: Callable[[Database], readers.Ratings], **how: Any) -> Path:
     """A data set's folder, of what ``read`` finds, by `prepare` with ``how``."""
-    next_item = {"evaluation": NEXT_ITEM} if how.get("protocol") == "leave_one_out" else {}
+    prepared = Preparation.of(how).dump()
+    next_item = {"evaluation": NEXT_ITEM} if prepared["protocol"] == "leave_one_out" else {}
     with Database(folder) as database:
-        writer.write(folder, prepare(read(database), **how), {"prepared": how, **next_item})
+        writer.write(folder, prepare(read(database), **how), {"prepared": prepared, **next_item})
     return folder
 
 
@@ -33,8 +35,10 @@ def prepare_folder(
     ratings: pd.DataFrame | str | Path,
     out: str | Path,
     format: str | None = None,
-    columns: Sequence[str] | None = None,
+    columns: str | Sequence[Any] | None = None,
+    *,
     protocol: str = "paper",
+    min_rating: float | None = None,
     **how: Any,
 ) -> Path:
     """A data set's folder, ``out``, of ratings of one's own; it is written whole or not at all.
@@ -43,24 +47,32 @@ def prepare_folder(
         ratings: a table with a row for each rating, or a file in one of `readers.FORMATS`.
         format: of a file.
         columns: what user, item, rating and timestamp are called, or of a log without ratings user,
-            item and timestamp; by default so in a table, and as the format has them in a file.
-            Times are numbers, or dates.
+            item and timestamp; by default so in a table, and as the format has them in a file. Ids
+            are whole numbers or words, times numbers or dates.
         protocol: how train, validation and test are cut, and ``how`` of it: see
             `DiffRec.preparation.protocol.prepare`.
+        min_rating: ratings from here on are interactions, by default 4; of a log all rows are.
 
     Raises InputError for what cannot be read, and where nothing is left.
     """
-    if format == readers.SEQUENCES or (columns is not None and len(columns) == 3):
-        how["min_rating"] = 0.0  # without ratings every row is an interaction
+    columns = columns.split(",") if isinstance(columns, str) else columns
+    if format == readers.SEQUENCES or (columns is not None and len(list(columns)) == 3):
+        if min_rating:
+            raise InputError("without ratings every row is an interaction: leave min_rating out.")
+        how["min_rating"] = 0.0
+    elif min_rating is not None:
+        how["min_rating"] = min_rating
     if isinstance(ratings, pd.DataFrame):
         if format is not None:
             raise InputError(f"a table has no format, got {format}.")
         read = functools.partial(readers.from_table, ratings, columns=columns)
+    elif not isinstance(ratings, str | Path):
+        raise InputError(f"ratings must be a table of pandas or a file, not {type(ratings)}.")
     elif format is None:
         raise InputError(f"{ratings} is a file, and needs a format.")
     else:
-        read = functools.partial(readers.read, ratings, format, columns)
-    return write_folder(Path(out), read, protocol=protocol, **how)
+        read = functools.partial(readers.read, at_home(Path(ratings)), format, columns)
+    return write_folder(at_home(Path(out)), read, protocol=protocol, **how)
 
 
 def make_movielens(name: str, raw: Path | None = None, folder: Path | None = None, **how) -> Path:

@@ -13,6 +13,7 @@ installed this is the command diffrec-prepare.
 """
 
 import argparse
+from typing import Any
 
 from DiffRec.data_utils import command_to_prepare, read_stats
 from DiffRec.engine.commands import command
@@ -27,7 +28,7 @@ from DiffRec.preparation.folders import (
     make_twin,
     prepare_folder,
 )
-from DiffRec.preparation.protocol import PROTOCOLS
+from DiffRec.preparation.protocol import DEFAULT_SHARES, PROTOCOLS, Shares
 
 LICENSED = {
     "yelp": (
@@ -49,23 +50,13 @@ SAID = {
 }
 
 
-def parse_ratio(text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        first, second, third = map(float, text.split(":"))
-    except ValueError as error:
-        raise InputError(f"ratio must look like 8:1:1, got {text!r}.") from error
-    return first, second, third
-
-
-def how_of(args: argparse.Namespace, protocol: str = "released") -> dict:
-    """The arguments of `prepare`; ``protocol`` unless another is asked for."""
-    return {
-        "min_rating": args.min_rating, "core": args.core, "protocol": args.protocol or protocol,
-        "shares": parse_ratio(args.ratio), "noise": args.noise,
-        "random_noise": args.random_noise, "seed": args.seed,
-    }  # fmt: skip
+def how_of(args: argparse.Namespace, protocol: str = "released") -> dict[str, Any]:
+    """The arguments of `prepare` that are given; ``protocol`` unless another is."""
+    names = ("min_rating", "core", "ratio", "noise", "random_noise", "seed")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if "ratio" in given:
+        given["shares"] = given.pop("ratio")
+    return {"protocol": args.protocol or protocol, **given}
 
 
 def make_parser() -> Parser:
@@ -96,7 +87,10 @@ def make_parser() -> Parser:
         "item and time columns: a,b,c",
     )  # fmt: skip
     parser.add_argument(
-        "--min_rating", type=checked(NotNegative), default=4.0, help="interactions start here"
+        "--min_rating",
+        type=checked(NotNegative),
+        default=None,
+        help="interactions start here; 4 unless all rows of a log count",
     )
     parser.add_argument(
         "--core", type=checked(Count), default=10, help="least of each user and item"
@@ -109,7 +103,7 @@ def make_parser() -> Parser:
         "default paper for a file of your own, else released",
     )  # fmt: skip
     parser.add_argument(
-        "--ratio", default=None,
+        "--ratio", type=checked(Shares), default=None,
         help="train:validation:test, with the protocol paper or global; 1:0:0: all of it is train",
     )  # fmt: skip
     parser.add_argument(
@@ -151,10 +145,10 @@ def main(argv: list[str] | None = None) -> None:
     elif args.format is None or args.out is None:
         raise InputError("a file of your own needs --format and --out.")
     else:
-        columns = args.columns and args.columns.split(",")
-        folder = prepare_folder(source, args.out, args.format, columns, **how)
+        folder = prepare_folder(source, args.out, args.format, args.columns, **how)
     if own:
-        ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {args.ratio or '7:1:2'}"
+        shares = ":".join(f"{share:g}" for share in args.ratio or DEFAULT_SHARES)
+        ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {shares}"
         print(f"protocol {how['protocol']}: {SAID[how['protocol']]}{ratio}.")
     kept = read_stats(folder)
     print(

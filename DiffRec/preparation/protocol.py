@@ -13,16 +13,20 @@ import logging
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator
 from tqdm import tqdm
 
 from DiffRec.data_utils import Dataset, Interactions, add_random_noise
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.settings import Count, NotNegative, Seed, Settings
 from DiffRec.preparation.readers import Ratings
 from DiffRec.preparation.tables import Database
 
 SPLITS = ("train", "valid", "test")
+DEFAULT_SHARES = (7.0, 1.0, 2.0)
 PROTOCOLS = ("released", "paper", "global", "leave_one_out")
 # How models are evaluated where one item of each user is left out: the next item is what is asked
 # for, so that the one before it is known in test.
@@ -32,6 +36,32 @@ NEXT_ITEM = {
 }  # fmt: skip
 
 log = logging.getLogger(__name__)
+
+
+def shares_of(values: Any) -> tuple[float, float, float]:
+    """Three numbers, or those of 8:1:1, whose sum is one too."""
+    try:
+        first, second, third = map(float, values.split(":") if isinstance(values, str) else values)
+    except (TypeError, ValueError) as error:
+        raise ValueError("must be three numbers, as in 8:1:1") from error
+    if not (first > 0 and min(second, third) >= 0 and first + second + third < np.inf):
+        raise ValueError("must have a share of train above 0, and others of 0 or more")
+    return first, second, third
+
+
+Shares = Annotated[tuple[float, float, float], BeforeValidator(shares_of)]
+
+
+class Preparation(Settings):
+    """The arguments of `prepare`."""
+
+    min_rating: NotNegative = 4.0
+    core: Count = 10
+    protocol: Literal[PROTOCOLS] = "released"
+    shares: Shares | None = None
+    noise: NotNegative = 0.0
+    random_noise: NotNegative = 0.0
+    seed: Seed = 1
 
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -276,44 +306,31 @@ def finish(
     )  # fmt: skip
 
 
-def prepare(
-    ratings: Ratings,
-    min_rating: float = 4,
-    core: int = 10,
-    protocol: str = "released",
-    shares: tuple[float, float, float] | None = None,
-    noise: float = 0.0,
-    random_noise: float = 0.0,
-    seed: int = 1,
-) -> Split:
+def prepare(ratings: Ratings, **how: Any) -> Split:
     """The splits of raw ratings.
 
     Args:
-        min_rating: ratings from here on are interactions.
-        core: every user and item keeps at least so many, iterated until stable.
+        min_rating: 4 unless it is given; ratings from here on are interactions.
+        core: 10; every user and item keeps at least so many, iterated until stable.
         protocol: "released" cuts each user's rows 7:1:2 in time into train, test and validation,
             in this order; "paper" 7:1:2 into train, validation and test; "global" cuts all rows at
             two times instead; "leave_one_out" keeps each user's last row for test and the one
-            before it for validation, and items that train lacks. ``shares`` for (train, validation,
-            test) in place of 7:1:2 with the middle two; a share of 0 leaves that list empty.
+            before it for validation, and items that train lacks.
+        shares: with paper or global for (train, validation, test) in place of 7:1:2; a share of 0
+            leaves that list empty.
         noise: natural noise, ratings below the threshold, as a share of the interactions; it goes
             to train and validation, by time under the global protocol and else at random in the
             proportion of its user's interactions in the two; test is the same.
         random_noise: random noise, as a share of each user's rows in train and in validation.
-        seed: of the noise.
+        seed: 1; of the noise.
 
-    Raises InputError where nothing is left, or a split that has a share is empty.
+    Raises InputError for what these cannot be, where nothing is left, and where a split that has a
+    share is empty.
     """
-    if protocol not in PROTOCOLS:
-        raise InputError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol}.")
-    if shares is not None and (
-        protocol not in ("paper", "global")
-        or not (shares[0] > 0 and all(0 <= share < np.inf for share in shares))
-    ):
-        raise InputError(
-            "a ratio needs three shares, of which train's is above 0 and the others may be 0, and "
-            "the protocol paper or global."
-        )
+    chosen = Preparation.of(how)
+    min_rating, core, protocol, shares, noise, random_noise, seed = dict(chosen).values()
+    if shares is not None and protocol not in ("paper", "global"):
+        raise InputError(f"a ratio is for the protocols paper and global, not for {protocol}.")
     if protocol == "leave_one_out" and (noise or random_noise):
         raise InputError("noise is for protocols other than leave_one_out.")
     database = ratings.database
@@ -324,7 +341,7 @@ def prepare(
     )
     check_threshold(lowest, highest, kept, min_rating)
     reached = f"rating >= CAST({threshold} AS FLOAT)"  # so 4.1 is reached by 4.1
-    shares = shares or (7, 1, 2)
+    shares = shares or DEFAULT_SHARES
     with tqdm(total=4 + bool(noise), unit="step", disable=None) as bar:
 
         def step(what: str) -> None:

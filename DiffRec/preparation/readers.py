@@ -22,6 +22,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.json
 import pyarrow.parquet
+from pandas.api.types import (
+    is_bool_dtype,
+    is_datetime64_any_dtype,
+    is_integer_dtype,
+    is_numeric_dtype,
+    is_object_dtype,
+    is_string_dtype,
+)
 from tqdm import tqdm
 
 from DiffRec.engine.errors import InputError
@@ -61,23 +69,32 @@ class Ratings:
         return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
+UNREADABLE = frozenset("\r\n\0")  # in an id: a map of ids could not be read again
 # Beyond these float32 keeps no rating, and float64 no time, to the unit.
 LARGEST_RATING, LARGEST_TIME = 2**24, 2**53
 
 
 class Numbering:
-    """Numbers raw ids in order of first appearance, a chunk at a time."""
+    """Numbers raw ids in order of first appearance, a chunk at a time. ``name``: of what."""
 
-    def __init__(self):
-        self.numbers: dict = {}
+    def __init__(self, name: str):
+        self.name = name
+        self.numbers: dict[str | int, int] = {}
 
     def __call__(self, raw: pd.Series) -> np.ndarray:
         codes, new = pd.factorize(raw)
-        known = self.numbers
-        of_new = [known.setdefault(value, len(known)) for value in new.tolist()]
+        known, values = self.numbers, new.tolist()
+        for value in values:
+            if isinstance(value, str) and not UNREADABLE.isdisjoint(value):
+                raise InputError(f"the {self.name} {value!r} holds the end of a line or of text.")
+        of_new = [known.setdefault(value, len(known)) for value in values]
         return np.array(of_new, dtype=np.int32)[codes]
 
     def raw(self) -> np.ndarray:
+        if len(set(map(type, self.numbers))) > 1:
+            raise InputError(
+                f"some ids of {self.name}s are numbers and others words: make all of them words."
+            )
         return as_numbers(np.array(list(self.numbers)))
 
 
@@ -85,7 +102,7 @@ def collect(tables: Iterator[pd.DataFrame], database: Database | None = None) ->
     """All tables of a reader as one `Ratings`, in ``database`` or one of their own; InputError if
     there is no row."""
     database = database or Database()
-    users, items = Numbering(), Numbering()
+    users, items = Numbering("user"), Numbering("item")
     rows, whole = 0, True
     with tqdm(desc="ratings read", unit="", unit_scale=True, disable=None) as bar:
         for table in tables:
@@ -108,7 +125,7 @@ def from_table(
 ) -> Ratings:
     """`Ratings` of a table, with columns as those of `read`; InputError names the first row, by its
     place from 0, that lacks something."""
-    picked = pick(table, named(columns or COLUMNS), "the table")
+    picked = pick(table, named(COLUMNS if columns is None else columns), "the table")
     return collect(checked(iter([picked]), "row", 0), database)
 
 
@@ -155,17 +172,52 @@ def only(names: list[str], member: str, path: Path) -> str:
     return names[0]
 
 
-def to_seconds(values: pd.Series) -> pd.Series:
-    """Times as numbers: as they are, or seconds since 1970 of dates, in words by ISO 8601, since
-    10/01/2021 may be of January or of October; NaN where there is none."""
-    if values.dtype.kind in "iuf":
-        return values
-    if values.dtype.kind != "M":
-        numbers = pd.to_numeric(values, errors="coerce")
-        if numbers.notna().any():
+def to_numbers(values: pd.Series) -> np.ndarray:
+    """(n,) float64; NaN where there is no number."""
+    numbers = pd.to_numeric(values, errors="coerce")
+    return numbers.to_numpy(np.float64, na_value=np.nan)
+
+
+def to_seconds(values: pd.Series) -> np.ndarray:
+    """Times, (n,) float64: numbers as they are, and seconds since 1970 of dates, in words by ISO
+    8601, since 10/01/2021 may be of January or of October; NaN where there is none."""
+    if is_numeric_dtype(values):
+        return to_numbers(values)
+    if is_datetime64_any_dtype(values):
+        dates = pd.to_datetime(values, utc=True)
+    elif is_object_dtype(values) or is_string_dtype(values):
+        numbers = to_numbers(values)
+        if not np.isnan(numbers).all():
             return numbers
-    dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
-    return (dates - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+        dates = pd.to_datetime(values, errors="coerce", utc=True, format="ISO8601")
+    else:  # durations and the like
+        return np.full(len(values), np.nan)
+    moments = dates.dt.tz_convert(None).to_numpy()
+    return (moments - np.datetime64(0, "s")) / np.timedelta64(1, "s")
+
+
+def to_ids(values: pd.Series) -> pd.Series:
+    """Ids as integers, which floats that are whole are too, or as words; NA where there is none."""
+    if is_bool_dtype(values) or not is_numeric_dtype(values):
+        if is_string_dtype(values) and not is_object_dtype(values):
+            return values
+        return values.astype(object).map(word_of, na_action="ignore")
+    if is_integer_dtype(values):
+        return values
+    numbers = to_numbers(values)
+    whole = (numbers == np.floor(numbers)) & (np.abs(numbers) <= LARGEST_TIME)
+    return pd.Series(np.where(whole, numbers, np.nan), values.index).astype("Int64")
+
+
+def word_of(value: Any) -> str | None:
+    """An id among others of any kind as a word; None for bytes that are none."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value)) if whole else str(value)
 
 
 def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[pd.DataFrame]:
@@ -175,21 +227,30 @@ def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[
     """
     number = first
     for table in tables:
-        table = table.assign(
-            rating=pd.to_numeric(table["rating"], errors="coerce"),
-            timestamp=to_seconds(table["timestamp"]),
+        plain = {
+            name: column.astype(column.cat.categories.dtype)
+            if isinstance(column.dtype, pd.CategoricalDtype) else column
+            for name, column in table.reset_index(drop=True).items()
+        }  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "user": to_ids(plain["user"]),
+                "item": to_ids(plain["item"]),
+                "rating": to_numbers(plain["rating"]),
+                "timestamp": to_seconds(plain["timestamp"]),
+            }
         ).replace([np.inf, -np.inf], np.nan)
         for column, limit in (("rating", LARGEST_RATING), ("timestamp", LARGEST_TIME)):
             large = (table[column].abs() > limit).to_numpy()
             if large.any():
                 at = int(np.flatnonzero(large)[0])
                 raise InputError(
-                    f"{where} {number + at} has the {column} {table[column].iloc[at]}, which is "
-                    f"too large to be kept exactly."
+                    f"{where} {number + at} has the {column} {table[column].iloc[at]:.0f}, which "
+                    f"is too large to be kept exactly."
                 )
         missing = table[list(COLUMNS)].isna()
         missing |= table[["user", "item"]].eq("").reindex(columns=COLUMNS, fill_value=False)
-        if missing.to_numpy().any():
+        if missing.to_numpy(bool, na_value=True).any():
             at = int(np.flatnonzero(missing.any(axis=1))[0])
             bad = [column for column in COLUMNS if missing[column].iloc[at]]
             known = " (a number, or a date such as 2021-01-31 or 2021-01-31T12:00:00)"
@@ -201,25 +262,30 @@ def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[
         yield table
 
 
-def pick(table: pd.DataFrame, columns: dict[str, str], source: str | Path) -> pd.DataFrame:
-    """The four columns under our names; InputError where ``source`` lacks one. Where no column of
-    ratings is asked for, every row is an interaction, and its rating 1."""
+def pick(table: pd.DataFrame, columns: dict[str, Any], source: str | Path) -> pd.DataFrame:
+    """The four columns under our names; InputError where ``source`` lacks one, or has it twice.
+    Where no column of ratings is asked for, every row is an interaction, and its rating 1."""
     asked = [column for column in COLUMNS if column in columns]
-    absent = [columns[column] for column in asked if columns[column] not in table.columns]
-    if absent:
-        there = ", ".join(map(str, table.columns))
-        raise InputError(f"{source} has no column {', '.join(absent)}; it has {there}.")
+    there = list(table.columns)
+    for problem, wrong in (
+        ("has no column", [name for name in columns.values() if name not in there]),
+        ("has more than one column", [name for name in columns.values() if there.count(name) > 1]),
+    ):
+        if wrong:
+            told = (", ".join(map(str, names)) for names in (wrong, there))
+            raise InputError("{} {} {}; it has {}.".format(source, problem, *told))
     picked = table[[columns[column] for column in asked]].set_axis(asked, axis=1)
     return picked if "rating" in columns else picked.assign(rating=1.0)[list(COLUMNS)]
 
 
-def named(columns: Sequence[str]) -> dict[str, str]:
+def named(columns: Sequence[Any]) -> dict[str, Any]:
     """What our columns are called; InputError unless there are four names, or three without one of
     ratings."""
-    if len(columns) not in (3, 4):
+    columns = list(columns)
+    if len(columns) not in (3, 4) or len(set(columns)) < len(columns):
         raise InputError(
             f"columns must name user, item, rating and timestamp, or without ratings three of them,"
-            f" got {list(columns)}."
+            f" got {columns}."
         )
     ours = COLUMNS if len(columns) == 4 else ("user", "item", "timestamp")
     return dict(zip(ours, columns, strict=True))
@@ -420,7 +486,7 @@ def read(
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join([*FORMATS, SEQUENCES])}, got {format}.")
     known = FORMATS[format]
-    names = named(columns or known.columns)
+    names = named(known.columns if columns is None else columns)
     if format == "parquet":
         parts = (
             checked(read_parquet(part, names), f"{part} line", 1) for part in parquet_files(path)
