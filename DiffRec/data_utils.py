@@ -57,8 +57,16 @@ class Interactions:
     @classmethod
     def from_pairs(cls, pairs: np.ndarray, n_users: int, n_items: int) -> "Interactions":
         """pairs: (n, 2) integers (user, item) in any order of users; order within one is kept.
-        Row u is that of user u."""
-        users, items = np.asarray(pairs).T
+        Row u is that of user u. InputError for others than 0..U-1 and 0..I-1."""
+        pairs = np.asarray(pairs)
+        pairs = pairs.reshape(-1, 2).astype(np.int64) if pairs.size == 0 else pairs
+        if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
+            raise InputError("pairs must be (n, 2) integers, of a user and an item each.")
+        users, items = pairs.T
+        for name, ids, size in (("user", users, n_users), ("item", items, n_items)):
+            if len(ids) and not 0 <= ids.min() <= ids.max() < size:
+                wrong = ids.min() if ids.min() < 0 else ids.max()
+                raise InputError(f"there is no {name} {wrong}: they run from 0 to {size - 1}.")
         if np.any(users[1:] < users[:-1]):
             order = np.argsort(users, kind="stable")
             users, items = users[order], items[order]
@@ -312,6 +320,12 @@ class Dataset:
             for split in SPLITS
         }
         return fingerprint(self.n_users, self.n_items, parts)
+
+
+def require_dataset(data: object) -> None:
+    """InputError for what is no data set, such as the folder of one."""
+    if not isinstance(data, Dataset):
+        raise InputError(f"data must be a Dataset, as load_dataset gives it, not {type(data)}.")
 
 
 def fingerprint(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.data_utils import Dataset, Interactions, require_dataset
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ranks import ALONE, Ranks
 
@@ -217,7 +217,7 @@ def evaluate(
     Args:
         scores: a model; or a function from B rows of interactions to scores, (B, I); or all scores,
             a (U, I) array, tensor or SciPy sparse matrix, in which what is not stored scores 0.
-            They are not written to.
+            They are not written to. What scores -inf is not recommended, and never a hit.
         topN, metrics, tst_w_val, metric_users, rank_seen: by default as ``dataset.evaluation``
             says, or else as published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and
             mrr, over all users, and neither of the two that are flags.
@@ -235,6 +235,7 @@ def evaluate(
     Validation and test share one pass: the same scores, with one mask and then with both.
     Raises InputError, a ValueError, for names or shapes that are wrong.
     """
+    require_dataset(dataset)
     own = {"topN": CUT_OFFS, "metrics": PUBLISHED_METRICS, **dataset.evaluation}
     topN = own["topN"] if topN is None else topN
     metrics = own["metrics"] if metrics is None else metrics
@@ -265,6 +266,8 @@ def evaluate(
     ranks = ALONE if per_user else ranks
     if not hasattr(scores, "scorer"):
         return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
+    if scores.shards is None:
+        scores.require_data(dataset)
     dataset = dataset.to(scores.device)
     if not dataset.whole:  # else it was prepared before its items were split
         dataset = scores.prepare_data(dataset)
@@ -331,12 +334,13 @@ def _evaluate(
                 if not rank_seen:
                     mask_seen(scores, valid)
             items = top_k(scores, k)
+            best = scores.gather(1, items)
             n_relevant = ranks.over_items(relevant.lengths.to(device, non_blocking=True))
-            hits = are_relevant(items, relevant, table)
-            hits = ranks.best(scores.gather(1, items), hits, max(topN)) if ranks.several else hits
+            hits = are_relevant(items, relevant, table).logical_and_(best > -torch.inf)
+            hits = ranks.best(best, hits, max(topN)) if ranks.several else hits
             values = ranking_metrics(hits, n_relevant, topN, recall_denominator, of_hits)
             if lists:
-                counted = scores.gather(1, items).isfinite()
+                counted = best.isfinite()
                 if metric_users == "with_items":
                     counted &= (n_relevant > 0)[:, None]
                 novelty = lists[split].add(items, counted)
@@ -389,6 +393,8 @@ def compare(
     """
     from scipy import stats  # here, since it takes most of a second
 
+    if not 0 < confidence < 1:
+        raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}.")
     try:
         a, b = ({name: np.asarray(x[name], dtype=float) for name in x} for x in (a, b))
         same = set(a) == set(b) and all(a[name].shape == b[name].shape for name in a)

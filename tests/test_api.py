@@ -3,17 +3,28 @@
 import csv
 import json
 import logging
+import pickle
+import shutil
 import sys
 import types
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import DiffRec as package
 from baselines.models import MODELS
-from DiffRec import DiffRec, InputError, Recommender, evaluate, load_dataset, train
+from DiffRec import (
+    DiffRec,
+    InputError,
+    Interactions,
+    Recommender,
+    evaluate,
+    load_dataset,
+    train,
+)
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.settings import setting
@@ -224,6 +235,92 @@ def test_a_model_can_be_pickled_after_it_recommended(tiny, tmp_path):
     torch.save(model, tmp_path / "m.pt")
     again = torch.load(tmp_path / "m.pt", weights_only=False)
     assert all(map(torch.equal, first, again.recommend([[1, 2]], k=3)))
+
+
+@pytest.mark.parametrize("name", ["EASE", "SASRec", "MultiVAE", "DiffRec"])
+def test_settings_can_be_pickled(tiny, name):
+    model = variant_of(name).model.for_dataset(tiny)
+    again = pickle.loads(pickle.dumps(model))
+    assert again.settings == model.settings
+    assert type(again.settings) is type(model.settings)
+
+
+def test_what_a_model_was_trained_on_is_known(tiny, tiny_folder, tmp_path):
+    """It is not evaluated on its own training data, nor on items that have other numbers, and finds
+    items by their raw ids."""
+    model = variant_of("EASE").model.for_dataset(tiny)
+    assert model.item_ids.to_raw(np.array([3, 0])).tolist() == [3, 0]
+    run = train(model, tiny, save_path=tmp_path)
+    loaded = any_model(run.checkpoint)
+    for known in (model, loaded):
+        assert known.trained_on == tiny.fingerprint()
+        words = known.item_ids.to_raw(np.array([3, 0]))
+        assert known.item_ids.to_numbers(words) == [3, 0]
+        assert evaluate(known, tiny)["test"] == run.test
+    other = tmp_path / "other"
+    shutil.copytree(tiny_folder, other)
+    items = pd.read_csv(other / "item_map.csv")
+    items.assign(item=items["item"].to_numpy()[::-1]).to_csv(other / "item_map.csv", index=False)
+    np.save(other / "test_list.npy", np.load(other / "test_list.npy")[:-1])
+    with pytest.raises(InputError, match="have other numbers than in the data of the model"):
+        evaluate(loaded, load_dataset(data_path=other))
+    final = train(model, tiny, final=True, save_path=tmp_path)
+    for known in (model, any_model(final.checkpoint)):
+        with pytest.raises(InputError, match="trained on validation and test of tiny too"):
+            evaluate(known, tiny)
+
+
+def test_data_of_one_name_do_not_share_files(tiny, tiny_folder, tmp_path):
+    """Two folders called alike, in two projects say."""
+    other = tmp_path / tiny.name
+    shutil.copytree(tiny_folder, other)
+    np.save(other / "train_list.npy", np.load(other / "train_list.npy")[:-1])
+    data = load_dataset(data_path=other)
+    assert data.name == tiny.name
+    runs = [
+        train(variant_of("EASE").model.for_dataset(some), some, save_path=tmp_path / "saved")
+        for some in (tiny, data)
+    ]
+    assert runs[0].checkpoint != runs[1].checkpoint
+    assert all(run.checkpoint.is_file() for run in runs)
+
+
+@pytest.mark.parametrize("wrong", ["a folder", None, 5])
+def test_what_is_no_data_set_is_told(tiny, tmp_path, wrong):
+    model = small_model(tiny)
+    for call in (
+        lambda: small_model(wrong), lambda: train(model, wrong), lambda: evaluate(model, wrong),
+        lambda: evaluate(tiny, model),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="data must be a Dataset, as load_dataset gives it"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"k": 5.0}, "k must be an integer"), ({"k": 0}, "k must be at least 1"),
+        ({"batch_size": -5}, "batch_size must be at least 1"),
+        ({"min_history": "2"}, "min_history must be an integer"),
+        ({"categories": ["a"] * 9, "per_category": 1.5}, "per_category must be an integer"),
+        ({"categories": 5, "per_category": 1}, "categories must hold one for each"),
+    ],
+)  # fmt: skip
+def test_wrong_arguments_of_recommend(tiny, wrong, words):
+    with pytest.raises(InputError, match=words):
+        small_model(tiny).recommend([[1, 2]], **wrong)
+
+
+def test_pairs_must_be_of_what_there_is():
+    rows = Interactions.from_pairs([[1, 4], [0, 2], [1, 3]], 3, 5)
+    assert rows.items.tolist() == [2, 4, 3]
+    assert Interactions.from_pairs([], 3, 5).lengths.tolist() == [0, 0, 0]
+    for wrong, words in (
+        ([[0, -1]], "there is no item -1: they run from 0 to 4"),
+        ([[3, 0]], "there is no user 3"), ([[0, 0.5]], "pairs must be"), ([0, 1], "pairs must be"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=words):
+            Interactions.from_pairs(wrong, 3, 5)
 
 
 def test_histories_of_any_integers(tiny):

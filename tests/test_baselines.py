@@ -617,7 +617,10 @@ def test_recorded_runs_have_todays_names():
             continue
         values = variant.settings.of(record["settings"]).dump()
         about = record["dataset"], values, record["seed"], "log"
-        names = variant.name_of_run(*about), variant.long_name_of_run(*about, record["preset"])
+        names = (
+            variant.name_of_run(*about), variant.name_of_run(*about, record["data"]["sha256"]),
+            variant.long_name_of_run(*about, record["preset"]),
+        )  # fmt: skip
         assert record["checkpoint"].removesuffix(".safetensors") in names, path
         compared.add(variant.name)
     assert compared >= {"MF", "LightGCN", "MultiDAE", "MultiDAE++", "MultiVAE", "ACVAE"}

@@ -206,6 +206,18 @@ def test_scores_are_taken_as_they_come_and_left_as_they_are(tiny):
     assert evaluate(integers, tiny, [5])["test"] == evaluate(integers.float(), tiny, [5])["test"]
 
 
+def test_what_scores_minus_infinity_is_not_recommended(tiny):
+    """Candidates of another model, few enough that lists are not full."""
+    nothing = np.full((tiny.n_users, tiny.n_items), -np.inf)
+    how = {"topN": [20], "metrics": ["recall", "precision", "hit"]}
+    assert set(evaluate(nothing, tiny, **how)["test"].values()) == {0}
+    some = nothing.copy()
+    some[:, :5] = np.arange(5)
+    found = evaluate(some, tiny, **how)["test"]
+    hits = [(row < 5).sum() for row in np.split(tiny.test.items.numpy(), tiny.test.offsets[1:-1])]
+    assert found["precision@20"] == pytest.approx(np.mean(hits) / 20)
+
+
 def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
     model.train()
     assert evaluate(model, tiny, [5]) == evaluate(model.eval().scorer(), tiny, [5])

@@ -122,7 +122,9 @@ def test_each_filter_alone():
         ({"categories": ["a"], "per_category": 1}, "categories must hold one for each of 30 items"),
         ({"categories": ["a"] * 30, "per_category": 0}, "per_category must be at least 1"),
         ({"newer_than": "2024-01-01"}, "item_dates and newer_than go together"),
-        ({"item_dates": ["soon"] * 30, "newer_than": "2024-01-01"}, "must be dates"),
+        ({"item_dates": ["soon"] * 30, "newer_than": "2024-01-01"}, "holds 'soon', which is no"),
+        ({"item_dates": np.full(30, 1.7e9), "newer_than": "2024-01-01"}, "which is no date"),
+        ({"item_dates": [None] * 30, "newer_than": 5}, "newer_than holds '5', which is no date"),
         ({"disliked": [[1], [2]]}, "disliked must have 1 rows, not 2"),
         ({"min_history": 2}, "does not know how popular items are"),
     ],
@@ -296,7 +298,7 @@ def test_the_example_of_the_page_runs(checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model.safetensors").symlink_to(checkpoint)
     page = (REPOSITORY / "docs" / "own-data.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", page.split("## 4. Recommend")[1], re.DOTALL)[0]
     names = {}
     exec(block, names)
     assert names["items"].shape == (2, 10)

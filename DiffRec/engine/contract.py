@@ -8,11 +8,13 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from DiffRec.data_utils import Dataset, Interactions, join
+from DiffRec.data_utils import SPLITS, Dataset, Interactions, join, require_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.checkpoints import Axes, split_of
-from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.errors import InputError, settings_from_user, whole_number
 from DiffRec.engine.filters import NO_FILTERS, Filters
+from DiffRec.engine.ids import IdMap
+from DiffRec.engine.machine import prepared_device
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import (
     DecaySettings,
@@ -21,6 +23,7 @@ from DiffRec.engine.settings import (
     RunOptions,
     Settings,
     TrainingSettings,
+    at_home,
 )
 from DiffRec.engine.shards import Shards
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
@@ -45,6 +48,8 @@ class Recommender(nn.Module):
         settings: of the class ``Settings``.
         shards: the processes that hold the other items' weights, of a model that holds some items'
             alone (`split_items`); None for one that is whole.
+        item_ids: between items and their raw ids, once the model is trained on data that have them.
+        trained_on: the fingerprint of the data it was trained on, then.
         popularity: (I,) how many train interactions each item has, once the model is trained.
         epoch: set by the training loop, from 1, before each epoch.
         seeded: seed and state of the random numbers behind the first weights, if `for_dataset` made
@@ -60,6 +65,8 @@ class Recommender(nn.Module):
     reads_rows: ClassVar[bool] = True
     n_items: int
     shards: Shards | None = None
+    item_ids: IdMap
+    trained_on: Mapping[str, Any] | None = None
     popularity: torch.Tensor | None = None
     epoch: int = 0
     seeded: tuple[int, torch.Tensor] | None = None
@@ -69,7 +76,7 @@ class Recommender(nn.Module):
         self, n_items: int, settings: Settings | Mapping[str, Any] | None = None, **more: Any
     ):
         super().__init__()
-        self.n_items = n_items
+        self.n_items, self.item_ids = n_items, IdMap("item", n_items)
         if isinstance(settings, Settings):  # perhaps with those of training beside the model's
             settings = self.Settings.own(dict(settings))
         self.settings = self.Settings.of(settings or {}, more)
@@ -93,6 +100,7 @@ class Recommender(nn.Module):
         item_shards: split the items over so many processes, all those that torchrun started.
         settings: those of ``Settings``, and what ``sources`` names. InputError for wrong ones.
         """
+        require_dataset(dataset)
         seed = RunOptions.of({"seed": seed}).seed
         start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
         sources = {name: settings.pop(name) for name in cls.sources if name in settings}
@@ -126,7 +134,7 @@ class Recommender(nn.Module):
     ) -> Self:
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
         processes as ``item_shards`` says, to be evaluated by all of them."""
-        path = checkpoints.whole_path(Path(path))
+        path, device = checkpoints.whole_path(at_home(Path(path))), prepared_device(device)
         if item_shards == 1:
             header, weights = checkpoints.load(path)
         else:
@@ -147,6 +155,8 @@ class Recommender(nn.Module):
         require(path, weights, model.expected(weights))
         model.load_state_dict(weights, assign=True)
         model.popularity = checkpoints.popularity(path, model.n_items)
+        model.item_ids = checkpoints.item_ids(path, model.n_items) or model.item_ids
+        model.trained_on = header["data"]
         return model
 
     @classmethod
@@ -318,6 +328,23 @@ class Recommender(nn.Module):
                 f"interactions: {why}."
             )
 
+    def require_data(self, dataset: Dataset) -> None:
+        """InputError for data on which metrics would mean nothing, as far as it is known: those
+        whose test the model was trained on, and those whose items have other numbers."""
+        known = self.trained_on
+        if known is None or "sha256" not in known or known == dataset.fingerprint():
+            return
+        if known["train"] == sum(len(getattr(dataset, split).items) for split in SPLITS) and (
+            known == dataset.everything().fingerprint()
+        ):
+            raise InputError(
+                f"the model was trained on validation and test of {dataset.name} too: metrics on "
+                f"them would mean nothing."
+            )
+        if self.n_items == dataset.n_items:
+            ids = IdMap.of_folder("item", dataset.path, dataset.n_items)
+            self.item_ids.require_same(ids, "the model", dataset.name)
+
     def require_fitted(self) -> None:
         """InputError for a model that knows nothing before it is trained, and was not."""
 
@@ -357,7 +384,7 @@ class Recommender(nn.Module):
         """For each batch of rows in turn: the first row's number, and what `recommend` returns for
         the batch; items of ``seen``, a row for each of ``history``, score -inf."""
         score = self.kept_scorer()
-        batch_size = min(batch_size, ROWS)
+        batch_size = min(whole_number("batch_size", batch_size, 1), ROWS)
         if min_history > 1 and self.popularity is None:
             raise InputError(
                 "the model does not know how popular items are: min_history must be 1."
@@ -409,8 +436,7 @@ class Recommender(nn.Module):
         """
         if not isinstance(history, Interactions):
             history = Interactions.from_histories(history, self.n_items)
-        if k < 1:
-            raise InputError(f"k must be at least 1, got {k}.")
+        k, min_history = whole_number("k", k, 1), whole_number("min_history", min_history, 0)
         filters = Filters.of(
             self.n_items,
             only_items,
@@ -443,7 +469,7 @@ class Recommender(nn.Module):
 
 def any_model(path: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """The model of a checkpoint, whichever registered one it is of."""
-    path = checkpoints.whole_path(Path(path))
+    path, device = checkpoints.whole_path(at_home(Path(path))), prepared_device(device)
     header, weights = checkpoints.load(path)
     checkpoints.require_variant(path, header, *REGISTRY)
     model = REGISTRY[header["variant"]].model

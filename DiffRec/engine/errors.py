@@ -1,6 +1,8 @@
 """What a user did wrong, said in one sentence: the commands print it and exit with code 2."""
 
 import contextlib
+import operator
+from typing import Any
 
 
 class InputError(ValueError):
@@ -16,3 +18,14 @@ def settings_from_user():
         raise
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """An argument that counts something; InputError unless it is an integer of at least so much."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise InputError(f"{name} must be an integer, got {value!r}.") from error
+    if number < least:
+        raise InputError(f"{name} must be at least {least}, got {number}.")
+    return number

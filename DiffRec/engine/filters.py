@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from DiffRec.engine.errors import InputError
+from DiffRec.engine.errors import InputError, whole_number
 from DiffRec.engine.ids import IdMap, file_of, read_table, split_ids
 from DiffRec.engine.settings import InferenceOptions
 
@@ -48,8 +48,8 @@ class Filters:
             raise InputError("categories and per_category go together.")
         if (item_dates is None) != (newer_than is None):
             raise InputError("item_dates and newer_than go together.")
-        if per_category is not None and per_category < 1:
-            raise InputError(f"per_category must be at least 1, got {per_category}.")
+        if per_category is not None:
+            per_category = whole_number("per_category", per_category, 1)
         allowed = torch.ones(n_items, dtype=torch.bool)
         if only_items is not None:
             allowed[:] = False
@@ -57,17 +57,15 @@ class Filters:
         if without_items is not None:
             allowed[numbers_of("without_items", without_items, n_items)] = False
         if item_dates is not None:
-            try:
-                dates, limit = np.asarray(item_dates, "datetime64[us]"), np.datetime64(newer_than)
-            except (ValueError, TypeError) as error:
-                raise InputError(f"item_dates and newer_than must be dates: {error}.") from error
+            dates = moments(item_dates, "item_dates")
             require_length("item_dates", dates, n_items)
+            limit = moments([newer_than], "newer_than")
             allowed &= torch.from_numpy(dates > limit)  # what has no date (NaT) is not newer
         if not allowed.any():
             raise InputError("no item is left that may be recommended.")
         crowded: tuple[torch.Tensor, ...] = ()
         if categories is not None and per_category is not None:
-            words = np.array(["" if word is None else str(word) for word in categories])
+            words = words_of(categories)
             require_length("categories", words, n_items)
             order = np.argsort(words, kind="stable")
             groups = np.split(order, np.flatnonzero(words[order][1:] != words[order][:-1]) + 1)
@@ -111,6 +109,17 @@ def numbers_of(name: str, items: Sequence[int], n_items: int) -> torch.Tensor:
     if numbers.min() < 0 or numbers.max() >= n_items:
         raise InputError(f"{name} must hold items from 0 to {n_items - 1}.")
     return torch.from_numpy(numbers.astype(np.int64))
+
+
+def words_of(categories: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """(n,) what each item's category is called; "" for one that has none: None or NaN."""
+    import pandas as pd  # here, since it takes half a second
+
+    try:
+        given = pd.Series(categories, dtype=object)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"categories must hold one for each item: {error}.") from error
+    return given.where(given.notna(), "").map(str).to_numpy(str)
 
 
 # From files, by raw id ---------------------------------------------------------------------------
@@ -161,12 +170,19 @@ def column_of(path: Path, column: str, items: IdMap) -> np.ndarray:
     return np.array([said.get(str(name), "") for name in items.names().tolist()])
 
 
-def moments(words: Sequence[str] | np.ndarray, where: str) -> np.ndarray:
-    """(n,) datetime64 of dates such as 2024-05-31 or 2024-05-31T12:00; NaT for ""."""
+def moments(values: Sequence[Any] | np.ndarray, where: str) -> np.ndarray:
+    """(n,) datetime64 of dates, such as 2024-05-31 or 2024-05-31T12:00; NaT where there is none."""
     import pandas as pd  # here, since it takes half a second
 
-    found = pd.to_datetime(pd.Series(words), errors="coerce", utc=True, format="ISO8601")
-    wrong = [word for word, bad in zip(words, found.isna(), strict=True) if bad and word]
-    if wrong:
-        raise InputError(f"{where} holds {str(wrong[0])!r}, which is no date such as 2024-05-31.")
+    given = pd.Series(values, dtype=None if isinstance(values, np.ndarray) else object)
+    given = given.mask(given.isna() | given.isin(["", "NaT"]))
+    number = given.map(lambda value: isinstance(value, int | float | np.number)) & given.notna()
+    try:
+        found = pd.to_datetime(given.mask(number), errors="coerce", utc=True, format="ISO8601")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} must hold dates such as 2024-05-31: {error}.") from error
+    wrong = given[found.isna() & given.notna()]
+    if len(wrong):
+        told = str(wrong.iloc[0])
+        raise InputError(f"{where} holds {told!r}, which is no date such as 2024-05-31.")
     return found.dt.tz_localize(None).to_numpy("datetime64[us]")

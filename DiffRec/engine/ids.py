@@ -1,8 +1,9 @@
 """Between the numbers that models use and the raw ids of the data they came from."""
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,9 +81,11 @@ class IdMap:
     def to_raw(self, numbers: np.ndarray) -> np.ndarray:
         return numbers if self.raw is None else self.raw[numbers]
 
-    def to_numbers(self, words: list[str]) -> list[int]:
-        """The numbers of ids a user wrote; InputError names the first that is unknown."""
+    def to_numbers(self, ids: Iterable[Any]) -> list[int]:
+        """The numbers of raw ids, or of what a user wrote; InputError names the first that is
+        unknown."""
         numbers = {str(raw): number for number, raw in enumerate(self.names())}
+        words = [str(raw) for raw in ids]
         for word in words:
             if word not in numbers:
                 raise InputError(f"there is no {self.name} {word!r}.")

@@ -133,7 +133,18 @@ class Settings(pydantic.BaseModel):
 @functools.cache
 def joined(name: str, *parts: type[Settings]) -> type[Settings]:
     """One class with the settings of several."""
-    return pydantic.create_model(name, __base__=parts[::-1])  # whose fields come in this order
+    made = pydantic.create_model(name, __base__=parts[::-1])  # whose fields come in this order
+
+    def reduced(self: Settings) -> tuple:  # as no module has the class by its name
+        return again, (name, parts, {field: getattr(self, field) for field in made.model_fields})
+
+    made.__reduce__ = reduced  # type: ignore[assignment]
+    return made
+
+
+def again(name: str, parts: tuple[type[Settings], ...], values: dict[str, Any]) -> Settings:
+    """Settings of a class that `joined` makes, from a pickle."""
+    return joined(name, *parts)(**values)
 
 
 SAID = {

@@ -20,7 +20,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset
+from DiffRec.data_utils import Dataset, require_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError, settings_from_user
@@ -653,6 +653,7 @@ def train(
 
     Raises InputError, a ValueError, for settings that do not exist or do not fit.
     """
+    require_dataset(dataset)
     variant = variant_of(model.variant)
     told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
             "keep_state": keep_state, "long_names": long_names, "save_path": save_path,
@@ -680,7 +681,7 @@ def train(
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     about = dataset.name, everything.dump(), seed, log_name
-    name = variant.name_of_run(*about)
+    name = variant.name_of_run(*about, dataset.fingerprint()["sha256"])
     if options.long_names:
         name = variant.long_name_of_run(*about, preset)
     if options.warm_start:
@@ -695,7 +696,7 @@ def train(
     torch.manual_seed(seed)
     if model.seeded is not None and model.seeded[0] == seed:
         torch.set_rng_state(model.seeded[1])
-    model = model.to(device)
+    model, model.trained_on = model.to(device), None
     dataset = ranks.own(model.prepare_data(dataset.to(device)))
     torch.backends.cuda.matmul.allow_tf32 = chosen.precision == "tf32"
     if chosen.compile:
@@ -738,7 +739,8 @@ def train(
         else:
             log("stopped before the first evaluation: there is nothing to resume.")
         raise
-    model.popularity = training.popularity
+    model.popularity, model.trained_on = training.popularity, training.fingerprint
+    model.item_ids = IdMap("item", model.n_items, training.item_ids)
     warm = {"warm_start": options.warm_start.name} if options.warm_start else {}
     record = record_of(training, {"preset": preset, **warm}, made_on)
     training.finish(record, options.keep_state)

@@ -126,13 +126,14 @@ class Variant:
         return known[name]
 
     def name_of_run(
-        self, dataset: str, settings: Mapping[str, Any], seed: int, log_name: str = "log"
-    ) -> str:
+        self, dataset: str, settings: Mapping[str, Any], seed: int, log_name: str = "log",
+        data: str = "",
+    ) -> str:  # fmt: skip
         """The name of a run's files: DiffRec_ml-1m_clean_seed1_0a1b2c3d.
 
-        The hash is of the run's whole name and of all settings that are not the default's, but
-        those in which a run may be made longer: no run overwrites the files of another, and a new
-        setting renames none.
+        The hash is of the run's whole name, of the data's hash, ``data``, and of all settings that
+        are not the default's, but those in which a run may be made longer: no run overwrites the
+        files of another, and a new setting renames none.
         """
         start = self.settings().dump()
         changed = {
@@ -140,7 +141,7 @@ class Variant:
             for name, value in settings.items()
             if name not in FREE and value != start[name]
         }
-        told = [self.name, dataset, seed, log_name, changed]
+        told = [self.name, dataset, seed, log_name, changed, *([data] if data else [])]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
         head = "_".join([self.name, dataset, *([log_name] if log_name != "log" else [])])
         return f"{head[:LONGEST_HEAD]}_seed{seed}_{digest}"
