@@ -146,7 +146,9 @@ def test_a_ratio_of_train_alone(run, tmp_path, how):
 
 def test_a_share_of_nothing_for_test_alone(run, tmp_path):
     """A run chooses by validation and tells no test metrics."""
-    writer.write(tmp_path / "d", protocol.prepare(ratings(), 4, 3, "paper", (8, 2, 0)))
+    writer.write(
+        tmp_path / "d", protocol.prepare(ratings(), core=3, protocol="paper", shares=(8, 2, 0))
+    )
     done = run("DiffRec/main.py", "--data_path", tmp_path / "d", *SMALL, "--epochs", "5",
                "--save_path", tmp_path, "--result_json", tmp_path / "r.json")  # fmt: skip
     assert done.returncode == 0, done.stderr

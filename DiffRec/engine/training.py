@@ -665,6 +665,7 @@ def train(
             f"the data's random noise was drawn with seed {dataset.noise_seed}: train with the "
             f"same seed, by which the checkpoint finds its data again."
         )
+    data = dataset.fingerprint()["sha256"]
     if final:
         if dataset.random_noise:
             raise InputError("random_noise is for experiments: it does not go with a final fit.")
@@ -681,7 +682,7 @@ def train(
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     about = dataset.name, everything.dump(), seed, log_name
-    name = variant.name_of_run(*about, dataset.fingerprint()["sha256"])
+    name = variant.name_of_run(*about, data)
     if options.long_names:
         name = variant.long_name_of_run(*about, preset)
     if options.warm_start:
