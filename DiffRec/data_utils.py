@@ -307,6 +307,14 @@ class Dataset:
         ).to(train.device)
         return dataclasses.replace(self, train=train, valid=nothing, test=nothing)
 
+    def is_wholly(self, known: Mapping[str, Any]) -> bool:
+        """Whether data of the fingerprint ``known`` are `everything` of these, and these are not;
+        False where it has no hash."""
+        total = sum(len(getattr(self, split).items) for split in SPLITS)
+        if "sha256" not in known or known["train"] != total or known == self.fingerprint():
+            return False
+        return known == self.everything().fingerprint()
+
     def fingerprint(self) -> dict:
         """Sizes and a hash of the three lists, with all items: equal for equal data, and kept in
         checkpoints."""

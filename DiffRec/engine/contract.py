@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from DiffRec.data_utils import SPLITS, Dataset, Interactions, join, require_dataset
+from DiffRec.data_utils import Dataset, Interactions, join, require_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.checkpoints import Axes, split_of
 from DiffRec.engine.errors import InputError, settings_from_user, whole_number
@@ -334,9 +334,7 @@ class Recommender(nn.Module):
         known = self.trained_on
         if known is None or "sha256" not in known or known == dataset.fingerprint():
             return
-        if known["train"] == sum(len(getattr(dataset, split).items) for split in SPLITS) and (
-            known == dataset.everything().fingerprint()
-        ):
+        if dataset.is_wholly(known):
             raise InputError(
                 f"the model was trained on validation and test of {dataset.name} too: metrics on "
                 f"them would mean nothing."
