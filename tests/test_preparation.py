@@ -357,6 +357,7 @@ def test_a_table_becomes_the_folder_that_its_file_becomes(tmp_path, run):
         ({"timestamp": pd.array([None, 5], "Float64")}, {}, "row 0 has no valid timestamp"),
         ({"timestamp": pd.to_timedelta([5, 6], unit="s")}, {}, "row 0 has no valid timestamp"),
         ({"user": [1.5, 2]}, {}, "row 0 has no valid user"),
+        ({"item": pd.Categorical([1, None])}, {}, "row 1 has no valid item"),
         ({"user": [b"\xff", "u"]}, {}, "row 0 has no valid user"),
         ({"item": ["a", "b\rc"]}, {}, "the item 'b.rc' holds the end of a line"),
         ({}, {}, "no user and item is left"),

@@ -220,6 +220,13 @@ def word_of(value: Any) -> str | None:
     return str(int(value)) if whole else str(value)
 
 
+def without_categories(values: pd.Series) -> pd.Series:
+    """The values themselves, where pandas keeps the numbers of categories."""
+    if not isinstance(values.dtype, pd.CategoricalDtype):
+        return values
+    return values.astype(object if values.hasnans else values.cat.categories.dtype)
+
+
 def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[pd.DataFrame]:
     """Tables with numbers in place of words; InputError names the first row that lacks something.
 
@@ -227,17 +234,15 @@ def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[
     """
     number = first
     for table in tables:
-        plain = {
-            name: column.astype(column.cat.categories.dtype)
-            if isinstance(column.dtype, pd.CategoricalDtype) else column
-            for name, column in table.reset_index(drop=True).items()
-        }  # fmt: skip
+        user, item, rating, timestamp = (
+            without_categories(table[name].reset_index(drop=True)) for name in COLUMNS
+        )
         table = pd.DataFrame(
             {
-                "user": to_ids(plain["user"]),
-                "item": to_ids(plain["item"]),
-                "rating": to_numbers(plain["rating"]),
-                "timestamp": to_seconds(plain["timestamp"]),
+                "user": to_ids(user),
+                "item": to_ids(item),
+                "rating": to_numbers(rating),
+                "timestamp": to_seconds(timestamp),
             }
         ).replace([np.inf, -np.inf], np.nan)
         for column, limit in (("rating", LARGEST_RATING), ("timestamp", LARGEST_TIME)):
