@@ -473,6 +473,7 @@ def mean_of(records: str, metric: str) -> str:
 OF_HEADLINE = {
     "DiffRec, tuned": ("DiffRec", "_preset={}_tuned"),
     "L-DiffRec, tuned": ("L-DiffRec", "_preset={}_tuned"),
+    "T-DiffRec, tuned": ("T-DiffRec", "_preset={}_tuned"),
     "EASE, recent": ("EASE", "_w_at=inference_w_min=0.03"),
     "GiffCF": ("GiffCF", "_patience=100_mixers=positive"),
     "GiffCF, recent": ("GiffCF", "_patience=100_mixers=positive_w_at=inference_w_min=0.03"),
