@@ -129,6 +129,8 @@ def test_what_is_on_disk(tmp_path):
     assert datasets_on_disk(tmp_path, "noisy") == ["my_noisy"]
     (tmp_path / "DiffRec_yelp-cdr_clean_preset=none_seed1.json").write_text("{}")
     assert datasets_on_disk(tmp_path, "clean") == ["ml-1m_clean"]  # that one has its own page
+    (tmp_path / "DiffRec_my_noisy_preset=other_clean_seed1.json").write_text("{}")
+    assert datasets_on_disk(tmp_path, "clean") == ["ml-1m_clean"]
 
 
 def test_a_run_on_other_data_does_not_go_on_with_this_ones_state(datasets):

@@ -161,7 +161,7 @@ def seeds_on_disk(run: Run, folder: Path) -> set[int]:
 def datasets_on_disk(folder: Path, kind: str) -> list[str]:
     """The data sets of a kind, clean or noisy, that have result files, but for `OTHER_DATA`."""
     names = {path.name for path in folder.glob("*.json")}
-    known = (re.fullmatch(rf"[^_]+_(.+?_{kind})_(.+_)?seed\d+\.json", name) for name in names)
+    known = (re.fullmatch(rf"[^_]+_([^=]+?_{kind})_(.+_)?seed\d+\.json", name) for name in names)
     return sorted({match[1] for match in known if match} - {*OTHER_DATA})
 
 
