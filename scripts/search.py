@@ -5,6 +5,7 @@ python scripts/search.py --model DiffRec --dataset ml-1m_clean --trials 30 --job
 The first trial has the data set's preset. The next are drawn by the tree-structured Parzen
 estimator from the model's ranges, or from those of a file (--ranges, in the words of RecBole's
 range files). A trial that is worse than the median of the others at one epoch is stopped early.
+Where --trials are enough for all combinations, and no --minutes end them, all are tried.
 Further flags of the model's main.py hold in all trials. results/search/tpe/MODEL_DATASET.csv keeps
 every trial with its metric on validation, never that on test; a search that is stopped, or called
 again with more trials, goes on from there. The best few are then run with further seeds, and the
@@ -107,9 +108,10 @@ def distributions(ranges: Ranges) -> dict[str, optuna.distributions.BaseDistribu
     }
 
 
-def combinations(ranges: Ranges, trials: int) -> list[dict[str, Any]]:
-    """Every combination of what is chosen from, if there are at most ``trials``; else none."""
-    if any(isinstance(some, Between) for some in ranges.values()):
+def combinations(ranges: Ranges, trials: int, minutes: float) -> list[dict[str, Any]]:
+    """Every combination of what is chosen from, if there are at most ``trials``; else none, nor
+    where ``minutes`` might be over before their better half is tried."""
+    if minutes or any(isinstance(some, Between) for some in ranges.values()):
         return []
     if math.prod(map(len, ranges.values())) > trials:
         return []
@@ -293,7 +295,7 @@ def holds(known: optuna.distributions.BaseDistribution, value: Any) -> bool:
         return False
 
 
-def fill_study(study: optuna.Study, search: Search, trials: int) -> None:
+def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float) -> None:
     """Put the table's trials into a new study, and what shall be tried first: all combinations, if
     they are few, or else the preset's settings."""
     known, rows = distributions(search.ranges), search.table.rows()
@@ -308,7 +310,7 @@ def fill_study(study: optuna.Study, search: Search, trials: int) -> None:
                                           value=float(row["valid"]))
             )  # fmt: skip
     tried = [json.loads(row["settings"]) for row in rows]
-    every = combinations(search.ranges, trials)
+    every = combinations(search.ranges, trials, minutes)
     for values in every or ([] if rows else [search.start()]):
         if values not in tried:
             study.enqueue_trial(values)
@@ -328,7 +330,7 @@ def work(
     quiet()
     search = Search(variant_of(name), dataset, flags, ranges, table)
     study = study_of(journal, seed=number + 1)
-    trials = len(combinations(ranges, trials)) or trials
+    trials = len(combinations(ranges, trials, minutes)) or trials
     known = distributions(ranges)
     seed, repeated = search.options.seed, 0
     while True:
@@ -450,7 +452,7 @@ def main(argv: list[str] | None = None) -> None:
     before, _ = spent(search)
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
-        fill_study(study_of(journal, 0), search, args.trials)
+        fill_study(study_of(journal, 0), search, args.trials, args.minutes)
         rest = (args.model, dataset, flags, ranges, table, journal, args.trials, args.minutes)
         if args.jobs == 1:
             work(0, *rest)
