@@ -522,8 +522,11 @@ def test_a_ratio_of_ones_own(made_up):
     split = protocol.prepare(made_up, core=3, protocol="paper", shares=(8, 1, 1))
     clean = protocol.prepare(made_up, core=3, protocol="paper")
     assert len(split.pairs["train"]) > len(clean.pairs["train"])
-    for wrong in ({"shares": (8, 1, 1)}, {"protocol": "paper", "shares": (0, 1, 1)}):
-        with pytest.raises(InputError, match=r"ratio|shares"):
+    for wrong, words in (
+        ({"shares": (8, 1, 1)}, "a ratio is for the protocols paper and global"),
+        ({"protocol": "paper", "shares": (0, 1, 1)}, "must have a share of train above 0"),
+    ):
+        with pytest.raises(InputError, match=words):
             protocol.prepare(made_up, **wrong)
     with pytest.raises(InputError, match="core"):
         protocol.prepare(made_up, core=500)

@@ -158,8 +158,11 @@ def test_data_whose_items_have_other_numbers_are_refused(infer, checkpoint, tiny
         assert "2 of the" in done.stderr
         assert said in done.stderr
     assert not (tmp_path / "t.csv").exists()
-    done = infer(checkpoint("DiffRec"), *where, "--raw_ids", "0")  # numbers are all that counts
-    assert done.returncode == 0, done.stderr
+    lists = tmp_path / "later" / "test_list.npy"
+    for rows in (np.load(lists), np.load(lists)[:-1]):  # of the same data, and of others
+        np.save(lists, rows)
+        done = infer(checkpoint("DiffRec"), *where, "--raw_ids", "0")  # numbers are all that counts
+        assert done.returncode == 0, done.stderr
 
 
 def test_an_interrupted_list_leaves_no_file(tiny, tmp_path, monkeypatch):
@@ -344,7 +347,7 @@ def test_the_readmes_recommendation_example(checkpoint, tmp_path, monkeypatch):
     for place, shown in enumerate(("1193", "661", "914", "2355")):
         block = block.replace(shown, str(known[place]))
     exec(block, names)
-    assert names["names"].shape == names["scores"].shape == (2, 10)
+    assert names["items"].shape == names["scores"].shape == names["names"].shape == (2, 10)
 
 
 def test_an_empty_history_works_for_every_model(tiny, checkpoint):

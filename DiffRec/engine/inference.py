@@ -232,6 +232,8 @@ def evaluate_or_serve(
     if options.item_shards > 1:  # each has the noise of its own items
         torch.manual_seed(mixed(options.seed, ranks.rank))
     model = restored.model(settings, options.item_shards).to(device)
+    if not options.raw_ids:  # then `Recommender.require_data` does not compare them either
+        model.item_ids = IdMap("item", model.n_items)
     dataset = dataset.to(device)
     if serving:
         about = {**header, "settings": settings.dump()}
