@@ -127,9 +127,15 @@ class Interactions:
 
     def rows(self, which: torch.Tensor) -> "Interactions":
         """The rows numbered ``which``, (B,) int64 on the CPU, in that order."""
-        lengths = self.lengths[which]
+        return self.stretches(which, torch.zeros_like(which), self.lengths[which])
+
+    def stretches(
+        self, which: torch.Tensor, first: torch.Tensor, lengths: torch.Tensor
+    ) -> "Interactions":
+        """Of the rows numbered ``which`` so many items, ``lengths``, from place ``first`` on; each
+        (B,) int64 on the CPU."""
         offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-        shift = torch.repeat_interleave(self.offsets[which] - offsets[:-1], lengths)
+        shift = torch.repeat_interleave(self.offsets[which] + first - offsets[:-1], lengths)
         where = (torch.arange(int(offsets[-1])) + shift).to(self.device)
         values = None if self.values is None else self.values[where]
         named = None if self.users is None else self.users[which]

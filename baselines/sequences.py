@@ -31,6 +31,17 @@ class SequenceSettings(Settings):
     dropout: Share = setting(0.5, "rate of dropout")
 
 
+class PositionSettings(SequenceSettings):
+    """Which positions an epoch trains on, where it trains on all of a sequence at once."""
+
+    title = "sequences"
+    stretch: Literal["latest", "random"] = setting(
+        "latest",
+        "an epoch trains on each user's latest L + 1 items, or on so many that follow each other, "
+        "from a random place on",
+    )
+
+
 class SequenceTraining(DecaySettings):
     """Adam on users, or on histories of users."""
 
@@ -109,6 +120,14 @@ def of_one_length(drawn: torch.Tensor, lengths: torch.Tensor, size: int) -> Iter
             yield batches[number]
 
 
+def random_stretches(train: Interactions, lengths: torch.Tensor) -> Interactions:
+    """Of each row so many items that follow each other, (U,) at most what it has, from a place on
+    that is drawn uniformly."""
+    spare = train.lengths - lengths
+    first = (torch.rand(len(train), dtype=torch.float64) * (spare + 1)).long()
+    return train.stretches(torch.arange(len(train)), first, lengths)
+
+
 class SequenceModel(Baseline):
     """A model that reads a user's latest items in order of time, and gives the vector whose product
     with an item's says how likely it comes next. Subclasses give `encode`.
@@ -123,8 +142,11 @@ class SequenceModel(Baseline):
     embedding: nn.Embedding
 
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
-        """Rows of users, those of nearly one length together (`of_one_length`)."""
+        """Rows of users, those of nearly one length together (`of_one_length`): with stretch
+        random a part of each."""
         lengths = train.lengths.clamp(max=self.settings.max_length + 1)
+        if self.settings.stretch == "random":
+            train = random_stretches(train, lengths)
         batches = of_one_length(torch.randperm(len(train)), lengths, batch_size)
         return -(-len(train) // batch_size), map(train.rows, batches)
 
@@ -184,7 +206,7 @@ class DiffusionOfNext(SequenceModel):
         return dict(self.sampler.named_buffers())
 
 
-class CausalSettings(SequenceSettings):
+class CausalSettings(PositionSettings):
     """A model whose position m sees the items up to m alone."""
 
     title = "sequences"

@@ -30,6 +30,7 @@ FALLING = (*SMALL, ("epochs", "16"), ("lr_step", "10"))
 WIDE = (("emb_size", "128"), *BF16)
 POSITIONS = (("trained_on", "positions"),)
 AT_ONCE = (*POSITIONS, ("batch_size", "128"))
+STRETCH = (("stretch", "random"),)
 # What a row is called: the model, and the flags in which it differs from its preset.
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),
@@ -71,6 +72,9 @@ ROWS: dict[str, tuple[str, Flags]] = {
             *RANKED, *POSITIONS, ("batch_size", "32"), *QUICK, ("max_length", "100"),
             ("epochs", "18"),
         ),
+    ),
+    "DiffuRec, small, random stretches of 50": (
+        "DiffuRec", (*RANKED, *AT_ONCE, *QUICK, *STRETCH, ("epochs", "100")),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),
     "DiffRec-Du, loss of the output": (

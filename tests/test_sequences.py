@@ -1,6 +1,7 @@
 """Sequence models and the next-item protocol, by hand and against torch's and NumPy's own."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -606,6 +607,28 @@ def test_an_epoch_of_some_histories(next_item):
     sizes = [len(batch) for batch in batches]
     assert n == len(sizes) == 3
     assert sum(sizes) == 70
+
+
+def test_an_epoch_of_random_stretches():
+    own = [[4, 0, 2, 6, 1, 5], [3, 1], [], [0, 1, 2, 3, 4, 5, 6]]
+    rows = dataclasses.replace(Interactions.from_histories(own, 7), users=torch.arange(4))
+    model = SASRec(4, 7, emb_size=4, max_length=3, stretch="random")
+    seen = [set() for _ in own]
+    torch.manual_seed(1)
+    for _ in range(80):
+        for batch in model.epoch_batches(rows, 3)[1]:
+            for row, user in enumerate(batch.users.tolist()):
+                seen[user].add(tuple(batch.slice(row, row + 1).items.tolist()))
+    for items, stretches in zip(own, seen, strict=True):
+        n = min(4, len(items))
+        assert stretches == {tuple(items[i : i + n]) for i in range(len(items) - n + 1)}
+    latest = SASRec(4, 7, emb_size=4, max_length=3).epoch_batches(rows, 4)[1]
+    assert sum(len(batch.items) for batch in latest) == len(rows.items)
+
+
+def test_histories_have_no_stretches():
+    with pytest.raises(InputError, match="stretch goes with trained_on positions"):
+        DiffuRec(2, 3, emb_size=4, stretch="random")
 
 
 def test_no_history_to_learn_from_is_said():

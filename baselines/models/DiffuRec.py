@@ -12,6 +12,7 @@ from baselines.sequences import (
     DiffusionOfNext,
     DiffusionOfNextSettings,
     Histories,
+    PositionSettings,
     Prefixes,
     SequenceTraining,
     nothing,
@@ -35,7 +36,7 @@ from DiffRec.models.layers import Dropout
 UNSEEN = -1e9  # what the release adds to the logits of padding
 
 
-class DiffuRecSettings(DiffusionOfNextSettings):
+class DiffuRecSettings(DiffusionOfNextSettings, PositionSettings):
     """DiffuRec."""
 
     title = "DiffuRec"
@@ -120,6 +121,8 @@ class DiffuRec(DiffusionOfNext):
 
         if settings.trained_on == "positions" and settings.histories_per_epoch:
             raise ValueError("histories_per_epoch goes with trained_on histories.")
+        if settings.trained_on == "histories" and settings.stretch != "latest":
+            raise ValueError("stretch goes with trained_on positions.")
         self.causal = settings.trained_on == "positions"
         self.released_mask = settings.padding_mask == "released" and not self.causal
 
