@@ -157,11 +157,15 @@ def scorer_of(source: Any, dataset: Dataset) -> Scorer:
     if hasattr(source, "scorer"):
         return source.scorer()  # a model makes new ones for each call
     if callable(source):
-        return lambda batch: torch.as_tensor(source(batch)).to(batch.device, copy=True)
+        return lambda batch: numbers(source(batch)).to(batch.device, copy=True)
     import scipy.sparse  # here, since it takes a tenth of a second
 
-    if not (torch.is_tensor(source) or scipy.sparse.issparse(source)):
-        source = np.asarray(source)
+    if torch.is_tensor(source) and source.layout != torch.strided:
+        coo = source.detach().cpu().to_sparse_coo().coalesce()
+        entries = numbers(coo.values()).numpy(), tuple(coo.indices().numpy())
+        source = scipy.sparse.coo_array(entries, shape=tuple(source.shape))
+    elif not (torch.is_tensor(source) or scipy.sparse.issparse(source)):
+        source = array_of(source)
     if tuple(source.shape) != (dataset.n_users, dataset.n_items):
         raise InputError(
             f"scores must have shape {(dataset.n_users, dataset.n_items)}, a row for each user "
@@ -173,11 +177,32 @@ def scorer_of(source: Any, dataset: Dataset) -> Scorer:
     def score(batch: Interactions) -> torch.Tensor:
         users: Any = batch.users  # never None: they are rows of the data set
         rows = source[users if torch.is_tensor(source) else users.numpy()]  # a copy
-        if scipy.sparse.issparse(rows):
-            rows = rows.toarray()
-        return torch.as_tensor(rows).to(batch.device)
+        return numbers(rows).to(batch.device)
 
     return score
+
+
+def array_of(found: Any) -> np.ndarray:
+    """As an array of numbers; InputError for what is none."""
+    try:
+        found = np.asarray(found)
+    except ValueError as error:  # rows of several lengths
+        raise InputError(f"scores are no array: {error}") from error
+    if found.dtype.kind not in "biuf":
+        raise InputError(f"scores must be real numbers, but are of type {found.dtype}.")
+    return found
+
+
+def numbers(found: Any) -> torch.Tensor:
+    """Scores of any kind as a dense tensor; InputError for what is no array of real numbers."""
+    if hasattr(found, "toarray"):  # of SciPy, sparse
+        found = found.toarray()
+    if not torch.is_tensor(found):
+        found = torch.as_tensor(array_of(found))
+    if found.is_complex():
+        raise InputError(f"scores must be real numbers, but are of type {found.dtype}.")
+    known = found.is_floating_point() and found.dtype != torch.bfloat16  # not to NumPy
+    return (found if known else found.float()).to_dense()
 
 
 def checked(scores: torch.Tensor) -> torch.Tensor:

@@ -4,6 +4,7 @@ import math
 from fractions import Fraction
 
 import numpy as np
+import pandas as pd
 import plain
 import pytest
 import scipy.sparse
@@ -193,9 +194,11 @@ def test_scores_are_taken_as_they_come_and_left_as_they_are(tiny):
     whole = evaluate(scores, tiny, [5], batch_size=50)
     for source in (
         scores.numpy(), scores.double().numpy(), scipy.sparse.csr_matrix(scores.numpy()),
-        scipy.sparse.coo_array(scores.numpy()), scores.tolist(),
+        scipy.sparse.coo_array(scores.numpy()), scores.tolist(), pd.DataFrame(scores.numpy()),
+        scores.to_sparse(), scores.to_sparse_csr(), scores.clone().requires_grad_(),
         lambda rows: scores[rows.users[0] : rows.users[-1] + 1],
         lambda rows: scores.numpy()[rows.users[0] : rows.users[-1] + 1],
+        lambda rows: scipy.sparse.coo_array(scores[rows.users]),
     ):  # fmt: skip
         for _ in range(2):  # what the first changed, the second would see
             found = evaluate(source, tiny, [5], batch_size=50)
@@ -203,7 +206,9 @@ def test_scores_are_taken_as_they_come_and_left_as_they_are(tiny):
             assert found["test"] == pytest.approx(whole["test"])
     assert torch.equal(scores, kept)
     integers = (scores * 1e6).long()
-    assert evaluate(integers, tiny, [5])["test"] == evaluate(integers.float(), tiny, [5])["test"]
+    coarse = scores.bfloat16()
+    for source, same in ((integers, integers.float()), (coarse, coarse.float())):
+        assert evaluate(source, tiny, [5])["test"] == evaluate(same, tiny, [5])["test"]
 
 
 def test_what_scores_minus_infinity_is_not_recommended(tiny):
@@ -235,6 +240,10 @@ def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
         ({"recall_denominator": "k"}, "recall_denominator must be of"),
         ({"topN": []}, "topN must hold cut-offs"),
         ({"batch_size": 0}, "batch_size"),
+        ({"scores": None}, "scores must be real numbers, but are of type object"),
+        ({"scores": [[1.0], [1.0, 2.0]]}, "scores are no array"),
+        ({"scores": lambda rows: None}, "scores must be real numbers, but are of type object"),
+        ({"scores": lambda rows: torch.zeros(1, 1) * 1j}, "of type torch.complex64"),
         ({"scores": lambda rows: torch.zeros(len(rows), 3)}, "scores of 120 rows must have shape"),
         ({"scores": lambda rows: torch.zeros(len(rows), rows.n_items) * torch.nan}, "no numbers"),
         ({"scores": lambda rows: torch.eye(len(rows), rows.n_items) * torch.nan}, "no numbers"),
