@@ -59,9 +59,10 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "L-DiffRec of one cluster, of ML-1M": ("L-DiffRec", (*OF_ML_1M, *ONE_CLUSTER)),
     "LT-DiffRec of one cluster, of ML-1M": ("LT-DiffRec", (*OF_ML_1M, *ONE_CLUSTER)),
     "ACVAE": ("ACVAE", ()),
+    "SASRec": ("SASRec", ()),
 }  # fmt: skip
 WITH_ORDER = ("EASE, searched, recent items weigh more", "T-DiffRec, of ML-1M",
-              "LT-DiffRec of one cluster, of ML-1M", "ACVAE")  # fmt: skip
+              "LT-DiffRec of one cluster, of ML-1M", "ACVAE", "SASRec")  # fmt: skip
 
 
 def run_of(row: str, dataset: str, seed: int) -> Run | None:
