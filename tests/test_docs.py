@@ -38,7 +38,13 @@ def python_of(page: str, heading: str) -> str:
 
 @pytest.mark.parametrize(
     ("heading", "made"),
-    [("A baseline", "run"), ("A network", "run"), ("A protocol", "found"), ("A variant", "record")],
+    [
+        ("A baseline", "run"),
+        ("A model of sequences", "run"),
+        ("A network", "run"),
+        ("A protocol", "found"),
+        ("A variant", "record"),
+    ],  # fmt: skip
 )
 def test_the_examples_of_extending_run(workplace, heading, made):
     names = {"__name__": "example"}
