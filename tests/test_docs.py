@@ -44,7 +44,7 @@ def python_of(page: str, heading: str) -> str:
         ("A network", "run"),
         ("A protocol", "found"),
         ("A variant", "record"),
-    ],  # fmt: skip
+    ],
 )
 def test_the_examples_of_extending_run(workplace, heading, made):
     names = {"__name__": "example"}
