@@ -152,6 +152,14 @@ class Lists:
         return ((2 * i - self.n_items - 1) * counts).sum().item() / total.item()
 
 
+def require_built(model: object) -> None:
+    """InputError for a model's class in the place of a model."""
+    if isinstance(model, type):
+        raise InputError(
+            f"{model.__name__} is a class: {model.__name__}.for_dataset builds a model."
+        )
+
+
 def scorer_of(source: Any, dataset: Dataset) -> Scorer:
     """A function of rows whose scores may be written to, whatever gives them: see `evaluate`."""
     if hasattr(source, "scorer"):
@@ -261,6 +269,7 @@ def evaluate(
     Raises InputError, a ValueError, for names or shapes that are wrong.
     """
     require_dataset(dataset)
+    require_built(scores)
     own = {"topN": CUT_OFFS, "metrics": PUBLISHED_METRICS, **dataset.evaluation}
     topN = own["topN"] if topN is None else topN
     metrics = own["metrics"] if metrics is None else metrics
@@ -400,12 +409,29 @@ def _evaluate(
     return ranks.agree(report)
 
 
+OfUsers = Mapping[str, np.ndarray]  # each user's metrics, (U,) by name
+
+
+def mean_of_runs(given: OfUsers | Sequence[OfUsers]) -> dict[str, np.ndarray]:
+    """Each user's metrics, averaged over runs if they are of several. ValueError, TypeError or
+    LookupError for what are no such, and for runs that differ in metrics or users."""
+    runs = given if isinstance(given, (list, tuple)) else [given]
+    names = list(runs[0])
+    if any(set(run) != set(names) for run in runs):
+        raise ValueError("runs of other metrics")
+    return {
+        name: np.mean([np.asarray(run[name], dtype=float) for run in runs], axis=0)
+        for name in names
+    }
+
+
 def compare(
-    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], confidence: float = 0.95
+    a: OfUsers | Sequence[OfUsers], b: OfUsers | Sequence[OfUsers], confidence: float = 0.95
 ) -> dict[str, dict[str, float]]:
     """Paired tests of two models on the same users: {"recall@20": {"difference": …, …}, …}.
 
-    a, b: each user's metrics, a split of what `evaluate` gives with ``per_user``. For each metric
+    a, b: each user's metrics, a split of what `evaluate` gives with ``per_user``; or several of a
+    model's, of one seed each, over which each user's are averaged. For each metric
 
         a, b         the means over the users that both have
         difference   mean of d = a - b, and low, high: its confidence interval
@@ -421,19 +447,21 @@ def compare(
     if not 0 < confidence < 1:
         raise InputError(f"confidence must lie between 0 and 1, got {confidence!r}.")
     try:
-        a, b = ({name: np.asarray(x[name], dtype=float) for name in x} for x in (a, b))
-        same = set(a) == set(b) and all(a[name].shape == b[name].shape for name in a)
-    except (TypeError, ValueError):
+        first, second = mean_of_runs(a), mean_of_runs(b)
+        same = set(first) == set(second) and all(
+            first[name].shape == second[name].shape for name in first
+        )
+    except (TypeError, ValueError, LookupError):
         same = False
-    if not same or any(values.ndim != 1 for values in a.values()):
+    if not same or any(values.ndim != 1 for values in first.values()):
         raise InputError(
             "compare takes each user's metrics of the same users: a split of what evaluate gives "
             "with per_user=True."
         )
     found = {}
-    for name in a:
-        both = ~(np.isnan(a[name]) | np.isnan(b[name]))
-        ours, theirs = a[name][both], b[name][both]
+    for name in first:
+        both = ~(np.isnan(first[name]) | np.isnan(second[name]))
+        ours, theirs = first[name][both], second[name][both]
         d = ours - theirs
         if len(d) < 2:
             raise InputError("a paired test needs at least two users.")

@@ -10,10 +10,18 @@ from baselines.settings import BaselineInferenceOptions, BaselineOptions, ModelO
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.settings import DataSettings, TrainingSettings, joined
-from DiffRec.engine.variant import Variant, read_presets, register, settings_of, variant_of
+from DiffRec.engine.variant import (
+    REGISTRY,
+    Variant,
+    read_presets,
+    register,
+    register_from,
+    settings_of,
+    variant_of,
+)
 from T_DiffRec.settings import RecencySettings
 
-__all__ = ["MODELS", "Baseline", "named", "variant_for", "wanted"]
+__all__ = ["MODELS", "Baseline", "known", "named", "variant_for", "wanted"]
 
 FOLDER = Path(__file__).resolve().parent
 PRESETS = FOLDER / "presets" / "baselines.toml"
@@ -54,11 +62,19 @@ register(*map(variant_for, MODELS.values()))
 
 
 def named(argv: Sequence[str]) -> str | None:
-    """The model that --model names, if it is given."""
+    """The model that --model names, if it is given; those of --from_file are registered."""
     parser = Parser(add_help=False)
     parser.add_settings(ModelOptions)
-    told, _ = parser.parse_known_args(argv)
-    return ModelOptions.of(vars(told)).model
+    told = vars(parser.parse_known_args(argv)[0])
+    own = ModelOptions.of({**told, "model": None}).from_file
+    if own:
+        register_from(own)
+    return ModelOptions.of(told).model
+
+
+def known() -> list[Variant]:
+    """All baselines that are registered."""
+    return [variant for variant in REGISTRY.values() if issubclass(variant.model, Baseline)]
 
 
 def wanted(argv: Sequence[str]) -> Variant:

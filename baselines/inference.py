@@ -5,7 +5,7 @@ python baselines/inference.py --checkpoint FILE
 
 import sys
 
-from baselines import MODELS, named
+from baselines import known, named
 from DiffRec.engine.commands import command
 from DiffRec.engine.inference import infer
 from DiffRec.engine.variant import variant_of
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     """See `DiffRec.engine.inference.infer`."""
     argv = sys.argv[1:] if argv is None else argv
     name = named(argv)
-    return infer([variant_of(name) for name in ([name] if name else MODELS)], argv, __doc__)
+    return infer([variant_of(name)] if name else known(), argv, __doc__)
 
 
 def console() -> None:

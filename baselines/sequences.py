@@ -136,16 +136,18 @@ class SequenceModel(Baseline):
         embedding: the item table, (I + 1, d).
     """
 
+    Settings = SequenceSettings
     reads_weights = False
     group = "sequential"
     Training = SequenceTraining
     embedding: nn.Embedding
 
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
-        """Rows of users, those of nearly one length together (`of_one_length`): with stretch
-        random a part of each."""
-        lengths = train.lengths.clamp(max=self.settings.max_length + 1)
-        if self.settings.stretch == "random":
+        """Rows of users, those of nearly one length together (`of_one_length`), or of each as much
+        as `PositionSettings` say."""
+        settings = self.settings
+        lengths = train.lengths.clamp(max=settings.max_length + 1)
+        if isinstance(settings, PositionSettings) and settings.stretch == "random":
             train = random_stretches(train, lengths)
         batches = of_one_length(torch.randperm(len(train)), lengths, batch_size)
         return -(-len(train) // batch_size), map(train.rows, batches)
@@ -190,6 +192,8 @@ class DiffusionOfNext(SequenceModel):
         sampler: of the steps.
     """
 
+    Settings = DiffusionOfNextSettings
+
     def make_diffusion(self, settings: DiffusionOfNextSettings) -> None:
         self.diffusion = GaussianDiffusion(
             noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
@@ -224,6 +228,8 @@ class CausalModel(SequenceModel):
 
     with j uniform over the items that the sequence lacks.
     """
+
+    Settings = CausalSettings
 
     def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
         """h, (B, L, d), of sequences, (B, L), behind which stands padding; or at the positions

@@ -1,17 +1,31 @@
 """What every command of the baselines is told: which of them it is about."""
 
-from typing import Literal
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from baselines.models import MODELS
-from DiffRec.engine.settings import InferenceOptions, RunOptions, Settings, setting
+from baselines.recommender import Baseline
+from DiffRec.engine.settings import Folder, InferenceOptions, RunOptions, Settings, setting
+from DiffRec.engine.variant import REGISTRY
+
+
+def a_baseline(name: str) -> str:
+    """One that is registered."""
+    if name not in REGISTRY or not issubclass(REGISTRY[name].model, Baseline):
+        raise ValueError(f"must be one of {', '.join(MODELS)}, or one that from_file registers")
+    return name
 
 
 class ModelOptions(Settings):
     """Which baseline."""
 
     title = "model"
-    model: Literal[tuple(MODELS)] | None = setting(
+    model: Annotated[str, AfterValidator(a_baseline)] | None = setting(
         None, f"which model: {', '.join(MODELS)}; a checkpoint tells its own"
+    )
+    from_file: Folder | None = setting(
+        None, "a Python file that registers models of your own (docs/extending.md)"
     )
 
 

@@ -1,10 +1,15 @@
-"""What scripts read from their arguments: lists, flags for others, and short names of files."""
+"""What scripts read from their arguments: lists, flags for others, files of models, and short names
+of files."""
 
 import argparse
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+
+from DiffRec.engine.flags import Parser, checked
+from DiffRec.engine.settings import Folder
+from DiffRec.engine.variant import register_from
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -22,6 +27,23 @@ def flags_in(text: str) -> str:
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} has a quote that is not closed") from error
     return text
+
+
+def add_from_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--from_file", type=checked(Folder), default=None,
+        help="a Python file that registers models of your own",
+    )  # fmt: skip
+
+
+def models_from(argv: Sequence[str] | None) -> Path | None:
+    """Register the models of the file that --from_file names, before anything asks for them."""
+    parser = Parser(add_help=False)
+    add_from_file(parser)
+    path = parser.parse_known_args(argv)[0].from_file
+    if path:
+        register_from(path)
+    return path
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

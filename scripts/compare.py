@@ -3,17 +3,19 @@
 python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20,ndcg@20]
 
 Each is evaluated on the data of the first, as the first was; every later one is compared with the
-first by paired tests over the users, and p is corrected for all comparisons of the table.
+first by paired tests over the users, and p is corrected for all comparisons of the table. With
+--pool_seeds runs that differ in their seed alone are one: each user's metrics are averaged.
 """
 
 import argparse
 import itertools
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from arguments import short_names
+from arguments import add_from_file, models_from, short_names
 from reproduction.tables import p_value
 
 from DiffRec import Dataset, compare, evaluate, load_dataset
@@ -27,7 +29,7 @@ from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import EvaluationSettings, Folder
 from DiffRec.engine.variant import REGISTRY, variant_of
-from DiffRec.evaluate_utils import METRICS, OF_LISTS
+from DiffRec.evaluate_utils import METRICS, OF_LISTS, mean_of_runs
 
 OF_USERS = tuple(metric for metric in METRICS if metric not in OF_LISTS)
 
@@ -57,6 +59,11 @@ def make_parser() -> Parser:
         help="what is compared (default: recall@20,ndcg@20)",
     )  # fmt: skip
     parser.add_argument("--split", choices=("valid", "test"), default="test")
+    parser.add_argument(
+        "--pool_seeds", action="store_true", default=False,
+        help="average each user's metrics over runs that differ in their seed alone",
+    )  # fmt: skip
+    add_from_file(parser)
     parser.add_argument("--gpu", default="0", help="which GPU, where there is one")
     parser.add_argument(
         "--out", type=checked(Folder), default=None, help="write the table to this CSV"
@@ -114,6 +121,22 @@ def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset)
     return found
 
 
+def pooled(
+    names: Sequence[str], headers: Sequence[dict], found: Sequence[dict]
+) -> tuple[list[str], list[dict]]:
+    """Runs of one model with one set of settings as one, with the mean metrics of each user."""
+    groups: dict[str, list[int]] = {}
+    for n, header in enumerate(headers):
+        groups.setdefault(json.dumps([header["variant"], header["settings"]]), []).append(n)
+    of_groups = list(groups.values())
+    alone = len({headers[group[0]]["variant"] for group in of_groups}) == len(of_groups)
+    words = [headers[group[0]]["variant"] if alone else names[group[0]] for group in of_groups]
+    return (
+        [f"{word}, seeds: {len(group)}" for word, group in zip(words, of_groups, strict=True)],
+        [mean_of_runs([found[n] for n in group]) for group in of_groups],
+    )
+
+
 def table_of(names: Sequence[str], found: Sequence[dict]) -> list[dict]:
     """A row for each metric and run: its mean, and for all but the first the tests against the
     first; p is corrected over all rows."""
@@ -161,6 +184,7 @@ def shown(rows: Sequence[dict]) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
+    models_from(argv)
     args = make_parser().parse_args(argv)
     args.metrics = list(itertools.chain.from_iterable(args.metrics))
     if len(args.runs) < 2:
@@ -170,7 +194,12 @@ def main(argv: list[str] | None = None) -> None:
     names = [header["variant"] for header in headers]
     if len(set(names)) < len(names):
         names = short_names(args.runs)
-    rows = table_of(names, measure(args, headers, dataset))
+    found = measure(args, headers, dataset)
+    if args.pool_seeds:
+        names, found = pooled(names, headers, found)
+        if len(found) < 2:
+            raise InputError("all runs are of one model and one set of settings.")
+    rows = table_of(names, found)
     print(
         f"{dataset.name}, {args.split}, {dataset.n_users:,} users; differences to {names[0]}, with "
         f"two-sided paired tests;\neffect: mean over standard deviation of the users' differences; "

@@ -6,10 +6,11 @@ The first trial has the data set's preset. The next are drawn by the tree-struct
 estimator from the model's ranges, or from those of a file (--ranges, in the words of RecBole's
 range files). A trial that is worse than the median of the others at one epoch is stopped early.
 Where --trials are enough for all combinations, and no --minutes end them, all are tried.
-Further flags of the model's main.py hold in all trials. results/search/tpe/MODEL_DATASET.csv keeps
-every trial with its metric on validation, never that on test; a search that is stopped, or called
-again with more trials, goes on from there. The best few are then run with further seeds, and the
-settings with the best mean on validation become a preset, DATASET_tuned, beside the model's others.
+Further flags of the model's main.py hold in all trials; --from_file names a file of a model of
+your own. results/search/tpe/MODEL_DATASET.csv keeps every trial with its metric on validation,
+never that on test; a search that is stopped, or called again with the same flags and more trials,
+goes on from there. The best few are then run with further seeds, and the settings with the best
+mean on validation become a preset, DATASET_tuned, beside the model's others.
 """
 
 import ast
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from arguments import add_from_file, models_from
 from reproduction.runs import RESULTS, read_once
 from tqdm import tqdm
 
@@ -40,7 +42,7 @@ from DiffRec.engine.flags import Parser, checked, flags_of
 from DiffRec.engine.machine import code_version
 from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
 from DiffRec.engine.training import train
-from DiffRec.engine.variant import REGISTRY, TUNED, Variant, variant_of
+from DiffRec.engine.variant import REGISTRY, TUNED, Variant, register_from, variant_of
 
 COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
            "commit", "command")  # fmt: skip
@@ -143,16 +145,25 @@ def read_trials(path: Path) -> list[dict[str, str]]:
 
 
 class Table:
-    """The trials of a model on a data set, in a CSV that several processes append to."""
+    """The trials of a model on a data set, in a CSV that several processes append to.
 
-    def __init__(self, path: Path, data: str):
-        self.path, self.data = path, data
+    Args:
+        data: the hash of the data set, and ``start`` the words that the command of a trial of this
+            search begins with: the table may hold trials of other data, and of other flags.
+    """
+
+    def __init__(self, path: Path, data: str, start: str):
+        self.path, self.data, self.start = path, data, start
         path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = optuna.storages.journal.JournalFileOpenLock(str(path))
 
     def rows(self) -> list[dict[str, str]]:
-        """Those of this data."""
-        return [row for row in read_trials(self.path) if row["data"] == self.data]
+        """Those of this search."""
+        rows = read_trials(self.path)
+        return [
+            row for row in rows
+            if row["data"] == self.data and row["command"].startswith(self.start)
+        ]  # fmt: skip
 
     def add(self, **row: Any) -> None:
         self.lock.acquire()
@@ -186,7 +197,8 @@ class Search:
             self.settings.drop_repeated,
         )  # fmt: skip
         self.data = variant.prepare(plain, self.options)
-        self.table = Table(table, self.data.fingerprint()["sha256"])
+        begin = f"{command_line(variant, 'main.py', base)} --seed "
+        self.table = Table(table, self.data.fingerprint()["sha256"], begin)
         self.commit = code_version()
 
     def start(self) -> dict[str, Any]:
@@ -322,12 +334,26 @@ def spent(search: Search) -> tuple[int, float]:
     return len(rows), sum(float(row["seconds"]) for row in rows) / 60
 
 
+def tell_of_others(search: Search) -> None:
+    """Say which trials of the table do not count, and which came from other code."""
+    rows, path = search.table.rows(), search.table.path
+    others = len(read_trials(path)) - len(rows)
+    if others:
+        print(f"{others} trials in {path} are of other flags or data: they do not count.")
+    elsewhere = sum(row["commit"] != search.commit for row in rows)
+    if elsewhere:
+        print(f"{elsewhere} trials that count are of other commits: remove {path} to begin anew.")
+
+
 def work(
-    number: int, name: str, dataset: str, flags: list[str], ranges: Ranges, table: Path,
-    journal: Path, trials: int, minutes: float,
+    number: int, own: Path | None, name: str, dataset: str, flags: list[str], ranges: Ranges,
+    table: Path, journal: Path, trials: int, minutes: float,
 ) -> None:  # fmt: skip
-    """One of the processes: trials until there are enough or their time is over."""
+    """One of the processes: trials until there are enough or their time is over. own: a file of
+    models."""
     quiet()
+    if own:
+        register_from(own)
     search = Search(variant_of(name), dataset, flags, ranges, table)
     study = study_of(journal, seed=number + 1)
     trials = len(combinations(ranges, trials, minutes)) or trials
@@ -414,6 +440,7 @@ def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Pa
 
 
 def main(argv: list[str] | None = None) -> None:
+    own = models_from(argv)
     offered = [variant.name for variant in REGISTRY.values() if variant.model.ranges]
     parser = Parser(__doc__)
     parser.add_argument("--model", choices=offered, required=True)
@@ -439,8 +466,11 @@ def main(argv: list[str] | None = None) -> None:
         "--presets", type=checked(Folder), default=None,
         help="the file that gets the preset; by default the model's own",
     )  # fmt: skip
+    add_from_file(parser)
     args, flags = parser.parse_known_args(argv)
     variant = variant_of(args.model)
+    if own and "from_file" in variant.options.names():
+        flags = ["--from_file", str(own), *flags]
     ranges = read_ranges(args.ranges, variant.settings) if args.ranges else variant.model.ranges
     dataset = args.dataset
     if dataset is None:
@@ -450,10 +480,11 @@ def main(argv: list[str] | None = None) -> None:
     quiet()
     search = Search(variant, dataset, flags, ranges, table)
     before, _ = spent(search)
+    tell_of_others(search)
     with tempfile.TemporaryDirectory() as folder:
         journal = Path(folder) / "journal"
         fill_study(study_of(journal, 0), search, args.trials, args.minutes)
-        rest = (args.model, dataset, flags, ranges, table, journal, args.trials, args.minutes)
+        rest = (own, args.model, dataset, flags, ranges, table, journal, args.trials, args.minutes)
         if args.jobs == 1:
             work(0, *rest)
         else:

@@ -436,6 +436,65 @@ def test_a_model_of_ones_own(tiny, tmp_path, registered):
         variant_of("Other")
 
 
+def test_a_name_is_that_of_one_class(tiny, tmp_path):
+    """Else the files of one would be taken for the other's."""
+
+    class Mine(DiffRec):
+        def training_loss(self, batch):
+            return 2 * super().training_loss(batch)
+
+    with pytest.raises(InputError, match="Mine calls itself DiffRec, which is DiffRec's name"):
+        train(Mine.for_dataset(tiny, **SMALL), tiny, save_path=tmp_path)
+    with pytest.raises(InputError, match="Mine is a class"):
+        train(Mine, tiny, save_path=tmp_path)
+    with pytest.raises(InputError, match="DiffRec is a class"):
+        evaluate(DiffRec, tiny)
+
+
+def test_a_network_returns_what_it_is_given(tiny):
+    class OneNumber(DiffRec):
+        def make_networks(self, settings):
+            self.dnn = lambda x_t, t: x_t.mean(dim=1, keepdim=True)
+
+    with pytest.raises(ValueError, match=r"must return that shape, but returned \(5, 1\)"):
+        OneNumber(tiny.n_items, **SMALL).training_loss(tiny.train.slice(0, 5))
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"seed": setting(3, "a seed")}, "has the setting seed, which all commands have"),
+        ({"rate": 0.5}, r"rate must be a setting\(default, help\)"),
+        ({"ranges": {"strat": [1]}}, "has a range for strat, which is no setting"),
+    ],
+)
+def test_what_no_command_could_take_is_not_registered(tmp_path, parts, words):
+    ranges = parts.pop("ranges", {})
+    fields = {"__annotations__": dict.fromkeys(parts, float), "__module__": __name__, **parts}
+    own = type("Own", (Constant.Settings,), fields)
+    model = type("Own", (Constant,), {"variant": "Own", "Settings": own, "ranges": ranges})
+    with pytest.raises(InputError, match=words):
+        register(Variant(model, tmp_path, dict))
+    assert "Own" not in REGISTRY
+
+
+def test_defaults_are_checked_as_values_are():
+    for wrong, words in (({"strat": 1.0}, "no setting strat: did you"), ({"start": "x"}, "a numb")):
+        with pytest.raises(InputError, match=words):
+            type("Own", (Constant.Settings,), {"defaults": wrong, "__module__": __name__})
+
+
+def test_the_seed_is_that_of_the_first_weights(tiny, tmp_path):
+    runs = [
+        train(small_model(tiny, seed=3), tiny, epochs=3, save_path=tmp_path / str(n), **more)
+        for n, more in enumerate(({}, {"seed": 3}))
+    ]
+    assert [run.record["seed"] for run in runs] == [3, 3]
+    assert runs[0].history == runs[1].history
+    with pytest.raises(InputError, match="drawn with seed 3: give for_dataset seed=4 too"):
+        train(small_model(tiny, seed=3), tiny, seed=4, save_path=tmp_path)
+
+
 def test_training_goes_through_the_module_itself(tiny, tmp_path):
     """So that a wrapper of torch around it fits."""
     model = small_model(tiny)

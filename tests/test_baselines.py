@@ -748,7 +748,7 @@ def test_models_of_user_vectors_refuse_other_rows(run, tiny_folder, trained_once
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--model", "nonsense"], "model must be 'MF', 'LightGCN'"),
+        (["--model", "nonsense"], "model must be one of MF, LightGCN"),
         ([], "name a model with --model"),
         (["--model", "EASE", "--lr", "1"], "unrecognized arguments"),
         (["--model", "MultiDAE", "--dims", "[]"], "dims must hold"),

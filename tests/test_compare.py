@@ -97,6 +97,24 @@ def test_a_model_equal_to_the_first_differs_by_nothing(run, trained, tiny_folder
     assert rows_of(done.stdout)[1][3:] == ["+0.0000", "[+0.0000, +0.0000]", "+0.00", *["1.000"] * 3]
 
 
+def test_runs_of_several_seeds_can_be_one(run, trained, tiny, tiny_folder):
+    files = [trained[which][1] for which in (("EASE", 1), ("DiffRec", 1), ("DiffRec", 2))]
+    where = ["--data_path", tiny_folder, "--metrics", "recall@20"]
+    done = run("scripts/compare.py", *files, *where, "--pool_seeds")
+    assert done.returncode == 0, done.stderr
+    first, second = rows_of(done.stdout)
+    assert [first[1], second[1]] == ["EASE, seeds: 1", "DiffRec, seeds: 2"]
+    each = [
+        evaluate(any_model(file), tiny, 20, metrics="recall", per_user=True)["test"]["recall@20"]
+        for file in files
+    ]
+    right = stats.ttest_rel((each[1] + each[2]) / 2, each[0])
+    assert second[2] == f"{(each[1] + each[2]).mean() / 2:.4f}"
+    assert second[6] == (f"{right.pvalue:.3f}" if right.pvalue >= 0.001 else "< 0.001")
+    done = run("scripts/compare.py", *files[1:], *where, "--pool_seeds")
+    assert "all runs are of one model" in done.stderr
+
+
 def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     """tst_w_val, recall_denominator and metric_users are in its header."""
     files = [str(trained[name, 1][1]) for name in ("DiffRec", "EASE")]

@@ -1,5 +1,6 @@
 """What the pages show is run, and what they list is what there is."""
 
+import json
 import logging
 import re
 import runpy
@@ -8,7 +9,7 @@ import options_page
 import pytest
 from conftest import REPOSITORY
 
-from DiffRec.engine.variant import REGISTRY
+from DiffRec.engine.variant import REGISTRY, register_from
 from DiffRec.preparation import synthetic
 
 EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
@@ -52,6 +53,33 @@ def test_the_examples_of_extending_run(workplace, heading, made):
     result = names[made]
     test = result.test if made == "run" else result["test"]
     assert any(value > 0 for value in test.values())
+
+
+def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplace, run):
+    block = python_of(EXTENDING, "A model of sequences")
+    models, _ = block.split("data = load_dataset")
+    (workplace / "fading.py").write_text(models)
+    own = ["--from_file", workplace / "fading.py"]
+    about = ["--dataset", "ml-1m_clean", "--epochs", "4", "--eval_every", "2"]
+    saved = ["--save_path", workplace / "saved", "--result_json", workplace / "r.json"]
+    done = run("baselines/main.py", *own, "--model", "Fading", *about, *saved, "--fade", "0.3")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((workplace / "r.json").read_text())
+    assert record["settings"]["fade"] == 0.3
+    file = workplace / "saved" / record["checkpoint"]
+    REGISTRY.pop("Fading")
+    done = run("baselines/inference.py", "--checkpoint", file)
+    assert "holds Fading, not MF" in done.stderr
+    register_from.cache_clear()  # as in a process of its own
+    done = run("baselines/inference.py", *own, "--checkpoint", file)
+    assert f"{record['test']['recall@20']:.4f}" in done.stdout
+    done = run(
+        "scripts/search.py", *own, "--model", "Fading", *about, "--trials", "1", "--seeds", "1",
+        "--out", workplace / "s", "--presets", workplace / "p.toml",
+    )  # fmt: skip
+    assert "1 new trials" in done.stdout, done.stderr
+    done = run("baselines/main.py", "--from_file", workplace / "no.py", "--model", "Fading")
+    assert "no.py is no Python file" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["train(model", "compare("])

@@ -298,6 +298,18 @@ def test_a_comparison_is_scipys():
     assert (same["difference"], same["p"], same["effect"]) == (0, 1, 0)
     lower = compare({"recall@20": b}, {"recall@20": b + 0.5})["recall@20"]
     assert lower["effect"] == -np.inf
+
+
+def test_runs_of_several_seeds_are_averaged_for_each_user():
+    a, b = np.random.default_rng(0).random((2, 3, 50))
+    a[:, 3] = np.nan
+    of_runs = [[{"recall@20": run} for run in runs] for runs in (a, b)]
+    means = [{"recall@20": runs.mean(axis=0)} for runs in (a, b)]
+    assert compare(*of_runs) == compare(*means) == compare(of_runs[0], means[1])
+    for other in ([], [{"ndcg@20": a[0]}], [{"recall@20": a[0][1:]}]):
+        wrong = [*of_runs[0], *other] if other else []
+        with pytest.raises(InputError, match="compare takes each user's metrics"):
+            compare(wrong, means[1])
     assert compare({"m": [0, 0, 0]}, {"m": [1, 1, 1]})["m"]["effect"] == -np.inf
     for wrong in ({"recall@20": a[:5]}, {"recall@20": 0.5}, {"valid": {"recall@20": a}}):
         with pytest.raises(InputError, match="of the same users"):

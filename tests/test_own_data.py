@@ -166,6 +166,8 @@ def test_what_a_final_fit_can_not_be_made_of(run, finished, tiny_folder, tmp_pat
     assert "holds DiffRec, not L-DiffRec" in done.stderr
     done = run("DiffRec/main.py", *where, "--final", best, "--random_noise", "0.1")
     assert "does not go with a final fit" in done.stderr
+    done = run("DiffRec/main.py", *where, "--final", best, "--dropout", "0.3")
+    assert "its epochs are those of that model: train one with dropout 0.3 first" in done.stderr
     done = run("DiffRec/inference.py", "--data_path", tiny_folder, "--checkpoint",
                folder / last["checkpoint"])  # fmt: skip
     assert done.returncode == 2

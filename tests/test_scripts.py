@@ -277,6 +277,14 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert {row["seed"] for row in rows} == {"5", "6"}
     found = tomllib.loads(presets.read_text())["tiny_tuned"]
     assert (found["epochs"], found["eval_every"]) == (4, 2)  # what all trials had holds too
+    # Trials of other flags are of another search.
+    flags[3] = "6"
+    done = call("DiffRec", "--trials", "1", "--ranges", ranges, *flags)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(rows)} trials in {out / 'DiffRec_tiny.csv'} are of other flags" in done.stdout
+    more = search.read_trials(out / "DiffRec_tiny.csv")
+    assert more[: len(rows)] == rows
+    assert len(more) == len(rows) + 2
 
 
 def test_settings_that_are_drawn_again_are_not_run_again(searching, monkeypatch):

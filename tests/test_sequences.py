@@ -11,11 +11,18 @@ import sequential
 import torch
 from torch import nn
 
+from baselines import MODELS as BASELINES
 from baselines.models.DiffRecDu import DiffRecDu
 from baselines.models.DiffuRec import DiffuRec
 from baselines.models.GRU4Rec import GRU4Rec
 from baselines.models.SASRec import SASRec
-from baselines.sequences import Prefixes, absent, of_one_length
+from baselines.sequences import (
+    CausalModel,
+    Prefixes,
+    SequenceModel,
+    absent,
+    of_one_length,
+)
 from baselines.transformer import Block, Encoder, key_mask
 from DiffRec import InputError, Interactions, evaluate, load_dataset, train
 from DiffRec.engine import checkpoints
@@ -296,6 +303,21 @@ def test_diffurec_computes_the_last_position_as_among_all(name):
     about = history, lengths, noise[:, :1], torch.tensor([0, 2, 1]), model.lambdas(noise)
     whole, alone = model.hidden(*about), model.hidden(*about, lengths - 1)
     torch.testing.assert_close(alone, whole[range(3), lengths - 1])
+
+
+CAUSAL = [name for name, model in BASELINES.items() if issubclass(model, CausalModel)]
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("name", CAUSAL)
+def test_no_position_of_a_causal_model_sees_what_follows(name):
+    torch.manual_seed(0)
+    model = BASELINES[name](3, 9, emb_size=8, max_length=6).double().eval()
+    before = torch.randint(1, 10, (3, 6))
+    after = torch.cat([before[:, :4], 1 + before[:, 4:] % 9], dim=1)
+    h, other = model.hidden(before), model.hidden(after)
+    torch.testing.assert_close(h[:, :4], other[:, :4], rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(h[:, 4:], other[:, 4:])
 
 
 @torch.inference_mode()
@@ -626,9 +648,24 @@ def test_an_epoch_of_random_stretches():
     assert sum(len(batch.items) for batch in latest) == len(rows.items)
 
 
-def test_histories_have_no_stretches():
-    with pytest.raises(InputError, match="stretch goes with trained_on positions"):
-        DiffuRec(2, 3, emb_size=4, stretch="random")
+def test_a_model_of_sequences_needs_no_stretches():
+    """As one of its own with `SequenceSettings` alone."""
+    rows = Interactions.from_histories([[0, 1, 2], [2, 0]], 3)
+    model = SequenceModel(2, 3, emb_size=4, max_length=1)
+    assert sum(len(batch.items) for batch in model.epoch_batches(rows, 2)[1]) == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"stretch": "random"}, "stretch goes with trained_on positions"),
+        ({"trained_on": "positions", "padding_mask": "keys"}, "padding_mask goes with trained_on"),
+        ({"trained_on": "positions", "histories_per_epoch": 3}, "goes with trained_on histories"),
+    ],
+)
+def test_what_diffurec_does_not_train_on_is_said(wrong, words):
+    with pytest.raises(InputError, match=words):
+        DiffuRec(2, 3, emb_size=4, **wrong)
 
 
 def test_no_history_to_learn_from_is_said():

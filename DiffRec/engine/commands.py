@@ -136,6 +136,7 @@ def parse(
     finished = None
     if options.final:
         finished = header_of_finished(variant, options.final, flags)
+        require_same_model(variant, options.final, finished["settings"], flags)
         defaults = {"seed": finished["seed"], "dataset": finished["dataset"]}
         if options.data_path and holds_dataset(options.data_path):
             del defaults["dataset"]  # the folder says itself what it holds
@@ -160,6 +161,21 @@ def header_of_finished(variant: Variant, path: Path, flags: Mapping[str, Any]) -
     if epochs in (0, None):
         raise InputError(f"{path} does not tell its best epoch: give --epochs.")
     return {**header, "settings": {**header["settings"], "epochs": epochs}}
+
+
+def require_same_model(
+    variant: Variant, path: Path, before: Mapping[str, Any], flags: Mapping[str, Any]
+) -> None:
+    """InputError for flags that define another model than the one whose epochs are taken over."""
+    kind = variant.model.Settings
+    own = kind.own(flags)
+    told, known = kind.of(kind.own(before), own).dump(), kind.of(kind.own(before)).dump()
+    for name in own:
+        if told[name] != known[name]:
+            raise InputError(
+                f"{path} has {name} {known[name]}, and its epochs are those of that model: train "
+                f"one with {name} {told[name]} first."
+            )
 
 
 def load(variant: Variant, settings: Settings, options: RunOptions) -> Dataset:

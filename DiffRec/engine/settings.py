@@ -98,10 +98,12 @@ class Settings(pydantic.BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         changed = cls.__dict__.get("defaults", {})
+        if not changed:
+            return
+        cls.of(changed)
         for name, default in changed.items():
             cls.model_fields[name].default = default
-        if changed:
-            cls.model_rebuild(force=True)
+        cls.model_rebuild(force=True)
 
     @classmethod
     def of(cls, *values: Mapping[str, Any]) -> Self:

@@ -37,9 +37,9 @@ from DiffRec.engine.settings import (
     Settings,
     TrainingSettings,
 )
-from DiffRec.engine.variant import FREE, OWN_DATA, settings_of, variant_of
+from DiffRec.engine.variant import FREE, OWN_DATA, own_variant, settings_of
 from DiffRec.engine.warm import digest_of, take_over
-from DiffRec.evaluate_utils import evaluate
+from DiffRec.evaluate_utils import evaluate, require_built
 
 logger = logging.getLogger(__name__)
 
@@ -614,7 +614,7 @@ def train(
     dataset: Dataset,
     *,
     preset: str = "none",
-    seed: int = 1,
+    seed: int | None = None,
     save_path: str | Path | None = None,
     log_name: str = "log",
     resume: bool = False,
@@ -632,8 +632,8 @@ def train(
 
     Args:
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
-        seed: of everything random. A model of `for_dataset` with the same seed trains as by the
-            command line.
+        seed: of everything random; by default that of `for_dataset`, with which a model trains as
+            by the command line, or else 1. Another one is for a model that was trained before.
         save_path: folder for the checkpoint, the result, the state for ``resume``, the log and the
             curve; by default saved_models in the model's folder, or, installed, in the one you are
             in.
@@ -654,12 +654,20 @@ def train(
     Raises InputError, a ValueError, for settings that do not exist or do not fit.
     """
     require_dataset(dataset)
-    variant = variant_of(model.variant)
+    require_built(model)
+    variant = own_variant(model)
+    drawn = None if model.seeded is None else model.seeded[0]
+    seed = (1 if drawn is None else drawn) if seed is None else seed
     told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
             "keep_state": keep_state, "long_names": long_names, "save_path": save_path,
             "tensorboard": tensorboard, "warm_start": warm_start}  # fmt: skip
     options = variant.options.of(told)
     seed, log_name, save_path = options.seed, options.log_name, options.save_path
+    if drawn not in (None, seed) and model.trained_on is None:
+        raise InputError(
+            f"the model's first weights were drawn with seed {drawn}: give for_dataset seed={seed} "
+            f"too, or train no seed."
+        )
     if dataset.random_noise and dataset.noise_seed != seed:
         raise InputError(
             f"the data's random noise was drawn with seed {dataset.noise_seed}: train with the "

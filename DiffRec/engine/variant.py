@@ -7,7 +7,9 @@ this list, and nobody takes a name apart.
 import dataclasses
 import functools
 import hashlib
+import importlib.util
 import json
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -189,12 +191,51 @@ REGISTRY: dict[str, Variant] = {}
 
 
 def register(*variants: Variant) -> None:
-    """Put models on the list; a name that is there already is replaced."""
+    """Put models on the list; a name that is there already is replaced. InputError for settings
+    that no command could take, and ranges of what is no setting."""
+    for variant in variants:
+        parts = variant.model.Settings, variant.model.Training
+        own = set().union(*(part.names() for part in parts))
+        for part in parts:
+            for name, field in part.model_fields.items():
+                if field.json_schema_extra is None:
+                    raise InputError(f"{part.__name__}.{name} must be a setting(default, help).")
+        taken = sorted(own & variant.options.names())
+        if taken:
+            raise InputError(f"{variant.name} has the setting {taken[0]}, which all commands have.")
+        unknown = sorted(set(variant.model.ranges) - own - DataSettings.names())
+        if unknown:
+            raise InputError(f"{variant.name} has a range for {unknown[0]}, which is no setting.")
     REGISTRY.update({variant.name: variant for variant in variants})
+
+
+@functools.cache
+def register_from(path: Path) -> None:
+    """Run a Python file in which models are registered, once; InputError if there is none."""
+    found = importlib.util.spec_from_file_location(f"from_file_{path.stem}", path)
+    if found is None or found.loader is None or not path.is_file():
+        raise InputError(f"{path} is no Python file.")
+    module = sys.modules[found.name] = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
 
 
 def variant_of(name: str) -> Variant:
     """The registered model of a name; InputError if there is none."""
     if name not in REGISTRY:
-        raise InputError(f"there is no model {name}: choose from {', '.join(REGISTRY)}.")
+        raise InputError(
+            f"there is no model {name}: choose from {', '.join(REGISTRY)}, or register yours "
+            f"(docs/extending.md)."
+        )
     return REGISTRY[name]
+
+
+def own_variant(model: "Recommender") -> Variant:
+    """The registered model of a model's own class; InputError if its name is another class's, whose
+    files it would overwrite and take for its own."""
+    variant, kind = variant_of(model.variant), type(model)
+    if variant.model is not kind:
+        raise InputError(
+            f"{kind.__name__} calls itself {model.variant}, which is {variant.model.__name__}'s "
+            f"name: give it a variant of its own, and register it (docs/extending.md)."
+        )
+    return variant

@@ -229,7 +229,13 @@ class GaussianDiffusion(nn.Module):
     def losses_of_output(
         self, output: torch.Tensor, x0: torch.Tensor, t: torch.Tensor, noise: torch.Tensor
     ) -> torch.Tensor:
-        """L_t, (B,), of a network output that was computed already."""
+        """L_t, (B,), of a network output that was computed already; ValueError if it is no x̂₀ or ε̂
+        of every entry."""
+        if output.shape != x0.shape:  # or one number could stand for all
+            raise ValueError(
+                f"the network was given x_t of shape {tuple(x0.shape)} and must return that shape, "
+                f"but returned {tuple(output.shape)}."
+            )
         error = (output - (x0 if self.mean_type == "x0" else noise)).square().flatten(1)
         mean = self.loss_reduction == "mean"
         error = self.total(self.share * error.mean(dim=1) if mean else error.sum(dim=1))

@@ -123,6 +123,8 @@ class DiffuRec(DiffusionOfNext):
             raise ValueError("histories_per_epoch goes with trained_on histories.")
         if settings.trained_on == "histories" and settings.stretch != "latest":
             raise ValueError("stretch goes with trained_on positions.")
+        if settings.trained_on == "positions" and settings.padding_mask != "released":
+            raise ValueError("padding_mask goes with trained_on histories.")
         self.causal = settings.trained_on == "positions"
         self.released_mask = settings.padding_mask == "released" and not self.causal
 
