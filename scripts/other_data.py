@@ -14,7 +14,7 @@ import statistics
 from reproduction import markdown
 from reproduction.runs import OTHER_DATA, Run, means
 from reproduction.tables import METRICS
-from row_study import RECENT, Flags, Found, make_parser, make_rows
+from row_study import RECENT, STRETCH, Flags, Found, make_parser, make_rows
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.variant import TUNED, variant_of
@@ -60,9 +60,11 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "LT-DiffRec of one cluster, of ML-1M": ("LT-DiffRec", (*OF_ML_1M, *ONE_CLUSTER)),
     "ACVAE": ("ACVAE", ()),
     "SASRec": ("SASRec", ()),
+    "SASRec, random stretches": ("SASRec", STRETCH),
 }  # fmt: skip
 WITH_ORDER = ("EASE, searched, recent items weigh more", "T-DiffRec, of ML-1M",
-              "LT-DiffRec of one cluster, of ML-1M", "ACVAE", "SASRec")  # fmt: skip
+              "LT-DiffRec of one cluster, of ML-1M", "ACVAE", "SASRec",
+              "SASRec, random stretches")  # fmt: skip
 
 
 def run_of(row: str, dataset: str, seed: int) -> Run | None:

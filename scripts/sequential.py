@@ -11,7 +11,7 @@ import tomllib
 
 from reproduction import markdown
 from reproduction.runs import Run, means
-from row_study import RECENT, Flags, Found, make_parser, make_rows
+from row_study import RECENT, STRETCH, Flags, Found, make_parser, make_rows
 
 from DiffRec.data_utils import SPLITS
 from DiffRec.engine.commands import command
@@ -30,7 +30,6 @@ FALLING = (*SMALL, ("epochs", "16"), ("lr_step", "10"))
 WIDE = (("emb_size", "128"), *BF16)
 POSITIONS = (("trained_on", "positions"),)
 AT_ONCE = (*POSITIONS, ("batch_size", "128"))
-STRETCH = (("stretch", "random"),)
 # What a row is called: the model, and the flags in which it differs from its preset.
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),

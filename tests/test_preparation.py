@@ -455,9 +455,12 @@ def raw_pairs(split, name="train"):
     return [(split.raw_users[u], split.raw_items[i]) for u, i in split.pairs[name].tolist()]
 
 
-def test_of_a_repeated_pair_the_latest_rating_counts():
+def test_of_a_repeated_pair_the_latest_rating_counts(caplog):
     rows = [(1, 7, 5, 30), (1, 8, 4, 10), (1, 7, 2, 40), (1, 8, 3, 5), (1, 8, 5, 10)]
     split = prepared(rows, min_rating=1)
+    assert [record.getMessage() for record in caplog.records] == [
+        "3 of 5 rows are of a pair of user and item that comes again: its latest counts."
+    ]
     assert raw_pairs(split) == [(1, 8), (1, 7)]
     assert split.ratings["train"].tolist() == [5, 2]
     assert raw_pairs(prepared(rows)) == [(1, 8)]  # what is not liked in the end is not liked

@@ -129,6 +129,14 @@ def latest_of_repeated(ratings: Ratings) -> str:
         f"FROM ratings JOIN {at}.ranks USING (user_no) QUALIFY row_number() OVER "
         f"(PARTITION BY rank, item_no ORDER BY ratings.time DESC, row DESC) = 1"
     )
+    rows, latest = (
+        database.run(f"SELECT count(*) FROM {table}")[0] for table in ("ratings", f"{at}.latest")
+    )
+    if latest < rows:
+        log.warning(
+            "%s of %s rows are of a pair of user and item that comes again: its latest counts.",
+            f"{rows - latest:,}", f"{rows:,}",
+        )  # fmt: skip
     return at
 
 

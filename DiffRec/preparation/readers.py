@@ -422,7 +422,9 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
                     continue
                 user, *rest = text.split()
                 if not rest:
-                    raise InputError(f"{path} line {line} has a user and no items.")
+                    raise InputError(
+                        f"{path} line {line} has a user and no items, with spaces between."
+                    )
                 if user in known:
                     raise InputError(f"{path} line {line} has the user {user} a second time.")
                 known.add(user)
