@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from DiffRec.data_utils import Dataset, Interactions, require_dataset
-from DiffRec.engine.errors import InputError
+from DiffRec.engine.errors import InputError, require_built
 from DiffRec.engine.ranks import ALONE, Ranks
 
 PUBLISHED_METRICS = ("precision", "recall", "ndcg", "mrr")
@@ -150,14 +150,6 @@ class Lists:
         i = torch.arange(1, self.n_items + 1, device=counts.device)
         total = self.n_items * counts.sum().clamp(min=1)
         return ((2 * i - self.n_items - 1) * counts).sum().item() / total.item()
-
-
-def require_built(model: object) -> None:
-    """InputError for a model's class in the place of a model."""
-    if isinstance(model, type):
-        raise InputError(
-            f"{model.__name__} is a class: {model.__name__}.for_dataset builds a model."
-        )
 
 
 def scorer_of(source: Any, dataset: Dataset) -> Scorer:

@@ -29,3 +29,10 @@ def whole_number(name: str, value: Any, least: int) -> int:
     if number < least:
         raise InputError(f"{name} must be at least {least}, got {number}.")
     return number
+
+
+def require_built(model: object) -> None:
+    """InputError for a model's class in the place of a model."""
+    if isinstance(model, type):
+        name = model.__name__
+        raise InputError(f"{name} is a class: {name}.for_dataset builds a model.")

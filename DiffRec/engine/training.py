@@ -23,7 +23,7 @@ from tqdm import tqdm
 from DiffRec.data_utils import Dataset, require_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import ROWS, Recommender
-from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.errors import InputError, require_built, settings_from_user
 from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb, prepared_device
@@ -39,7 +39,7 @@ from DiffRec.engine.settings import (
 )
 from DiffRec.engine.variant import FREE, OWN_DATA, own_variant, settings_of
 from DiffRec.engine.warm import digest_of, take_over
-from DiffRec.evaluate_utils import evaluate, require_built
+from DiffRec.evaluate_utils import evaluate
 
 logger = logging.getLogger(__name__)
 
@@ -666,7 +666,7 @@ def train(
     if drawn not in (None, seed) and model.trained_on is None:
         raise InputError(
             f"the model's first weights were drawn with seed {drawn}: give for_dataset seed={seed} "
-            f"too, or train no seed."
+            f"too, or leave it out here."
         )
     if dataset.random_noise and dataset.noise_seed != seed:
         raise InputError(
