@@ -21,6 +21,7 @@ class TimeSettings(Settings):
     """Weights of the interactions (`T_DiffRec.data_utils.time_weights`)."""
 
     title = "time"
+    idle: ClassVar = dict.fromkeys(("w_min", "w_max", "w_schedule", "w_valid"), ("w_at", "none"))
     w_at: Literal[WEIGHTED_AT] = setting(
         "both",
         "weigh interactions by recency in training and inference, at inference alone, or not",

@@ -478,6 +478,17 @@ def test_what_no_command_could_take_is_not_registered(tmp_path, parts, words):
     assert "Own" not in REGISTRY
 
 
+def test_what_would_do_nothing_is_said(tiny, tmp_path):
+    """It would be taken for a model with weights."""
+    kind = variant_of("EASE").model
+    with pytest.raises(InputError, match="w_min does nothing while w_at is none"):
+        kind.for_dataset(tiny, w_min=0.3)
+    assert kind.for_dataset(tiny, w_min=0.3, w_at="inference").settings.w_min == 0.3
+    assert kind.for_dataset(tiny, **kind.Settings().dump()).settings.w_at == "none"
+    with pytest.raises(InputError, match="lr_factor does nothing while lr_step is 0"):
+        train(small_model(tiny), tiny, lr_factor=0.5, save_path=tmp_path)
+
+
 def test_defaults_are_checked_as_values_are():
     for wrong, words in (({"strat": 1.0}, "no setting strat: did you"), ({"start": "x"}, "a numb")):
         with pytest.raises(InputError, match=words):

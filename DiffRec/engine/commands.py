@@ -148,6 +148,7 @@ def parse(
     of_data = variant.model.evaluation_of(evaluation_beside(options.dataset, options.data_path))
     start = finished["settings"] if finished else variant.preset(options.preset)
     settings = variant.settings.of(of_data, start, chosen)
+    settings.require_used(chosen)
     settings.part(variant.model.Training).check_selection()
     return settings, options
 

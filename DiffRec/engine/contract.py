@@ -105,6 +105,7 @@ class Recommender(nn.Module):
         start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
         sources = {name: settings.pop(name) for name in cls.sources if name in settings}
         chosen = cls.Settings.of(start, settings)
+        chosen.require_used(settings)
         shards = None if item_shards == 1 else cls.shards_of(item_shards, dataset.n_items)
         torch.manual_seed(seed)
         own = dataset if shards is None else shards.own(dataset)

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
@@ -89,11 +89,13 @@ class Settings(pydantic.BaseModel):
 
     Attributes:
         title: what its flags are headed with.
+        idle: of settings that do nothing while another has some value, that one and the value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     title: ClassVar[str] = ""
     defaults: ClassVar[dict[str, Any]] = {}
+    idle: ClassVar[dict[str, tuple[str, Any]]] = {}
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -126,6 +128,14 @@ class Settings(pydantic.BaseModel):
     def part(self, kind: type[Kind]) -> Kind:
         """The settings of one part, by its class."""
         return kind(**kind.own(dict(self)))
+
+    def require_used(self, told: Collection[str]) -> None:
+        """InputError for a setting among the names ``told`` that does nothing, unless what makes it
+        idle was told too."""
+        for kind in type(self).__mro__:
+            for name, (switch, value) in kind.__dict__.get("idle", {}).items():
+                if name in told and switch not in told and getattr(self, switch) == value:
+                    raise InputError(f"{name} does nothing while {switch} is {value}.")
 
     def dump(self) -> dict[str, Any]:
         """Names and values as JSON has them: the form of records, headers and presets."""
@@ -228,6 +238,7 @@ class TrainingSettings(EvaluationSettings):
     """The training loop of every model (`DiffRec.engine.training`)."""
 
     title = "training"
+    idle: ClassVar = {"lr_factor": ("lr_step", 0)}
     batch_size: Positive = setting(
         400, "users in a batch; for models of pairs, pairs", "train_batch_size"
     )

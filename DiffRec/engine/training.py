@@ -687,6 +687,7 @@ def train(
         raise InputError("item_shards does not go with warm_start.")
     start = model.Training.own(variant.preset(preset))
     chosen = model.Training.of(model.evaluation_of(dataset.evaluation), start, settings)
+    chosen.require_used(settings)
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     about = dataset.name, everything.dump(), seed, log_name
