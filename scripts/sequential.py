@@ -73,7 +73,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
         ),
     ),
     "DiffuRec, small, random stretches of 50": (
-        "DiffuRec", (*RANKED, *AT_ONCE, *QUICK, *STRETCH, ("epochs", "100")),
+        "DiffuRec", (*RANKED, *AT_ONCE, *QUICK, *STRETCH, ("epochs", "116")),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),
     "DiffRec-Du, loss of the output": (
