@@ -9,7 +9,7 @@ import options_page
 import pytest
 from conftest import REPOSITORY
 
-from DiffRec.engine.variant import REGISTRY, register_from
+from DiffRec.engine.variant import REGISTRY, run_once
 from DiffRec.preparation import synthetic
 
 EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
@@ -70,7 +70,7 @@ def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplac
     REGISTRY.pop("Fading")
     done = run("baselines/inference.py", "--checkpoint", file)
     assert "holds Fading, not MF" in done.stderr
-    register_from.cache_clear()  # as in a process of its own
+    run_once.cache_clear()  # as in a process of its own
     done = run("baselines/inference.py", *own, "--checkpoint", file)
     assert f"{record['test']['recall@20']:.4f}" in done.stdout
     done = run(

@@ -209,9 +209,14 @@ def register(*variants: Variant) -> None:
     REGISTRY.update({variant.name: variant for variant in variants})
 
 
-@functools.cache
 def register_from(path: Path) -> None:
-    """Run a Python file in which models are registered, once; InputError if there is none."""
+    """Run a Python file in which models are registered; InputError if there is none."""
+    run_once(path.resolve())
+
+
+@functools.cache
+def run_once(path: Path) -> None:
+    """So that a model has one class, however often its file is named."""
     found = importlib.util.spec_from_file_location(f"from_file_{path.stem}", path)
     if found is None or found.loader is None or not path.is_file():
         raise InputError(f"{path} is no Python file.")
