@@ -265,9 +265,10 @@ def test_what_is_said_when_a_run_is_stopped(tiny, tmp_path, monkeypatch, caplog)
         training.train(model, tiny, epochs=10, eval_every=5, save_path=tmp_path, on_evaluation=stop)
     assert "--resume goes on from the last evaluation" in caplog.text
     caplog.clear()
+    model = DiffRec.for_dataset(tiny, seed=2, dims=[8], steps=2)
     monkeypatch.setattr(model, "training_loss", stop)
     with pytest.raises(KeyboardInterrupt):
-        training.train(model, tiny, epochs=10, seed=2, save_path=tmp_path)
+        training.train(model, tiny, epochs=10, save_path=tmp_path)
     assert "stopped before the first evaluation: there is nothing to resume" in caplog.text
 
 
