@@ -21,8 +21,8 @@ from DiffRec.engine.settings import Positive
 
 Flags = tuple[tuple[str, str], ...]
 Found = dict[str, dict[str, list[dict]]]  # records by data set and row
-# Weighted by recency, with the w_min that ML-1M's validation chose for EASE (scripts/recency.py).
 STRETCH = (("stretch", "random"),)
+# Weighted by recency, with the w_min that ML-1M's validation chose for EASE (scripts/recency.py).
 RECENT = (("w_at", "inference"), ("w_min", "0.03"))
 
 

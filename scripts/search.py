@@ -25,7 +25,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from DiffRec.engine.variant import REGISTRY, TUNED, Variant, register_from, vari
 COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
            "commit", "command")  # fmt: skip
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
+WENT_WRONG = "  # "  # behind a command
 REPEATED = 100  # times in a row that known settings are drawn before a search is over
 # Spellings in the range file that RecBole's page of this model prints.
 MISSPELT = {"noice_scale": "noise_scale", "noice_min": "noise_min", "noice_max": "noise_max"}
@@ -148,22 +149,25 @@ class Table:
     """The trials of a model on a data set, in a CSV that several processes append to.
 
     Args:
-        data: the hash of the data set, and ``start`` the words that the command of a trial of this
-            search begins with: the table may hold trials of other data, and of other flags.
+        data: the hash of the data set, and ``command_of`` the command of a trial of this search, by
+            its settings and its seed: the table may hold trials of other data, and of other flags.
     """
 
-    def __init__(self, path: Path, data: str, start: str):
-        self.path, self.data, self.start = path, data, start
+    def __init__(self, path: Path, data: str, command_of: Callable[[Mapping[str, Any], str], str]):
+        self.path, self.data, self.command_of = path, data, command_of
         path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = optuna.storages.journal.JournalFileOpenLock(str(path))
 
     def rows(self) -> list[dict[str, str]]:
         """Those of this search."""
-        rows = read_trials(self.path)
-        return [
-            row for row in rows
-            if row["data"] == self.data and row["command"].startswith(self.start)
-        ]  # fmt: skip
+        return [row for row in read_trials(self.path) if self.holds(row)]
+
+    def holds(self, row: Mapping[str, str]) -> bool:
+        """Whether a row is of this search; behind the command it may say what went wrong."""
+        told = row["command"].split(WENT_WRONG)[0]
+        return row["data"] == self.data and told == self.command_of(
+            json.loads(row["settings"]), row["seed"]
+        )
 
     def add(self, **row: Any) -> None:
         self.lock.acquire()
@@ -197,9 +201,16 @@ class Search:
             self.settings.drop_repeated,
         )  # fmt: skip
         self.data = variant.prepare(plain, self.options)
-        begin = f"{command_line(variant, 'main.py', base)} --seed "
-        self.table = Table(table, self.data.fingerprint()["sha256"], begin)
+        self.table = Table(table, self.data.fingerprint()["sha256"], self.command_of)
         self.commit = code_version()
+
+    def command_of(self, values: Mapping[str, Any], seed: int | str) -> str:
+        """The command of a trial."""
+        words = [
+            *self.variant.flags, "--dataset", self.dataset, *self.flags, "--seed", str(seed),
+            *flags_of(values),
+        ]  # fmt: skip
+        return command_line(self.variant, "main.py", words)
 
     def start(self) -> dict[str, Any]:
         """The preset's values of what is searched, if they lie in the ranges."""
@@ -228,13 +239,9 @@ class Search:
         """One training, which stands in the table afterwards; its best validation metric."""
         model, kind = self.variant.model, self.variant.settings
         settings = kind.of(self.settings.dump(), values)
-        words = [
-            *self.variant.flags, "--dataset", self.dataset, *self.flags, "--seed", str(seed),
-            *flags_of(values),
-        ]  # fmt: skip
         row = {
             "seed": seed, "settings": json.dumps(dict(values)), "data": self.table.data,
-            "commit": self.commit, "command": command_line(self.variant, "main.py", words),
+            "commit": self.commit, "command": self.command_of(values, seed),
         }  # fmt: skip
         metric, best, rows = settings.select_by, -math.inf, []
 
@@ -265,7 +272,7 @@ class Search:
         except InputError as error:  # settings that do not go together, or a loss that explodes
             if stop_asked.is_set():
                 raise
-            row["command"] += f"  # {error}"
+            row["command"] += f"{WENT_WRONG}{error}"
             raise optuna.TrialPruned(str(error)) from error
         except KeyboardInterrupt:  # it is no trial then, and is done when the search goes on
             stopped = True

@@ -464,6 +464,7 @@ def test_a_network_returns_what_it_is_given(tiny):
     ("parts", "words"),
     [
         ({"seed": setting(3, "a seed")}, "has the setting seed, which all commands have"),
+        ({"k": setting(3, "a size")}, "has the setting k, which all commands have"),
         ({"rate": 0.5}, r"rate must be a setting\(default, help\)"),
         ({"ranges": {"strat": [1]}}, "has a range for strat, which is no setting"),
     ],
@@ -502,8 +503,11 @@ def test_the_seed_is_that_of_the_first_weights(tiny, tmp_path):
     ]
     assert [run.record["seed"] for run in runs] == [3, 3]
     assert runs[0].history == runs[1].history
+    model = small_model(tiny, seed=3)
     with pytest.raises(InputError, match="drawn with seed 3: give for_dataset seed=4 too"):
-        train(small_model(tiny, seed=3), tiny, seed=4, save_path=tmp_path)
+        train(model, tiny, seed=4, save_path=tmp_path)
+    train(model, tiny, epochs=3, save_path=tmp_path)
+    assert train(model, tiny, seed=4, epochs=3, save_path=tmp_path).record["seed"] == 4
 
 
 def test_training_goes_through_the_module_itself(tiny, tmp_path):

@@ -745,10 +745,20 @@ def test_models_of_user_vectors_refuse_other_rows(run, tiny_folder, trained_once
         assert f"{name} knows its users by vectors of their own" in done.stderr
 
 
+def test_weights_that_inference_would_ignore_are_refused(run, tiny_folder, trained_once):
+    _, checkpoint = trained_once("EASE")
+    told = ["--checkpoint", checkpoint, "--data_path", tiny_folder, "--w_min", "0.3"]
+    done = run("baselines/inference.py", *told)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "w_min does nothing while w_at is none" in done.stderr
+    assert run("baselines/inference.py", *told, "--w_at", "inference").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         (["--model", "nonsense"], "model must be one of MF, LightGCN"),
+        (["--model", "EASE", "--w_min", "0.3"], "w_min does nothing while w_at is none"),
         ([], "name a model with --model"),
         (["--model", "EASE", "--lr", "1"], "unrecognized arguments"),
         (["--model", "MultiDAE", "--dims", "[]"], "dims must hold"),

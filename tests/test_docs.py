@@ -9,7 +9,7 @@ import options_page
 import pytest
 from conftest import REPOSITORY
 
-from DiffRec.engine.variant import REGISTRY, run_once
+from DiffRec.engine.variant import REGISTRY, register_from, run_once
 from DiffRec.preparation import synthetic
 
 EXTENDING = (REPOSITORY / "docs" / "extending.md").read_text()
@@ -73,6 +73,9 @@ def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplac
     run_once.cache_clear()  # as in a process of its own
     done = run("baselines/inference.py", *own, "--checkpoint", file)
     assert f"{record['test']['recall@20']:.4f}" in done.stdout
+    kind = REGISTRY["Fading"].model
+    register_from(workplace / "data" / ".." / "fading.py")
+    assert REGISTRY["Fading"].model is kind
     done = run(
         "scripts/search.py", *own, "--model", "Fading", *about, "--trials", "1", "--seeds", "1",
         "--out", workplace / "s", "--presets", workplace / "p.toml",

@@ -298,6 +298,10 @@ def test_a_comparison_is_scipys():
     assert (same["difference"], same["p"], same["effect"]) == (0, 1, 0)
     lower = compare({"recall@20": b}, {"recall@20": b + 0.5})["recall@20"]
     assert lower["effect"] == -np.inf
+    assert compare({"m": [0, 0, 0]}, {"m": [1, 1, 1]})["m"]["effect"] == -np.inf
+    for wrong in ({"recall@20": a[:5]}, {"recall@20": 0.5}, {"valid": {"recall@20": a}}):
+        with pytest.raises(InputError, match="of the same users"):
+            compare({"recall@20": a}, wrong)
 
 
 def test_runs_of_several_seeds_are_averaged_for_each_user():
@@ -310,7 +314,3 @@ def test_runs_of_several_seeds_are_averaged_for_each_user():
         wrong = [*of_runs[0], *other] if other else []
         with pytest.raises(InputError, match="compare takes each user's metrics"):
             compare(wrong, means[1])
-    assert compare({"m": [0, 0, 0]}, {"m": [1, 1, 1]})["m"]["effect"] == -np.inf
-    for wrong in ({"recall@20": a[:5]}, {"recall@20": 0.5}, {"valid": {"recall@20": a}}):
-        with pytest.raises(InputError, match="of the same users"):
-            compare({"recall@20": a}, wrong)

@@ -287,6 +287,20 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert len(more) == len(rows) + 2
 
 
+def test_a_search_without_flags_is_not_one_whose_flags_begin_with_a_seed(searching):
+    """Though their commands begin alike."""
+    call, presets, out = searching
+    short = ["--trials", "1", "--minutes", "9", "--candidates", "1"]
+    done = call("EASE", *short, "--seed", "5", "--metric_users", "with_items")
+    assert done.returncode == 0, done.stderr
+    before = search.read_trials(out / "EASE_tiny.csv")
+    done = call("EASE", *short)
+    assert f"{len(before)} trials in" in done.stdout, done.stderr
+    rows = search.read_trials(out / "EASE_tiny.csv")
+    assert [row["seed"] for row in rows] == ["5", "6", "1", "2"]
+    assert "2 new trials, 2 in all" in done.stdout
+
+
 def test_settings_that_are_drawn_again_are_not_run_again(searching, monkeypatch):
     """With minutes they are drawn: in a row they might all be over before the better ones."""
     call, presets, out = searching

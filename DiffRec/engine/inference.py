@@ -175,6 +175,7 @@ def parse(
         del defaults["dataset"]  # a data set's own folder says itself what it holds
     options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
     settings = variant.settings.of(header["settings"], variant.settings.own(flags))
+    settings.require_used(flags)
     return restored, settings, options
 
 

@@ -200,7 +200,7 @@ def register(*variants: Variant) -> None:
             for name, field in part.model_fields.items():
                 if field.json_schema_extra is None:
                     raise InputError(f"{part.__name__}.{name} must be a setting(default, help).")
-        taken = sorted(own & variant.options.names())
+        taken = sorted(own & (variant.options.names() | variant.inference_options.names()))
         if taken:
             raise InputError(f"{variant.name} has the setting {taken[0]}, which all commands have.")
         unknown = sorted(set(variant.model.ranges) - own - DataSettings.names())
