@@ -289,7 +289,7 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
 
 def test_a_search_without_flags_is_not_one_whose_flags_begin_with_a_seed(searching):
     """Though their commands begin alike."""
-    call, presets, out = searching
+    call, _presets, out = searching
     short = ["--trials", "1", "--minutes", "9", "--candidates", "1"]
     done = call("EASE", *short, "--seed", "5", "--metric_users", "with_items")
     assert done.returncode == 0, done.stderr
