@@ -122,19 +122,35 @@ def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset)
 
 
 def pooled(
-    names: Sequence[str], headers: Sequence[dict], found: Sequence[dict]
+    paths: Sequence[Path], headers: Sequence[dict], found: Sequence[dict]
 ) -> tuple[list[str], list[dict]]:
-    """Runs of one model with one set of settings as one, with the mean metrics of each user."""
-    groups: dict[str, list[int]] = {}
+    """Runs of one model on one data set with one set of settings as one, with the mean metrics of
+    each user; InputError if a seed is there twice.
+
+    A group is called by its model, and by the settings in which groups of this model differ.
+    """
+    groups: dict[str, dict[int, int]] = {}  # of each the run of each seed
     for n, header in enumerate(headers):
-        groups.setdefault(json.dumps([header["variant"], header["settings"]]), []).append(n)
-    of_groups = list(groups.values())
-    alone = len({headers[group[0]]["variant"] for group in of_groups}) == len(of_groups)
-    words = [headers[group[0]]["variant"] if alone else names[group[0]] for group in of_groups]
-    return (
-        [f"{word}, seeds: {len(group)}" for word, group in zip(words, of_groups, strict=True)],
-        [mean_of_runs([found[n] for n in group]) for group in of_groups],
-    )
+        key = json.dumps([header["variant"], header["settings"], header["data"]])
+        same = groups.setdefault(key, {}).setdefault(header["seed"], n)
+        if same != n:
+            raise InputError(
+                f"{paths[same]} and {paths[n]} are one model with one seed: name each run once."
+            )
+    firsts = [headers[min(of_seed.values())] for of_seed in groups.values()]
+    names = []
+    for first, of_seed in zip(firsts, groups.values(), strict=True):
+        others = [header for header in firsts if header["variant"] == first["variant"]]
+        words = [first["variant"]] + [
+            f"{name} {value}"
+            for name, value in first["settings"].items()
+            if any(other["settings"].get(name) != value for other in others)
+        ]
+        if any(other["data"] != first["data"] for other in others):
+            words.append(f"{first['data']['train']:,} interactions")
+        names.append(", ".join([*words, f"seeds: {len(of_seed)}"]))
+    means = [mean_of_runs([found[n] for n in of_seed.values()]) for of_seed in groups.values()]
+    return names, means
 
 
 def table_of(names: Sequence[str], found: Sequence[dict]) -> list[dict]:
@@ -196,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
         names = short_names(args.runs)
     found = measure(args, headers, dataset)
     if args.pool_seeds:
-        names, found = pooled(names, headers, found)
+        names, found = pooled(args.runs, headers, found)
         if len(found) < 2:
             raise InputError("all runs are of one model and one set of settings.")
     rows = table_of(names, found)

@@ -43,6 +43,7 @@ from DiffRec.engine.machine import code_version
 from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
 from DiffRec.engine.training import train
 from DiffRec.engine.variant import REGISTRY, TUNED, Variant, register_from, variant_of
+from DiffRec.engine.warm import digest_of
 
 COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
            "commit", "command")  # fmt: skip
@@ -185,11 +186,12 @@ class Search:
 
     Args:
         flags: of every trial, as the words of a command line.
-        ranges: what is searched.
+        ranges: what is searched, and ``own`` a file of models, whose content counts as code does.
     """
 
     def __init__(
         self, variant: Variant, dataset: str, flags: list[str], ranges: Ranges, table: Path,
+        own: Path | None = None,
     ):  # fmt: skip
         self.variant, self.dataset, self.flags, self.ranges = variant, dataset, flags, ranges
         base = [*variant.flags, "--dataset", dataset, *flags]
@@ -202,7 +204,7 @@ class Search:
         )  # fmt: skip
         self.data = variant.prepare(plain, self.options)
         self.table = Table(table, self.data.fingerprint()["sha256"], self.command_of)
-        self.commit = code_version()
+        self.commit = " ".join([code_version() or "", digest_of(own) if own else ""]).strip()
 
     def command_of(self, values: Mapping[str, Any], seed: int | str) -> str:
         """The command of a trial."""
@@ -349,7 +351,7 @@ def tell_of_others(search: Search) -> None:
         print(f"{others} trials in {path} are of other flags or data: they do not count.")
     elsewhere = sum(row["commit"] != search.commit for row in rows)
     if elsewhere:
-        print(f"{elsewhere} trials that count are of other commits: remove {path} to begin anew.")
+        print(f"{elsewhere} trials that count are of other code: remove {path} to begin anew.")
 
 
 def work(
@@ -361,7 +363,7 @@ def work(
     quiet()
     if own:
         register_from(own)
-    search = Search(variant_of(name), dataset, flags, ranges, table)
+    search = Search(variant_of(name), dataset, flags, ranges, table, own)
     study = study_of(journal, seed=number + 1)
     trials = len(combinations(ranges, trials, minutes)) or trials
     known = distributions(ranges)
@@ -485,7 +487,7 @@ def main(argv: list[str] | None = None) -> None:
         dataset = default_dataset(options.data_path)
     table = args.out / f"{args.model}_{dataset}.csv"
     quiet()
-    search = Search(variant, dataset, flags, ranges, table)
+    search = Search(variant, dataset, flags, ranges, table, own)
     before, _ = spent(search)
     tell_of_others(search)
     with tempfile.TemporaryDirectory() as folder:

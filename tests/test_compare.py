@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from pathlib import Path
 
 import compare
 import curves
@@ -113,6 +114,26 @@ def test_runs_of_several_seeds_can_be_one(run, trained, tiny, tiny_folder):
     assert second[6] == (f"{right.pvalue:.3f}" if right.pvalue >= 0.001 else "< 0.001")
     done = run("scripts/compare.py", *files[1:], *where, "--pool_seeds")
     assert "all runs are of one model" in done.stderr
+    done = run("scripts/compare.py", *files, files[1], *where, "--pool_seeds")
+    assert "are one model with one seed: name each run once" in done.stderr
+
+
+def test_runs_of_other_settings_or_data_are_not_pooled():
+    paths = [Path(name) for name in "abcd"]
+    data = {"train": 3000, "sha256": "1"}
+    headers = [
+        {"variant": "DiffRec", "seed": seed, "settings": {"lr": lr, "steps": 2}, "data": data}
+        for seed, lr in ((1, 0.1), (2, 0.1), (1, 0.2))
+    ]
+    headers.append({**headers[0], "data": {"train": 2000, "sha256": "2"}})
+    found = [{"recall@20": np.array([n, 2.0 * n])} for n in range(4)]
+    names, means = compare.pooled(paths, headers, found)
+    assert names == [
+        "DiffRec, lr 0.1, 3,000 interactions, seeds: 2",
+        "DiffRec, lr 0.2, 3,000 interactions, seeds: 1",
+        "DiffRec, lr 0.1, 2,000 interactions, seeds: 1",
+    ]
+    assert [list(mean["recall@20"]) for mean in means] == [[0.5, 1], [2, 4], [3, 6]]
 
 
 def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):

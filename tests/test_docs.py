@@ -76,11 +76,18 @@ def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplac
     kind = REGISTRY["Fading"].model
     register_from(workplace / "data" / ".." / "fading.py")
     assert REGISTRY["Fading"].model is kind
-    done = run(
+    searched = [
         "scripts/search.py", *own, "--model", "Fading", *about, "--trials", "1", "--seeds", "1",
         "--out", workplace / "s", "--presets", workplace / "p.toml",
-    )  # fmt: skip
+    ]  # fmt: skip
+    done = run(*searched)
     assert "1 new trials" in done.stdout, done.stderr
+    done = run(*searched)
+    assert "0 new trials, 1 in all" in done.stdout
+    assert "of other code" not in done.stdout
+    with (workplace / "fading.py").open("a") as file:
+        file.write("# it is another model now\n")
+    assert "1 trials that count are of other code" in run(*searched).stdout
     done = run("baselines/main.py", "--from_file", workplace / "no.py", "--model", "Fading")
     assert "no.py is no Python file" in done.stderr
 

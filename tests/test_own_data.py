@@ -167,11 +167,30 @@ def test_what_a_final_fit_can_not_be_made_of(run, finished, tiny_folder, tmp_pat
     done = run("DiffRec/main.py", *where, "--final", best, "--random_noise", "0.1")
     assert "does not go with a final fit" in done.stderr
     done = run("DiffRec/main.py", *where, "--final", best, "--dropout", "0.3")
-    assert "its epochs are those of that model: train one with dropout 0.3 first" in done.stderr
+    assert "was found with dropout 0.5: give --epochs for dropout 0.3" in done.stderr
     done = run("DiffRec/inference.py", "--data_path", tiny_folder, "--checkpoint",
                folder / last["checkpoint"])  # fmt: skip
     assert done.returncode == 2
     assert "metrics on them would mean nothing" in done.stderr
+
+
+def test_a_final_fit_of_another_model_is_told_its_epochs(run, finished, tiny_folder, tmp_path):
+    first, _, folder, _ = finished("DiffRec", *SMALL, "--epochs", "5")
+    where = ["--data_path", tiny_folder, "--save_path", tmp_path]
+    result = ["--result_json", tmp_path / "r.json"]
+    best = folder / first["checkpoint"]
+    flags = ["--dropout", "0.3", "--epochs", "4"]
+    done = run("DiffRec/main.py", *where, "--final", best, *flags, *result)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "r.json").read_text())
+    assert (record["epochs"], record["settings"]["dropout"]) == (4, 0.3)
+    # A closed form has no epochs to take over.
+    first, _, folder, _ = finished("baselines", "--model", "EASE")
+    best = folder / first["checkpoint"]
+    done = run("baselines/main.py", "--model", "EASE", *where, "--final", best, "--reg", "7",
+               *result)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["settings"]["reg"] == 7
 
 
 @pytest.mark.parametrize("script", ["DiffRec", "T-DiffRec"])
