@@ -162,8 +162,11 @@ def scorer_of(source: Any, dataset: Dataset) -> Scorer:
 
     if torch.is_tensor(source) and source.layout != torch.strided:
         coo = source.detach().cpu().to_sparse_coo().coalesce()
-        entries = numbers(coo.values()).numpy(), tuple(coo.indices().numpy())
-        source = scipy.sparse.coo_array(entries, shape=tuple(source.shape))
+        if coo.dense_dim():  # whole rows are stored, or none
+            source = numbers(coo)
+        else:
+            entries = numbers(coo.values()).numpy(), tuple(coo.indices().numpy())
+            source = scipy.sparse.coo_array(entries, shape=tuple(source.shape))
     elif not (torch.is_tensor(source) or scipy.sparse.issparse(source)):
         source = array_of(source)
     if tuple(source.shape) != (dataset.n_users, dataset.n_items):
@@ -198,10 +201,12 @@ def numbers(found: Any) -> torch.Tensor:
     if hasattr(found, "toarray"):  # of SciPy, sparse
         found = found.toarray()
     if not torch.is_tensor(found):
-        found = torch.as_tensor(array_of(found))
+        found = array_of(found)
+        native = found.dtype.newbyteorder("=") if found.dtype.itemsize <= 8 else np.float64
+        found = torch.from_numpy(np.require(found, native, "W"))
     if found.is_complex():
         raise InputError(f"scores must be real numbers, but are of type {found.dtype}.")
-    known = found.is_floating_point() and found.dtype != torch.bfloat16  # not to NumPy
+    known = found.dtype in (torch.float16, torch.float32, torch.float64)  # to NumPy too
     return (found if known else found.float()).to_dense()
 
 

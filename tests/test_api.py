@@ -445,6 +445,12 @@ def test_a_name_is_that_of_one_class(tiny, tmp_path):
 
     with pytest.raises(InputError, match="Mine calls itself DiffRec, which is DiffRec's name"):
         train(Mine.for_dataset(tiny, **SMALL), tiny, save_path=tmp_path)
+    anew = type("DiffRec", (DiffRec,), {})
+    with pytest.raises(InputError, match="DiffRec was defined anew: register it again"):
+        train(anew.for_dataset(tiny, **SMALL), tiny, save_path=tmp_path)
+    compiled = torch.compile(DiffRec.for_dataset(tiny, **SMALL))
+    with pytest.raises(InputError, match="train a model itself, with compile=True"):
+        train(compiled, tiny, save_path=tmp_path)
     with pytest.raises(InputError, match="Mine is a class"):
         train(Mine, tiny, save_path=tmp_path)
     with pytest.raises(InputError, match="DiffRec is a class"):

@@ -199,6 +199,10 @@ def test_scores_are_taken_as_they_come_and_left_as_they_are(tiny):
         lambda rows: scores[rows.users[0] : rows.users[-1] + 1],
         lambda rows: scores.numpy()[rows.users[0] : rows.users[-1] + 1],
         lambda rows: scipy.sparse.coo_array(scores[rows.users]),
+        scores.numpy().astype(">f4"), scores.numpy().astype(np.longdouble),
+        torch.sparse_coo_tensor(
+            torch.arange(tiny.n_users)[None], scores, tuple(scores.shape), check_invariants=True
+        ),
     ):  # fmt: skip
         for _ in range(2):  # what the first changed, the second would see
             found = evaluate(source, tiny, [5], batch_size=50)
@@ -206,9 +210,20 @@ def test_scores_are_taken_as_they_come_and_left_as_they_are(tiny):
             assert found["test"] == pytest.approx(whole["test"])
     assert torch.equal(scores, kept)
     integers = (scores * 1e6).long()
-    coarse = scores.bfloat16()
-    for source, same in ((integers, integers.float()), (coarse, coarse.float())):
+    coarse, eighths = scores.bfloat16(), scores.to(torch.float8_e4m3fn)
+    for source, same in (
+        (integers, integers.float()), (coarse, coarse.float()), (eighths, eighths.float()),
+    ):  # fmt: skip
         assert evaluate(source, tiny, [5])["test"] == evaluate(same, tiny, [5])["test"]
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_may_be_read_only(tiny):
+    """Such as those of a file that is mapped into memory, or one row for all."""
+    row = np.arange(tiny.n_items, dtype=np.float32)
+    whole = np.broadcast_to(row, (tiny.n_users, tiny.n_items))
+    found = evaluate(lambda rows: whole[: len(rows)], tiny, [5])
+    assert found == evaluate(whole, tiny, [5]) == evaluate(whole.copy(), tiny, [5])
 
 
 def test_what_scores_minus_infinity_is_not_recommended(tiny):

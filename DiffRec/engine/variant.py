@@ -238,6 +238,10 @@ def own_variant(model: "Recommender") -> Variant:
     """The registered model of a model's own class; InputError if its name is another class's, whose
     files it would overwrite and take for its own."""
     variant, kind = variant_of(model.variant), type(model)
+    if hasattr(model, "_orig_mod"):
+        raise InputError("train a model itself, with compile=True, not what torch.compile gives.")
+    if variant.model is not kind and variant.model.__qualname__ == kind.__qualname__:
+        raise InputError(f"{kind.__name__} was defined anew: register it again.")
     if variant.model is not kind:
         raise InputError(
             f"{kind.__name__} calls itself {model.variant}, which is {variant.model.__name__}'s "
