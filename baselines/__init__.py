@@ -81,5 +81,7 @@ def wanted(argv: Sequence[str]) -> Variant:
     """The model to train, on which the other flags depend."""
     name = named(argv)
     if name is None and not {"-h", "--help"} & set(argv):
-        raise InputError(f"name a model with --model: {', '.join(MODELS)}.")
+        raise InputError(
+            f"name a model with --model: {', '.join(model.name for model in known())}."
+        )
     return variant_of(name or EXAMPLE)

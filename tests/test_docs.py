@@ -58,7 +58,8 @@ def test_the_examples_of_extending_run(workplace, heading, made):
 def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplace, run):
     block = python_of(EXTENDING, "A model of sequences")
     models, _ = block.split("data = load_dataset")
-    (workplace / "fading.py").write_text(models)
+    (workplace / "beside.py").write_text("found = True\n")
+    (workplace / "fading.py").write_text(f"import beside\n{models}assert beside.found\n")
     own = ["--from_file", workplace / "fading.py"]
     about = ["--dataset", "ml-1m_clean", "--epochs", "4", "--eval_every", "2"]
     saved = ["--save_path", workplace / "saved", "--result_json", workplace / "r.json"]
@@ -90,6 +91,8 @@ def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplac
     assert "1 trials that count are of other code" in run(*searched).stdout
     done = run("baselines/main.py", "--from_file", workplace / "no.py", "--model", "Fading")
     assert "no.py is no Python file" in done.stderr
+    done = run("baselines/main.py", *own)
+    assert re.search("name a model with --model: MF, .*, Fading", done.stderr)
 
 
 @pytest.mark.parametrize("word", ["train(model", "compare("])

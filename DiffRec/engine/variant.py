@@ -216,10 +216,12 @@ def register_from(path: Path) -> None:
 
 @functools.cache
 def run_once(path: Path) -> None:
-    """So that a model has one class, however often its file is named."""
+    """So that a model has one class, however often its file is named; it may import from others
+    beside it."""
     found = importlib.util.spec_from_file_location(f"from_file_{path.stem}", path)
     if found is None or found.loader is None or not path.is_file():
         raise InputError(f"{path} is no Python file.")
+    sys.path.append(str(path.parent))
     module = sys.modules[found.name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
 
