@@ -133,6 +133,15 @@ def test_the_page_of_options_is_that_of_the_settings():
     assert (REPOSITORY / "docs" / "options.md").read_text() == options_page.page() + "\n"
 
 
+def test_pages_tell_as_many_trials_as_there_are():
+    text = (REPOSITORY / "docs/findings.md").read_text()
+    told = re.findall(r"\[(\d+) trials\]\(\.\./(\S+\.csv)\)", text)
+    assert len(told) > 5
+    for number, path in told:
+        lines = (REPOSITORY / path).read_text().splitlines()
+        assert len(lines) - 1 == int(number), path  # but for the header
+
+
 def test_pages_link_to_what_is_there():
     for page in REPOSITORY.glob("**/*.md"):
         if ".venv" in page.parts:
