@@ -37,7 +37,13 @@ from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Positive
 
 EVERYTHING = ("table1", *tables.TABLES, *figures.FIGURES)
-STUDIES = ("recency", "seeds_study", "other_data", "sequential")  # of scripts of their own
+STUDIES = (
+    "recency",
+    "seeds_study",
+    "epoch_study",
+    "other_data",
+    "sequential",
+)  # of scripts of their own
 TUNED_SEEDS = 5
 FIVE_SEEDS = (*of_group("ours"), "MultiVAE", "EASE")  # by default; three for the rest
 

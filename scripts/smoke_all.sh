@@ -30,6 +30,8 @@ bash scripts/recency.sh --methods EASE "${flags[@]}" --run_flags "$short" > "$he
 test -s "$here/results/recency.md"
 bash scripts/seeds_study.sh --methods DiffRec "${flags[@]}" --run_flags "$short" > "$here/seeds.txt"
 test -s "$here/results/seeds_study.md"
+bash scripts/epoch_study.sh --methods DiffRec --seeds 1 --results "$here/results" > "$here/epochs.txt"
+test -s "$here/results/epoch_study.md"
 bash scripts/other_data.sh --datasets ml-1m_clean --methods EASE,DiffRec "${flags[@]}" --run_flags "$short" > "$here/other.txt"
 grep -q "the release's defaults" "$here/results/other_data.md"
 python scripts/prepare_data.py --synthetic --protocol leave_one_out --core 5 --out "$DIFFREC_DATASETS/beauty_next"

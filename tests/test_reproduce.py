@@ -1,5 +1,6 @@
 """The tables and figures: which runs they ask for, what is reused, and what is made of them."""
 
+import csv
 import dataclasses
 import itertools
 import json
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import epoch_study
 import other_data
 import pytest
 import recency
@@ -29,6 +31,7 @@ from reproduction.runs import (
     work_folder,
 )
 
+from DiffRec import DiffRec, load_dataset, train
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.paper import paper_figures, paper_resources
@@ -587,6 +590,38 @@ def test_the_study_of_seeds_says_how_many_reach_the_papers_figure(run, datasets,
     assert "seeds_study.png" in (tmp_path / "r" / "README.md").read_text()
     refused = run("scripts/seeds_study.py", "--methods", "Oracle")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_the_study_of_epochs_has_the_best_by_validation_and_by_test(
+    run, datasets, tmp_path, monkeypatch
+):
+    """The first is what training itself chooses; a seed that is done is not run again."""
+    short = {"epochs": 30, "eval_every": 2, "dims": (8,), "steps": 2, "lr": 0.02, "noise_scale": 0}
+    monkeypatch.setattr(Variant, "known_presets", lambda _: {"ml-1m_clean": short})
+    monkeypatch.setattr(Variant, "preset", lambda _, name: short)
+    call = ["scripts/epoch_study.py", "--methods", "DiffRec", "--results", tmp_path / "r"]
+    assert run(*call, "--seeds", "1").returncode == 0
+    done = run(*call, "--seeds", "2")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "r" / "epoch_study.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["seed"] for row in rows] == sorted(row["seed"] for row in rows)
+    data = load_dataset("ml-1m_clean")
+    for seed in (1, 2):
+        some = [row for row in rows if row["seed"] == str(seed)]
+        (chosen,) = epoch_study.chosen_by("valid", some)
+        (oracle,) = epoch_study.chosen_by("test", some)
+        assert float(oracle["test_recall@20"]) == max(float(r["test_recall@20"]) for r in some)
+        model = DiffRec.for_dataset(data, seed=seed, dims=(8,), steps=2, noise_scale=0)
+        trained = train(
+            model, data, seed=seed, save_path=tmp_path / "s", epochs=30, eval_every=2, lr=0.02
+        )
+        assert int(chosen["epoch"]) == trained.best_epoch
+        assert float(chosen["test_ndcg@20"]) == pytest.approx(trained.test["ndcg@20"], abs=1e-6)
+    monkeypatch.setattr(epoch_study, "train", None)
+    assert run(*call, "--seeds", "2").returncode == 0
+    assert "| DiffRec | published | 2 | 0.1787 |" in (tmp_path / "r" / "epoch_study.md").read_text()
+    assert "## What the choice of the epoch" in (tmp_path / "r" / "README.md").read_text()
 
 
 # What a search found, in the tables

@@ -445,7 +445,7 @@ class Training:
 
         return n_batches, of_this_rank()
 
-    def note(self, loss: float | None, log: Log) -> None:
+    def note(self, loss: float | None, log: Log) -> dict[str, float]:
         """In the place of `validate`, where there is nothing to validate by."""
         progress = self.progress
         told = {} if loss is None else {"loss": loss}
@@ -453,9 +453,11 @@ class Training:
         log(f"epoch {progress.epoch:4d}" + ("" if loss is None else f"  loss {loss:.6f}"))
         self.save_state()
         self.save_curve()
+        return {}
 
-    def validate(self, loss: float | None, log: Log) -> None:
-        """Evaluate, remember the best, and write state, checkpoint and curve."""
+    def validate(self, loss: float | None, log: Log) -> dict[str, float]:
+        """Evaluate, remember the best, and write state, checkpoint and curve; returns the metrics
+        on test, by names that begin with test_."""
         progress, settings, started = self.progress, self.settings, time.perf_counter()
         metrics = self.evaluate()
         progress.evaluation_seconds += time.perf_counter() - started
@@ -478,6 +480,7 @@ class Training:
         if better:
             self.save_checkpoint()
         self.save_curve()
+        return {f"test_{name}": value for name, value in metrics["test"].items()}
 
     def save_curve(self) -> None:
         if self.progress.history and self.ranks.writes:
@@ -496,7 +499,7 @@ class Training:
         self, log: Log, on_evaluation: Callable[[dict[str, float]], None] | None = None
     ) -> Progress:
         """Train until ``epochs``, or until ``patience`` epochs went by without a better model.
-        ``on_evaluation`` is given each new row of the history, and may stop the run by an error.
+        ``on_evaluation`` is given what `train` says, and may stop the run by an error.
 
         It is evaluated after every ``eval_every`` epochs. A run that ends before the first of these
         is evaluated once, at its end; when it is made longer, that evaluation is dropped. Without
@@ -523,10 +526,10 @@ class Training:
                     )
                 last = progress.epoch == last_epoch() and not (progress.history and self.chooses)
                 if progress.epoch % settings.eval_every == 0 or last:
-                    (self.validate if self.chooses else self.note)(loss, log)
+                    of_test = (self.validate if self.chooses else self.note)(loss, log)
                     draw(progress.history[-1])
                     if on_evaluation is not None:
-                        on_evaluation(progress.history[-1])
+                        on_evaluation({**progress.history[-1], **of_test})
                 shown = {} if loss is None else {"loss": f"{loss:.4f}"}
                 if self.chooses:
                     best = "none yet"
@@ -646,7 +649,8 @@ def train(
             with (`DiffRec.engine.warm`).
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
-        on_evaluation: called after each evaluation with its row of the history; an error that it
+        on_evaluation: called after each evaluation with its row of the history, beside which are
+            the metrics on test (test_recall@20, …), for nothing to be chosen by; an error that it
             raises ends the training.
         settings: those of the model's ``Training``, such as lr, epochs or batch_size. How it is
             evaluated the data set may say (`Dataset.evaluation`).
