@@ -100,8 +100,8 @@ def page(found: Found) -> str:
         "and models of rows leave it out: nobody's test item is among it, so that to leave it out "
         "can only help. Settings are the models' defaults or presets, but: *small*, one reverse "
         "step, padding hidden, and item vectors that begin with a standard deviation of .02 "
-        "instead of 1; *falling*, a learning rate that is a tenth after epoch 10, or late after epoch 18. "
-        "The command of each run is in its file in runs/.",
+        "instead of 1; *falling*, a learning rate that is a tenth after epoch 10, *late* after "
+        "epoch 18. The command of each run is in its file in runs/.",
     ]
     for dataset, rows in found.items():
         header = ["model", "seeds", "best epoch", *METRICS]
