@@ -34,7 +34,7 @@ from arguments import add_from_file, models_from
 from reproduction.runs import RESULTS, read_once
 from tqdm import tqdm
 
-from DiffRec.data_utils import default_dataset, find_dataset
+from DiffRec.data_utils import Dataset, default_dataset, find_dataset
 from DiffRec.engine.commands import command, command_line, parse, stop_asked
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import write_csv, write_text
@@ -150,8 +150,9 @@ class Table:
     """The trials of a model on a data set, in a CSV that several processes append to.
 
     Args:
-        data: the hash of the data set, and ``command_of`` the command of a trial of this search, by
-            its settings and its seed: the table may hold trials of other data, and of other flags.
+        data: the hash of the data set, its noise drawn with the first seed, and ``command_of`` the
+            command of a trial of this search, by its settings and its seed: the table may hold
+            trials of other data, and of other flags.
     """
 
     def __init__(self, path: Path, data: str, command_of: Callable[[Mapping[str, Any], str], str]):
@@ -196,15 +197,19 @@ class Search:
         self.variant, self.dataset, self.flags, self.ranges = variant, dataset, flags, ranges
         base = [*variant.flags, "--dataset", dataset, *flags]
         self.settings, self.options = parse(variant, base)
-        _, folder = find_dataset(dataset, self.options.data_path)
+        data = self.data_with(self.options.seed).fingerprint()["sha256"]
+        self.table = Table(table, data, self.command_of)
+        self.commit = " ".join([code_version() or "", digest_of(own) if own else ""]).strip()
+
+    def data_with(self, seed: int) -> Dataset:
+        """What a trial with this seed trains on: random noise, if any, is drawn with it."""
+        _, folder = find_dataset(self.dataset, self.options.data_path)
         noise = self.settings.random_noise
         plain, _ = read_once(
-            folder, self.settings.drop_unknown, noise, self.options.seed if noise else 0,
+            folder, self.settings.drop_unknown, noise, seed if noise else 0,
             self.settings.drop_repeated,
         )  # fmt: skip
-        self.data = variant.prepare(plain, self.options)
-        self.table = Table(table, self.data.fingerprint()["sha256"], self.command_of)
-        self.commit = " ".join([code_version() or "", digest_of(own) if own else ""]).strip()
+        return self.variant.prepare(plain, self.options)
 
     def command_of(self, values: Mapping[str, Any], seed: int | str) -> str:
         """The command of a trial."""
@@ -258,12 +263,13 @@ class Search:
 
         started, state, run, stopped = time.process_time(), FAILED, None, False
         try:
+            data = self.data_with(seed)
             with tempfile.TemporaryDirectory() as folder:
                 of_model = settings.part(model.Settings).dump()
                 sources = {name: getattr(self.options, name) for name in model.sources}
-                built = model.for_dataset(self.data, seed=seed, **of_model, **sources)
+                built = model.for_dataset(data, seed=seed, **of_model, **sources)
                 run = train(
-                    built, self.data, seed=seed, save_path=folder, on_evaluation=watch,
+                    built, data, seed=seed, save_path=folder, on_evaluation=watch,
                     device=None if self.options.cuda is not False else "cpu",
                     **settings.part(model.Training).dump(),
                 )  # fmt: skip
@@ -338,9 +344,11 @@ def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float)
 
 
 def spent(search: Search) -> tuple[int, float]:
-    """Trials in the table that were drawn (seed 1, say), and CPU minutes of all."""
+    """The number of trials, to which the best few's further seeds do not count, and the CPU minutes
+    of all that was run."""
     rows = search.table.rows()
-    return len(rows), sum(float(row["seconds"]) for row in rows) / 60
+    drawn = [row for row in rows if row["seed"] == str(search.options.seed)]
+    return len(drawn), sum(float(row["seconds"]) for row in rows) / 60
 
 
 def tell_of_others(search: Search) -> None:
@@ -416,8 +424,8 @@ def confirm(search: Search, candidates: int, seeds: int) -> tuple[float, dict[st
             if (json.dumps(values), seed) not in done:
                 try:
                     search.run(values, seed)
-                except optuna.TrialPruned:  # with this seed the loss explodes
-                    continue
+                except optuna.TrialPruned as error:  # with this seed the loss explodes
+                    print(f"with seed {seed} {values} did not come to its end: {error}")
     wanted = [json.dumps(values) for _, values, _ in chosen]
     return max(
         (row for row in means(search) if json.dumps(row[1]) in wanted and row[2] >= seeds),
@@ -486,6 +494,9 @@ def main(argv: list[str] | None = None) -> None:
         _, options = parse(variant, [*variant.flags, *flags])
         dataset = default_dataset(options.data_path)
     table = args.out / f"{args.model}_{dataset}.csv"
+    presets = args.presets or variant.presets_file or variant.presets
+    if not isinstance(presets, Path):
+        raise InputError(f"{args.model} has no file of presets: name one with --presets.")
     quiet()
     search = Search(variant, dataset, flags, ranges, table, own)
     before, _ = spent(search)
@@ -515,7 +526,6 @@ def main(argv: list[str] | None = None) -> None:
         f"{search.settings.select_by} {value:.4f} on validation, mean of {seeds} seeds."
     )
     print(f"{count - before} new trials, {count} in all: {table}")
-    presets = args.presets or variant.presets_file or variant.presets
     print(write_preset(search, values, about, presets))
 
 

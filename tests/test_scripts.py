@@ -1,5 +1,6 @@
 """The scripts a user runs, and that what runs is this checkout."""
 
+import dataclasses
 import json
 import math
 import os
@@ -22,6 +23,7 @@ import L_DiffRec
 import T_DiffRec
 from baselines.models.EASE import EASE
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.variant import REGISTRY
 
 
 def test_modules_load_from_this_checkout():
@@ -232,7 +234,7 @@ def searching(run, tiny_folder, tmp_path, monkeypatch):
     return call, presets, tmp_path / "out"
 
 
-def test_a_search_keeps_every_trial_and_writes_the_winner(searching, monkeypatch):
+def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, monkeypatch):
     call, presets, out = searching
     done = call("EASE", "--trials", "7", "--candidates", "2")
     assert done.returncode == 0, done.stderr
@@ -246,11 +248,16 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, monkeypatch
     assert found["EASE"]["tiny_tuned"] == {"reg": best}
     assert "--reg" in rows[0]["command"]
     assert not [name for name in rows[0] if "test" in name]
+    # Of few trials the further seeds are none: with more the rest is tried.
+    fewer = ["--trials", "3", "--candidates", "3", "--out", tmp_path / "few"]
+    assert call("EASE", *fewer).returncode == 0
+    fewer[1] = "7"
+    assert "4 new trials, 7 in all" in call("EASE", *fewer).stdout
     # The same again runs nothing, and leaves one section.
     monkeypatch.setattr(search, "train", None)
     again = call("EASE", "--trials", "7", "--candidates", "2")
     assert again.returncode == 0, again.stderr
-    assert "0 new trials, 9 in all" in again.stdout
+    assert "0 new trials, 7 in all" in again.stdout
     assert tomllib.loads(presets.read_text()) == found
 
 
@@ -268,7 +275,7 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert done.returncode == 0, done.stderr
     rows = search.read_trials(out / "DiffRec_tiny.csv")
     assert rows[: len(first)] == first
-    assert len(rows) >= 6
+    assert sum(row["seed"] == "5" for row in rows) == 6
     for row in rows:
         values = json.loads(row["settings"])
         assert set(values) == {"lr", "dims", "noise_scale", "steps", "dropout"}
@@ -298,7 +305,26 @@ def test_a_search_without_flags_is_not_one_whose_flags_begin_with_a_seed(searchi
     assert f"{len(before)} trials in" in done.stdout, done.stderr
     rows = search.read_trials(out / "EASE_tiny.csv")
     assert [row["seed"] for row in rows] == ["5", "6", "1", "2"]
-    assert "2 new trials, 2 in all" in done.stdout
+    assert "1 new trials, 1 in all" in done.stdout
+
+
+def test_a_search_with_noise_draws_it_with_each_seed(searching):
+    call, _presets, out = searching
+    done = call("EASE", "--trials", "1", "--candidates", "1", "--random_noise", "0.3")
+    assert done.returncode == 0, done.stderr
+    rows = search.read_trials(out / "EASE_tiny.csv")
+    assert [(row["seed"], row["state"]) for row in rows] == [("1", "done"), ("2", "done")]
+    assert "mean of 2 seeds" in done.stdout
+    assert "did not come to its end" not in done.stdout
+
+
+def test_a_model_without_a_file_of_presets_is_told_to_name_one(run, searching, monkeypatch):
+    """Before anything is run."""
+    _call, _presets, out = searching
+    monkeypatch.setitem(REGISTRY, "EASE", dataclasses.replace(REGISTRY["EASE"], presets_file=None))
+    done = run("scripts/search.py", "--model", "EASE", "--dataset", "tiny", "--out", out)
+    assert "EASE has no file of presets: name one with --presets" in done.stderr
+    assert not list(out.glob("*.csv"))
 
 
 def test_settings_that_are_drawn_again_are_not_run_again(searching, monkeypatch):
