@@ -7,6 +7,9 @@ import http.server
 import io
 import json
 import re
+import signal
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -16,6 +19,7 @@ import pandas as pd
 import pytest
 
 from DiffRec import load_dataset
+from DiffRec.engine import files
 from DiffRec.engine.errors import InputError
 from DiffRec.preparation import (
     download,
@@ -743,6 +747,33 @@ def test_the_folder_is_written_whole(made_up, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="were not prepared here"):
         writer.write(folder, split)
     assert (folder / "train_list.npy").read_bytes() == before
+
+
+REPLACE = """
+import os, pathlib, signal, sys
+from DiffRec.engine import files
+renamed, calls = pathlib.Path.rename, []
+def second(self, target):
+    calls.append(target)
+    if len(calls) == 2:
+        os.kill(os.getpid(), int(sys.argv[1]))
+    return renamed(self, target)
+pathlib.Path.rename = second
+with files.folder_written_whole("data", ["a"], "data") as folder:
+    (folder / "a").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_folder_is_not_lost_by_a_kill_while_it_is_replaced(tmp_path, number):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_text("old")
+    subprocess.run([sys.executable, "-c", REPLACE, str(int(number))], cwd=tmp_path, check=False)
+    with files.folder_written_whole(tmp_path / "data", ["a"], "data") as folder:
+        assert (tmp_path / "data" / "a").read_text() == "old"
+        (folder / "a").write_text("new")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    assert (tmp_path / "data" / "a").read_text() == "new"
 
 
 class Server(http.server.BaseHTTPRequestHandler):

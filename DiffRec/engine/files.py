@@ -18,6 +18,8 @@ from safetensors.torch import save_file
 
 from DiffRec.engine.errors import InputError
 
+ASIDE = "aside"  # what an old folder is called until the new one is in its place
+
 
 def temporary_prefix(path: Path) -> str:
     """What temporary files beside ``path`` begin with: they tell who writes them."""
@@ -25,8 +27,8 @@ def temporary_prefix(path: Path) -> str:
     return f".{path.name[:100]}.{host}-"
 
 
-def remove_stale(path: Path) -> None:
-    """Remove the temporary files that dead processes of this machine left beside ``path``."""
+def left_by_the_dead(path: Path) -> Iterator[Path]:
+    """The temporary files that dead processes of this machine left beside ``path``."""
     prefix = temporary_prefix(path)
     for left in path.parent.glob(f"{glob.escape(prefix)}*"):
         pid = left.name.removeprefix(prefix).split(".")[0]
@@ -35,12 +37,21 @@ def remove_stale(path: Path) -> None:
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+            yield left
         except OSError:  # it lives, and is somebody else's
             continue
+
+
+def remove_stale(path: Path) -> None:
+    """Remove what dead processes left; a folder that one had put aside, and had not yet replaced,
+    comes back to its place."""
+    for left in left_by_the_dead(path):
+        if (left / ASIDE).is_dir() and not path.exists():
+            (left / ASIDE).rename(path)
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def require_replaceable(path: Path) -> None:
@@ -108,6 +119,7 @@ def folder_written_whole(folder: str | Path, names: Collection[str], what: str) 
     folder = Path(folder).resolve()
     if folder.is_file():
         raise InputError(f"{folder} is a file, not a folder.")
+    remove_stale(folder)
     inside = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     foreign = [name for name in inside if name not in names]
     if foreign:
@@ -118,16 +130,21 @@ def folder_written_whole(folder: str | Path, names: Collection[str], what: str) 
     temporary = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(folder)
         prefix = f"{temporary_prefix(folder)}{os.getpid()}."
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
         yield temporary
         temporary.chmod(0o755)
         if folder.exists():
             old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{prefix}old."))
-            folder.rename(old / "data")  # the new one is in place before the old one is deleted
-            temporary.rename(folder)
-            shutil.rmtree(old)
+            folder.rename(old / ASIDE)  # the new one is in place before the old one is deleted
+            try:
+                temporary.rename(folder)
+            except BaseException:
+                if not folder.exists():
+                    (old / ASIDE).rename(folder)
+                raise
+            finally:
+                shutil.rmtree(old)
         else:
             temporary.rename(folder)
     except OSError as error:
