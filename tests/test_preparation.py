@@ -6,6 +6,7 @@ import hashlib
 import http.server
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 
 from DiffRec import load_dataset
 from DiffRec.engine import files
@@ -768,7 +770,9 @@ with files.folder_written_whole("data", ["a"], "data") as folder:
 def test_a_folder_is_not_lost_by_a_kill_while_it_is_replaced(tmp_path, number):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a").write_text("old")
-    subprocess.run([sys.executable, "-c", REPLACE, str(int(number))], cwd=tmp_path, check=False)
+    where = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}}
+    done = subprocess.run([sys.executable, "-c", REPLACE, str(int(number))], **where, check=False)
+    assert done.returncode == -number
     with files.folder_written_whole(tmp_path / "data", ["a"], "data") as folder:
         assert (tmp_path / "data" / "a").read_text() == "old"
         (folder / "a").write_text("new")
