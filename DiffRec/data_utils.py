@@ -305,9 +305,11 @@ class Dataset:
         if known is not None:
             keys, times = known
             pairs = train.pairs()
-            of_pairs = times[np.searchsorted(keys, pairs[:, 0] * self.n_items + pairs[:, 1])]
-            order = torch.from_numpy(np.lexsort((of_pairs, pairs[:, 0]))).to(train.device)
-            train = dataclasses.replace(train, items=train.items[order])
+            wanted = pairs[:, 0] * self.n_items + pairs[:, 1]
+            places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+            if len(keys) and (keys[places] == wanted).all():  # else the folder's lists are others
+                order = torch.from_numpy(np.lexsort((times[places], pairs[:, 0])))
+                train = dataclasses.replace(train, items=train.items[order.to(train.device)])
         nothing = Interactions.from_pairs(
             np.empty((0, 2), dtype=np.int64), self.n_users, self.n_items
         ).to(train.device)

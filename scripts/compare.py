@@ -2,9 +2,10 @@
 
 python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20,ndcg@20]
 
-Each is evaluated on the data of the first, as the first was; every later one is compared with the
-first by paired tests over the users, and p is corrected for all comparisons of the table. With
---pool_seeds runs that differ in their seed alone are one: each user's metrics are averaged.
+Each is evaluated on the data of the first by the conventions of the first, but given validation as
+input (tst_w_val) as it was itself; every later one is compared with the first by paired tests over
+the users, and p is corrected for all comparisons of the table. With --pool_seeds runs that differ
+in their seed alone are one: each user's metrics are averaged.
 """
 
 import argparse
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from arguments import add_from_file, models_from, short_names
 from reproduction.tables import p_value
 
@@ -114,6 +116,7 @@ def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset)
     for path, header in zip(args.runs, headers, strict=True):
         model = any_model(path, device)
         told = header["settings"]["tst_w_val"]  # each as it is used
+        torch.manual_seed(header["seed"])  # of those that are noised when they rank
         values = evaluate(model, dataset, **how, **wanted, tst_w_val=told, per_user=True)[
             args.split
         ]

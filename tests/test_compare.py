@@ -151,6 +151,35 @@ def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     assert row["mean"] == pytest.approx(np.nanmean(right))
 
 
+def test_each_is_given_what_it_was_tested_with(trained, tiny):
+    """tst_w_val is of the run, not of the comparison; what is noised is so by the run's seed."""
+    file = str(trained["DiffRec", 1][1])
+    args = compare.make_parser().parse_args([file, file])
+    args.metrics = compare.metrics_at("recall@5")
+    headers = compare.headers_of(args.runs)
+    headers[1]["settings"] |= {"tst_w_val": True}
+    plain, told = compare.measure(args, headers, tiny)
+    how = {"topN": [5], "metrics": ["recall"], "per_user": True}
+    for found, tst_w_val in ((plain, False), (told, True)):
+        right = evaluate(DiffRec.load(file), tiny, **how, tst_w_val=tst_w_val)["test"]
+        np.testing.assert_array_equal(found["recall@5"], right["recall@5"])
+    assert not np.array_equal(plain["recall@5"], told["recall@5"])
+
+
+def test_models_that_are_noised_when_they_rank_are_compared_alike_each_time(
+    run, tiny, tiny_folder, tmp_path
+):
+    noised = {"steps": 5, "sampling_steps": 4, "sampling_noise": True, "noise_scale": 10}
+    model = DiffRec.for_dataset(tiny, dims=(8,), **noised)
+    file = train(model, tiny, epochs=2, eval_every=1, save_path=tmp_path).checkpoint
+    call = ["scripts/compare.py", file, file, "--data_path", tiny_folder]
+    assert rows_of(run(*call).stdout)[1][3] == "+0.0000"
+    asked = ["DiffRec/inference.py", "--checkpoint", file, "--history", "3,7", "--raw_ids", "0"]
+    first = run(*asked).stdout
+    assert run(*asked).stdout == first
+    assert run(*asked, "--seed", "5").stdout != first
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

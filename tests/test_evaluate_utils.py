@@ -325,6 +325,12 @@ def test_runs_of_several_seeds_are_averaged_for_each_user():
     of_runs = [[{"recall@20": run} for run in runs] for runs in (a, b)]
     means = [{"recall@20": runs.mean(axis=0)} for runs in (a, b)]
     assert compare(*of_runs) == compare(*means) == compare(of_runs[0], means[1])
+    # Sums in another order differ in their last digits, and are equal all the same.
+    few = np.random.default_rng(0).choice([0.1, 0.2, 0.7], (3, 50))
+    other = np.where(np.arange(50) < 40, few[[1, 2, 0]], few[[2, 2, 0]])
+    sums = [{"m": (runs[0] + runs[1] + runs[2]) / 3} for runs in (few, other)]
+    exact = scipy.stats.wilcoxon(np.round(sums[0]["m"] * 30) - np.round(sums[1]["m"] * 30))
+    assert compare(*sums)["m"]["wilcoxon"] == pytest.approx(exact.pvalue)
     for other in ([], [{"ndcg@20": a[0]}], [{"recall@20": a[0][1:]}]):
         wrong = [*of_runs[0], *other] if other else []
         with pytest.raises(InputError, match="compare takes each user's metrics"):

@@ -1,5 +1,6 @@
 """Data of one's own: training on everything, and what is recommended from all that is known."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -112,9 +113,16 @@ def test_everything_is_in_order_of_time_where_the_folder_tells_it(tmp_path):
     in_lists = [[time_of[u, i] for i in row] for u, row in enumerate(rows_of(plain.train))]
     assert found != in_lists
     assert [sorted(row) for row in in_lists] == found
-    np.save(tmp_path / "timed" / "train_times.npy", np.zeros(3))
-    for name in ("valid", "test"):
+    for name in protocol.SPLITS:
         np.save(tmp_path / "timed" / f"{name}_times.npy", split.times[name])
+    # Data made in Python may have what the folder's lists have not, and it tells no times for it.
+    data = load_dataset(data_path=tmp_path / "timed")
+    new = next(i for i in range(data.n_items) if i not in rows_of(data.seen(with_test=True))[0])
+    more = np.vstack([data.train.pairs(), [[0, new]]])
+    rows = Interactions.from_pairs(more, data.n_users, data.n_items)
+    mixed = dataclasses.replace(data, train=rows).everything()
+    assert rows_of(mixed.train)[1:] == rows_of(plain.train)[1:] != rows_of(timed.train)[1:]
+    np.save(tmp_path / "timed" / "train_times.npy", np.zeros(3))
     with pytest.raises(InputError, match=r"train_times.npy must hold a number for each"):
         load_dataset(data_path=tmp_path / "timed").everything()
 

@@ -1,5 +1,6 @@
 """Lists for more users than fit in memory: as those of the users at once, after stops too."""
 
+import hashlib
 import json
 
 import duckdb
@@ -170,6 +171,15 @@ def test_ids_in_a_csv_file_are_words(recommend, table, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "1 of 2 items are not known" in done.stderr
     assert found["user"].unique().tolist() == [9, 10]
+    items = table["item"].unique()
+    lines = [f"{user},{item}" for user, item in zip(("007", "08", "7"), items, strict=False)]
+    (tmp_path / "h.csv").write_text("\n".join(["user,item", *lines]))
+    done, found = recommend(tmp_path / "h.csv", out="c.parquet")
+    assert done.returncode == 0, done.stderr
+    assert found["user"].unique().tolist() == ["007", "08", "7"]
+    (tmp_path / "h.csv").write_text(f"user,item\n7,{items[0]}\n,{items[0]}\n")
+    done, _ = recommend(tmp_path / "h.csv", out="d.parquet")
+    assert "rows without a user" in done.stderr
     (tmp_path / "h.csv").write_text("user,item\n1,2,3\n")
     done, _ = recommend(tmp_path / "h.csv", out="b.parquet")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -207,6 +217,23 @@ def test_a_stopped_run_goes_on_and_parts_are_whole(recommend, table, tmp_path, m
         done, _ = recommend(table, "--resume", *flags)
         assert done.returncode == 2
         assert "holds something else than these lists" in done.stderr
+
+
+def test_lists_of_files_that_changed_are_others(recommend, table, tmp_path):
+    """Of what is banned, and of the histories."""
+    banned = tmp_path / "banned.txt"
+    banned.write_text(f"{table['item'][0]}\n")
+    done, _ = recommend(table, "--without_items", banned)
+    assert done.returncode == 0, done.stderr
+    done, _ = recommend(table, "--without_items", banned, "--resume")
+    assert done.returncode == 0, done.stderr
+    changed = table.copy()
+    changed.loc[len(changed) - 1, "item"] = table["item"][0]
+    done, _ = recommend(changed, "--without_items", banned, "--resume")
+    assert "holds something else than these lists" in done.stderr
+    banned.write_text(f"{table['item'][1]}\n")
+    done, _ = recommend(table, "--without_items", banned, "--resume")
+    assert "holds something else than these lists" in done.stderr
 
 
 def test_processes_share_the_parts(recommend, table, tmp_path):
@@ -260,5 +287,6 @@ def test_a_folder_of_something_else_is_left_alone(recommend, table, tmp_path):
 def test_what_the_folder_says(recommend, table, tmp_path):
     recommend(table, "--min_history", "3")
     about = json.loads((tmp_path / "top.parquet" / "_about.json").read_text())
-    assert about["histories"] == ["histories.parquet", len(table)]
+    digest = hashlib.sha256((tmp_path / "histories.parquet").read_bytes()).hexdigest()
+    assert about["histories"] == ["histories.parquet", digest]
     assert (about["k"], about["min_history"]) == (6, 3)

@@ -9,7 +9,6 @@ Headers and recorded runs of older formats are carried forward by ``RENAMED`` an
 """
 
 import glob
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from torch import nn
 
 from DiffRec.data_utils import Dataset
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import write_safetensors
+from DiffRec.engine.files import hash_of, write_safetensors
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.settings import LARGEST, Settings
 
@@ -144,11 +143,7 @@ def whole_path(path: Path) -> Path:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a checkpoint's file, or of its parts'."""
-    digest = hashlib.sha256()
-    for part in [path] if path.is_file() else part_paths(path):
-        with part.open("rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()
+    return hash_of(*([path] if path.is_file() else part_paths(path)))
 
 
 def parts_of(path: Path) -> list[tuple[Path, dict]]:

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import glob
+import hashlib
 import json
 import os
 import platform
@@ -52,6 +53,15 @@ def remove_stale(path: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         else:
             left.unlink(missing_ok=True)
+
+
+def hash_of(*paths: Path) -> str:
+    """SHA-256 of what files hold, one after another."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def require_replaceable(path: Path) -> None:

@@ -21,10 +21,10 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import require_writable, write_json
+from DiffRec.engine.files import hash_of, require_writable, write_json
 from DiffRec.engine.filters import filters_of
 from DiffRec.engine.flags import Parser, given
-from DiffRec.engine.ids import IdMap, split_ids
+from DiffRec.engine.ids import IdMap, file_of, split_ids
 from DiffRec.engine.machine import choose_device, machine, peak_memory_mb
 from DiffRec.engine.paper import comparable_figures, metrics_table
 from DiffRec.engine.ranks import here, joined, mixed
@@ -201,6 +201,7 @@ def infer(
     for path in (options.recommend, options.convert, options.result_json):
         require_writable(path)
     if options.history is not None:
+        torch.manual_seed(options.seed)
         recommend_for_history(restored.model(settings), restored.path, options.history, options)
         return None
 
@@ -351,6 +352,12 @@ ASKED = ("k", "exclude_seen", "min_history", "only_items", "without_items", "cat
          "per_category", "item_dates", "newer_than", "raw_ids", "seed")  # fmt: skip
 
 
+def content(value: Any) -> Any:
+    """What an option says: of one that names a file the hash too, since it may be changed."""
+    path = file_of(value) if isinstance(value, str) else None
+    return value if path is None else [value, hash_of(path)]
+
+
 def recommend_to_many(restored: Restored, settings: Settings, options: InferenceOptions) -> None:
     """Top-k for the users of --histories, a part at a time."""
     if options.recommend is None or options.export_vectors or options.history or options.users:
@@ -364,7 +371,7 @@ def recommend_to_many(restored: Restored, settings: Settings, options: Inference
     items = items_known(restored.path, model.n_items, options)
     about = {
         "checkpoint": checkpoints.file_hash(restored.path), "settings": settings.dump(),
-        **{name: value for name, value in options.dump().items() if name in ASKED},
+        **{name: content(value) for name, value in options.dump().items() if name in ASKED},
     }  # fmt: skip
     recommend_for_histories(
         options.histories, options.recommend, model, items, options.k, filters_of(options, items),

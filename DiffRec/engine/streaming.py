@@ -21,7 +21,7 @@ from tqdm import tqdm
 from DiffRec.data_utils import Interactions, last_of_repeated
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import remove_stale, temporary_prefix, write_json
+from DiffRec.engine.files import hash_of, remove_stale, temporary_prefix, write_json
 from DiffRec.engine.filters import Filters
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.ranks import of_environment
@@ -57,13 +57,14 @@ class HistoryFile:
     Attributes:
         rows: how many there are.
         lists: whether each row is a user.
+        numbers: whether its users are written as words and are whole numbers all the same.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, numbers: bool = False):
         import pyarrow as pa
         import pyarrow.parquet
 
-        self.path = path
+        self.path, self.numbers = path, numbers
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not files or not files[0].is_file():
             raise InputError(f"there is no file {path}, nor any .parquet file in it.")
@@ -124,6 +125,8 @@ class HistoryFile:
         for name in self.columns:
             if table[name].null_count:
                 raise InputError(f"{self.path} has rows without a {name}.")
+        if self.numbers:
+            table = table.set_column(0, "user", table["user"].cast(pa.int64()))
         return table.combine_chunks()
 
     def part(self, start: int, stop: int) -> "pa.Table":
@@ -171,8 +174,10 @@ def first_of_another(table: "pa.Table", user: Any) -> int:
 
 def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> HistoryFile:
     """The histories of a file; those of a .csv file are copied to a temporary Parquet file first,
-    since nothing tells where its rows begin."""
+    since nothing tells where its rows begin. Users are numbers there if all are written as such,
+    7 and not 007."""
     import pyarrow as pa
+    import pyarrow.compute as pc
     import pyarrow.csv
     import pyarrow.parquet
 
@@ -181,7 +186,11 @@ def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> History
     prefix = f"{temporary_prefix(beside)}{os.getpid()}."
     folder = stack.enter_context(tempfile.TemporaryDirectory(dir=beside.parent, prefix=prefix))
     copy = Path(folder) / "histories.parquet"
-    words = pa.csv.ConvertOptions(column_types={"item": pa.string()})  # 01 and 1 differ
+    words = pa.csv.ConvertOptions(
+        column_types={"user": pa.string(), "item": pa.string()},  # 01 and 1 differ
+        strings_can_be_null=True, null_values=[""],
+    )  # fmt: skip
+    numbers = True
     with (
         readable(path),
         pa.csv.open_csv(path, convert_options=words) as batches,
@@ -189,7 +198,10 @@ def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> History
     ):
         for batch in tqdm(batches, f"copy of {path.name}", unit="batch", disable=None):
             written.write_batch(batch)
-    found = HistoryFile(copy)
+            if numbers and "user" in batch.schema.names:
+                plain = pc.match_substring_regex(batch["user"], "^(0|-?[1-9][0-9]{0,17})$")
+                numbers = pc.all(plain, min_count=0).as_py()
+    found = HistoryFile(copy, numbers)
     found.path = path
     return found
 
@@ -303,7 +315,9 @@ def recommend_for_histories(
             for number, start in enumerate(starts)
             if number % ranks.size == ranks.rank
         }
-        begin(folder, {**about, "histories": [path.name, histories.rows]}, list(parts), resume)
+        files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+        of_file = [path.name, hash_of(*files)]
+        begin(folder, {**about, "histories": of_file}, list(parts), resume)
         left = {part: start for part, start in parts.items() if not part.exists()}
         number, rows, users, unknown, every = ItemNumbers(items), 0, 0, 0, 0
         with tqdm(left.items(), folder.name, unit="part", disable=None) as bar:
