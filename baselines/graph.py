@@ -1,5 +1,7 @@
 """The normalised graph of users and items, R̂ = D_u^-½ R D_i^-½, and products with it."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse
 import torch
@@ -53,6 +55,13 @@ def product(
     It is one weighted sum of rows of x for each row of A, an operation PyTorch has for embeddings.
     """
     return F.embedding_bag(columns, x, offsets, mode="sum", per_sample_weights=weights)
+
+
+def through_graph(model: Any, x: torch.Tensor) -> torch.Tensor:
+    """x R̂ᵀ R̂, (B, I), by two sparse products with the tensors named in ``GRAPH``."""
+    user_rows = model.user_columns, model.user_offsets, model.user_weights
+    item_rows = model.item_columns, model.item_offsets, model.item_weights
+    return product(*item_rows, product(*user_rows, x.T.contiguous())).T
 
 
 class SparseProduct(torch.autograd.Function):

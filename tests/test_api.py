@@ -1,6 +1,7 @@
 """Building, training and evaluating from Python: the same as the command line."""
 
 import csv
+import dataclasses
 import json
 import logging
 import pickle
@@ -434,6 +435,26 @@ def test_a_model_of_ones_own(tiny, tmp_path, registered):
     assert run.record["settings"]["rate"] == 0.5
     with pytest.raises(InputError, match="there is no model Other: choose from DiffRec"):
         variant_of("Other")
+
+
+def test_a_model_that_goes_on_has_files_of_its_own(tiny, tmp_path, caplog):
+    """As a cell of a notebook does that is run twice."""
+    model = DiffRec.for_dataset(tiny, **SMALL)
+    runs = []
+    for expected in ((), ("the model was trained before: it goes on from its weights",)):
+        caplog.clear()
+        runs.append(train(model, tiny, epochs=2, save_path=tmp_path))
+        assert all(words in caplog.text for words in expected)
+    assert runs[1].checkpoint.stem == f"{runs[0].checkpoint.stem}_more"
+    assert runs[1].record["went_on"]
+    assert "went_on" not in runs[0].record
+    other = dataclasses.replace(tiny, path=tmp_path / "other")
+    other.path.mkdir()
+    lines = "".join(f"y{n},{n}\n" for n in range(tiny.n_items))
+    (other.path / "item_map.csv").write_text(f"raw_item,item\n{lines}")
+    other = dataclasses.replace(other, train=tiny.valid)
+    with pytest.raises(InputError, match="have other numbers"):
+        train(model, other, epochs=1, save_path=tmp_path)
 
 
 def test_a_name_is_that_of_one_class(tiny, tmp_path):

@@ -29,7 +29,7 @@ from baselines.models.MF import MF
 from baselines.noise import generators
 from baselines.recommender import ClosedForm, nearest
 from baselines.sampling import sample_triples
-from DiffRec import Dataset, InputError, Interactions, load_dataset, train
+from DiffRec import Dataset, InputError, Interactions, evaluate, load_dataset, train
 from DiffRec.data_utils import EVALUATION
 from DiffRec.engine.contract import ROWS
 from DiffRec.engine.flags import flags_of
@@ -698,6 +698,17 @@ def recall(communities, tmp_path_factory):
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "Popularity"])
 def test_each_model_beats_popularity(name, recall):
     assert recall(name) > 2 * recall("Popularity") > 0
+
+
+@pytest.mark.parametrize("name", ["LightGCN", "GiffCF"])
+def test_training_begins_with_the_graph_of_its_data(tiny, tmp_path, name):
+    """Not with that of an evaluation, or a training, of before."""
+    model = MODELS[name].for_dataset(tiny)
+    evaluate(model, tiny)
+    of_train = len(model.user_columns)
+    train(model, tiny, final=True, epochs=1, save_path=tmp_path)
+    assert of_train == len(tiny.train.items)
+    assert len(model.user_columns) == len(tiny.everything().train.items)
 
 
 def test_a_run_resumes_where_it_was(run, tiny_folder, tmp_path):

@@ -357,7 +357,14 @@ def test_train_resume_and_inference(train, run, tiny, tiny_folder, tmp_path):
     assert model.recommend([[1, 2, 3], []], k=4)[0].shape == (2, 4)
     embeddings = np.load(tmp_path / "item_emb.npy")
     np.save(tmp_path / "item_emb.npy", embeddings[::-1])  # other clusters: another run
+    long = ["--long_names", "--keep_state"]
+    np.save(tmp_path / "item_emb.npy", embeddings)
+    train("long", "--epochs", "10", *long)
+    np.save(tmp_path / "item_emb.npy", embeddings[::-1])
     done, _ = train("part", "--epochs", "25", "--resume")
+    assert "nothing to resume" in done.stdout
+    assert len(list((tmp_path / "part").glob("*.safetensors"))) == 2
+    done, _ = train("long", "--epochs", "25", "--resume", *long)  # whose names do not tell them
     assert done.returncode == 2
     assert "clusters" in done.stderr
     done = run("DiffRec/inference.py", "--checkpoint", checkpoint, "--data_path", tiny_folder)

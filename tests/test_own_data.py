@@ -367,6 +367,31 @@ def test_a_warm_run_through_the_command_line(run, weeks, older, tmp_path, name):
     assert warm["checkpoint"] != cold["checkpoint"]  # neither overwrites the other
     assert warm["valid"] != cold["valid"]
     assert run(*call, "--warm_start", older(name), "--resume").returncode == 0
+    # Of a warm run the best epoch is a warm one's.
+    last = [*call, "--final", tmp_path / warm["checkpoint"]]
+    places = [n for n, word in enumerate(last) if word == "--epochs"]
+    del last[places[0] : places[0] + 2]
+    done = run(*last)
+    assert f"give --warm_start, as it had ({older(name).name}), or --epochs" in done.stderr
+    assert run(*last, "--warm_start", older(name)).returncode == 0
+
+
+def test_a_warm_start_from_a_final_model_warns_of_its_metrics(run, weeks, older, tmp_path):
+    script, flags = WARM["DiffRec"]
+    call = [script, *flags, "--save_path", tmp_path, "--epochs", "2"]
+    honest = ["--data_path", weeks / "new", "--warm_start", older("DiffRec")]
+    words = "metrics here may be of what it was trained on"
+    assert words not in run(*call, *honest).stderr
+    done = run(*call, "--data_path", weeks / "old", "--final", older("DiffRec"))
+    assert done.returncode == 0, done.stderr
+    (final,) = tmp_path.glob("*_final.safetensors")
+    again = [*call, "--data_path", weeks / "new", "--warm_start", final]
+    assert words in run(*again).stderr
+    model = Model.load(final)
+    data = load_dataset(data_path=weeks / "old")
+    with pytest.raises(InputError, match="trained on validation and test of old too"):
+        train(model, data, save_path=tmp_path)
+    train(model, data, epochs=1, final=True, save_path=tmp_path)
 
 
 def test_a_warm_start_that_can_not_be(run, weeks, older, tiny, tmp_path):

@@ -254,6 +254,14 @@ def test_a_start_without_resume_says_that_a_state_is_replaced(train):
     assert words in done.stdout
 
 
+def test_a_shorter_run_says_that_it_replaces_a_longer_one(train):
+    words = "of more epochs, will be replaced"
+    for epochs, told in (("4", False), ("6", False), ("6", False), ("3", True)):
+        done, _ = train("a", "--epochs", epochs)
+        assert done.returncode == 0, done.stderr
+        assert (words in done.stdout) == told
+
+
 def test_what_is_said_when_a_run_is_stopped(tiny, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO")
 

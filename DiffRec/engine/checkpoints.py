@@ -30,12 +30,14 @@ from DiffRec.engine.settings import LARGEST, Settings
 FORMAT = 2
 # A file that holds some of the items alone; all of them together are NAME.safetensors.
 PART = re.compile(r"(?P<name>.+)\.part(?P<number>\d+)of(?P<size>\d+)\.safetensors")
-HEADER = (
-    *("format", "version", "variant", "dataset", "settings", "seed", "best_epoch", "valid", "test"),
-    "data",
-)
-
 KINDS = {"format": int, "variant": str, "dataset": str, "settings": dict, "seed": int}
+# What a header may have besides: version (of this package) is not read; how a run began is told by
+# its preset, by the name of the checkpoint of a warm start, and by whether a model was trained on.
+MORE = {
+    "best_epoch": int, "valid": dict, "test": dict, "preset": str, "warm_start": str,
+    "went_on": bool,
+}  # fmt: skip
+HEADER = (*KINDS, *MORE, "version", "data")
 
 # What changed from a format to the next one: settings by their old name and their new one, and
 # settings that are gone, with the only value of theirs that needs nobody's attention.
@@ -236,8 +238,10 @@ def read_header(path: str | Path) -> dict:
     try:
         header = json.loads(metadata["diffrec"])
         whole = all(type(header[name]) is kind for name, kind in KINDS.items())
-        whole = whole and all(type(header.get(n, {})) is dict for n in ("valid", "test"))
-        whole = whole and type(header.get("best_epoch", 0)) is int and header["format"] >= 1
+        whole = whole and all(
+            type(header[name]) is kind for name, kind in MORE.items() if name in header
+        )
+        whole = whole and header["format"] >= 1
         sizes = header["data"]["items"], header["data"].get("users", 1)
         whole = whole and all(type(size) is int and 0 < size <= LARGEST for size in sizes)
     except (ValueError, TypeError, LookupError, RecursionError):

@@ -138,6 +138,8 @@ def parse(
         finished = header_of_finished(variant, options.final, flags)
         require_same_model(variant, options.final, finished["settings"], flags)
         defaults = {"seed": finished["seed"], "dataset": finished["dataset"]}
+        if "preset" in finished:
+            defaults["preset"] = finished["preset"]
         if options.data_path and holds_dataset(options.data_path):
             del defaults["dataset"]  # the folder says itself what it holds
         options = variant.options.of(defaults, variant.options.own(flags))
@@ -161,6 +163,11 @@ def header_of_finished(variant: Variant, path: Path, flags: Mapping[str, Any]) -
     epochs = flags.get("epochs", header.get("best_epoch", 0))
     if epochs in (0, None):
         raise InputError(f"{path} does not tell its best epoch: give --epochs.")
+    if "warm_start" in header and not {"warm_start", "epochs"} & set(flags):
+        raise InputError(
+            f"{path} began warm, and its best epoch is a warm one's: give --warm_start, as it had "
+            f"({header['warm_start']}), or --epochs."
+        )
     return {**header, "settings": {**header["settings"], "epochs": epochs}}
 
 

@@ -183,6 +183,9 @@ class Recommender(nn.Module):
 
     # Training ------------------------------------------------------------------------------------
 
+    def forget_data(self) -> None:
+        """Let go of what `prepare_data` took from data of before: training begins."""
+
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """What this model makes of the data before it trains or is evaluated on them; doing it
         twice is doing it once."""

@@ -305,6 +305,13 @@ class Training:
         if self.ranks.keeps and not keep_state:
             self.state_path.unlink(missing_ok=True)
 
+    def replaces_longer(self) -> bool:
+        """Whether a result of this run is there, of more epochs than it shall have now."""
+        try:
+            return json.loads(self.result_path.read_text())["epochs"] > self.settings.epochs
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return False
+
     def is_finished(self) -> bool:
         """Whether this run is done already and has no state any more; its progress is that of the
         result then. InputError if the result is of another run, or of a shorter one, which can not
@@ -631,7 +638,7 @@ def train(
     **settings: Any,
 ) -> Run:
     """Train a model until validation stops rising; afterwards it holds its best weights. One that
-    was trained before goes on from its weights, which no setting records.
+    was trained before goes on from its weights: its files' names end in _more.
 
     Args:
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
@@ -682,6 +689,7 @@ def train(
         if dataset.random_noise:
             raise InputError("random_noise is for experiments: it does not go with a final fit.")
         dataset = dataset.everything()
+    model.require_data(dataset)
     n_items = model.n_items if model.shards is None else model.shards.n_items
     if dataset.n_items != n_items:
         raise InputError(
@@ -695,12 +703,18 @@ def train(
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     about = dataset.name, everything.dump(), seed, log_name
-    name = variant.name_of_run(*about, data)
+    name = variant.name_of_run(*about, data, model.identity())
     if options.long_names:
         name = variant.long_name_of_run(*about, preset)
+    began: dict[str, Any] = {"preset": preset}
     if options.warm_start:
         take_over(model, options.warm_start, dataset)
         name = f"{name}_warm-{digest_of(options.warm_start)}"
+        began["warm_start"] = options.warm_start.name
+    elif model.trained_on is not None and not options.resume:
+        logger.warning("the model was trained before: it goes on from its weights.")
+        name = f"{name}_more"
+        began["went_on"] = True
     name = f"{name}_final" if final else name
     folder = save_path or variant.saved_models
     checkpoint = folder / f"{name}.safetensors"
@@ -711,12 +725,14 @@ def train(
     if model.seeded is not None and model.seeded[0] == seed:
         torch.set_rng_state(model.seeded[1])
     model, model.trained_on = model.to(device), None
+    model.forget_data()
     dataset = ranks.own(model.prepare_data(dataset.to(device)))
     torch.backends.cuda.matmul.allow_tf32 = chosen.precision == "tf32"
     if chosen.compile:
         model.compile()
     own = ranks.file(checkpoint)
     training = Training(model, dataset, everything, seed, own, options.tensorboard, ranks)
+    training.header |= began
     ranks.require_same({**training.identity(), **training.header["settings"]})
     if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
         raise InputError(
@@ -742,6 +758,11 @@ def train(
                     "the state of an earlier start of this run will be replaced: stop now, and "
                     "give --resume, to go on with it"
                 )
+            elif training.replaces_longer():
+                log(
+                    "the result of an earlier run of this name, of more epochs, will be replaced: "
+                    "stop now, and give another --log_name or --save_path, to keep it"
+                )
             ranks.wait()  # all have read what is there
             training.run(log, on_evaluation)
         ranks.wait()  # it is written
@@ -755,20 +776,18 @@ def train(
         raise
     model.popularity, model.trained_on = training.popularity, training.fingerprint
     model.item_ids = IdMap("item", model.n_items, training.item_ids)
-    warm = {"warm_start": options.warm_start.name} if options.warm_start else {}
-    record = record_of(training, {"preset": preset, **warm}, made_on)
+    record = record_of(training, made_on)
     training.finish(record, options.keep_state)
     model.eval()
     return Run(record, checkpoint)
 
 
-def record_of(training: Training, about: dict[str, Any], made_on: dict[str, Any]) -> dict[str, Any]:
-    """What a result file holds; about: what else began it, made_on: the machine."""
+def record_of(training: Training, made_on: dict[str, Any]) -> dict[str, Any]:
+    """What a result file holds; made_on: the machine."""
     progress = training.progress
     return {
         "format": checkpoints.FORMAT,
         **training.header,
-        **about,
         "checkpoint": checkpoints.whole_path(training.checkpoint).name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,

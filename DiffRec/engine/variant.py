@@ -129,13 +129,14 @@ class Variant:
 
     def name_of_run(
         self, dataset: str, settings: Mapping[str, Any], seed: int, log_name: str = "log",
-        data: str = "",
+        data: str = "", identity: Mapping[str, Any] | None = None,
     ) -> str:  # fmt: skip
         """The name of a run's files: DiffRec_ml-1m_clean_seed1_0a1b2c3d.
 
-        The hash is of the run's whole name, of the data's hash, ``data``, and of all settings that
-        are not the default's, but those in which a run may be made longer: no run overwrites the
-        files of another, and a new setting renames none.
+        The hash is of the run's whole name, of the data's hash, ``data``, of what else tells the
+        model from others, ``identity`` (`Recommender.identity`), and of all settings that are not
+        the default's, but those in which a run may be made longer: no run overwrites the files of
+        another, and a new setting renames none.
         """
         start = self.settings().dump()
         changed = {
@@ -143,7 +144,7 @@ class Variant:
             for name, value in settings.items()
             if name not in FREE and value != start[name]
         }
-        told = [self.name, dataset, seed, log_name, changed, *([data] if data else [])]
+        told = [self.name, dataset, seed, log_name, changed, *filter(None, (data, identity))]
         digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:8]
         head = "_".join([self.name, dataset, *([log_name] if log_name != "log" else [])])
         return f"{head[:LONGEST_HEAD]}_seed{seed}_{digest}"
@@ -154,7 +155,7 @@ class Variant:
         """The name of a run's files in the manner of the released checkpoints, with its settings.
 
         What ``run_name`` does not show, and is neither default nor of the preset, is told apart by
-        a short hash, so that no run overwrites another's files.
+        a short hash. Other data of this name, and other item clusters, are not.
         """
         words = []
         for prefix, name in self.run_name.items():

@@ -81,6 +81,12 @@ def take_over(model: Recommender, path: Path, dataset: Dataset) -> None:
     ids, and for a model whose weights do not belong to items.
     """
     old = type(model).load(path)
+    if (old.trained_on or {}).get("test") == 0 and len(dataset.test.items):
+        logger.warning(
+            "%s was fitted on all of its data: metrics here may be of what it was trained on; the "
+            "checkpoint that it was made of, which had validation and test, gives honest ones.",
+            path.name,
+        )  # fmt: skip
     if not model.axes():
         raise InputError(f"{model.variant} has no weights of items that a warm start could take.")
     theirs, ours = old.settings.dump(), model.settings.dump()

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse.linalg
 import torch
 
-from baselines.graph import GRAPH, expected_graph, graph_of, normalised, product
+from baselines.graph import GRAPH, expected_graph, graph_of, normalised, through_graph
 from baselines.recommender import ClosedForm
 from DiffRec import InputError, Interactions
 from DiffRec.engine.settings import NotNegative, Positive, Settings, setting
@@ -62,12 +62,9 @@ class GFCF(ClosedForm):
             setattr(self, name, tensor.to(self.device))
 
     def scorer(self) -> Scorer:
-        user_rows = self.user_columns, self.user_offsets, self.user_weights
-        item_rows = self.item_columns, self.item_offsets, self.item_weights
-
         def score(batch: Interactions) -> torch.Tensor:
             x = batch.dense()
-            linear = product(*item_rows, product(*user_rows, x.T.contiguous())).T
+            linear = through_graph(self, x)
             ideal = ((x / self.root_degree) @ self.vectors @ self.vectors.T) * self.root_degree
             return (linear + self.settings.gamma * ideal).contiguous()
 

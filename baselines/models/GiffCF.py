@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from baselines.graph import GRAPH, expected_graph, graph_of, normalised, product
+from baselines.graph import GRAPH, expected_graph, graph_of, normalised, through_graph
 from baselines.recommender import Baseline
 from DiffRec import Dataset, InputError, Interactions
 from DiffRec.engine.machine import available_memory_mb
@@ -195,8 +195,12 @@ class GiffCF(Baseline):
 
     # The graph -----------------------------------------------------------------------------------
 
+    def forget_data(self) -> None:
+        for name in GRAPH:
+            setattr(self, name, None)
+
     def prepare_data(self, dataset: Dataset) -> Dataset:
-        """Take the graph of the train interactions, unless a checkpoint brought one."""
+        """Take the graph of the train interactions, unless it has one, as of a checkpoint."""
         dataset = super().prepare_data(dataset)
         if self.user_columns is None:
             scaled = normalised(dataset.train.with_values(None).matrix(), 0.25, 0.5)
@@ -228,9 +232,7 @@ class GiffCF(Baseline):
 
     def filtered(self, x: torch.Tensor) -> torch.Tensor:
         """x A, (B, I), by two sparse products."""
-        user_rows = self.user_columns, self.user_offsets, self.user_weights
-        item_rows = self.item_columns, self.item_offsets, self.item_weights
-        return product(*item_rows, product(*user_rows, x.T.contiguous())).T.contiguous()
+        return through_graph(self, x).contiguous()
 
     def smooth(self, x: torch.Tensor) -> torch.Tensor:
         """(B, I) → (B, I)."""

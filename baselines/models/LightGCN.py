@@ -67,8 +67,13 @@ class LightGCN(Pairwise):
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         return {**super().expected(weights), **expected_graph(self.n_users, self.n_items)}
 
+    def forget_data(self) -> None:
+        for name in GRAPH:
+            setattr(self, name, None)
+        self.to_items = None
+
     def prepare_data(self, dataset: Dataset) -> Dataset:
-        """Take the graph of the train interactions, unless a checkpoint brought one."""
+        """Take the graph of the train interactions, unless it has one, as of a checkpoint."""
         dataset = super().prepare_data(dataset)
         if self.user_columns is None:
             for name, tensor in graph_of(normalised(dataset.train.matrix())).items():
