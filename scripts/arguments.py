@@ -1,5 +1,5 @@
-"""What scripts read from their arguments: lists, flags for others, files of models, and short names
-of files."""
+"""What scripts read from their arguments: lists, flags for others, files of models, the data of
+checkpoints, and short names of files."""
 
 import argparse
 import re
@@ -7,9 +7,12 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from DiffRec import Dataset, load_dataset
+from DiffRec.data_utils import holds_dataset
+from DiffRec.engine import checkpoints
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Folder
-from DiffRec.engine.variant import register_from
+from DiffRec.engine.variant import REGISTRY, register_from, variant_of
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -44,6 +47,35 @@ def models_from(argv: Sequence[str] | None) -> Path | None:
     if path:
         register_from(path)
     return path
+
+
+def header_of(path: Path) -> dict:
+    """The header of a checkpoint of any model, with all of today's settings."""
+    header = checkpoints.read_header(path)
+    checkpoints.require_variant(path, header, *REGISTRY)
+    return checkpoints.completed(path, header, variant_of(header["variant"]).settings)
+
+
+def data_of(path: Path, header: dict, dataset: str | None, data_path: Path | None) -> Dataset:
+    """The data that a checkpoint was trained on, read as they were then, unless others are named;
+    InputError if it does not know their items."""
+    own = data_path is not None and holds_dataset(data_path)
+    named = dataset or (None if own else header["dataset"])
+    how = header["settings"]
+    found = load_dataset(
+        named, data_path, how["drop_unknown"], how["random_noise"], header["seed"],
+        how["drop_repeated"],
+    )  # fmt: skip
+    require_known(path, header, found)
+    return found
+
+
+def require_known(path: Path, header: dict, dataset: Dataset) -> None:
+    """InputError if a checkpoint does not know the data's items; says so where it was trained on
+    other data."""
+    checkpoints.require_items(path, header, dataset)
+    if header["data"] != dataset.fingerprint() and not dataset.is_wholly(header["data"]):
+        print(f"note: {dataset.name} is not the data that {path.name} was trained on.")
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

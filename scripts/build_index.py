@@ -14,9 +14,8 @@ import time
 
 import numpy as np
 import torch
+from arguments import data_of, header_of
 
-from DiffRec import load_dataset
-from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import command
 from DiffRec.engine.contract import ROWS, Recommender, any_model
 from DiffRec.engine.errors import InputError
@@ -98,10 +97,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{args.out} must end in .faiss.")
     require_writable(args.out)
     model = any_model(args.checkpoint)
-    header = checkpoints.read_header(args.checkpoint)
-    named = None if args.data_path else header["dataset"]
-    dataset = load_dataset(args.dataset or named, args.data_path)
-    checkpoints.require_items(args.checkpoint, header, dataset)
+    header = header_of(args.checkpoint)
+    dataset = data_of(args.checkpoint, header, args.dataset, args.data_path)
     model.require_rows("there is nothing to measure an index by")
     rows = rows_to_serve(model, header, dataset)
     some = np.linspace(0, dataset.n_users - 1, min(args.users, dataset.n_users)).astype(np.int64)

@@ -17,12 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from arguments import add_from_file, models_from, short_names
+from arguments import (
+    add_from_file,
+    data_of,
+    header_of,
+    models_from,
+    require_known,
+    short_names,
+)
 from reproduction.tables import p_value
 
-from DiffRec import Dataset, compare, evaluate, load_dataset
-from DiffRec.data_utils import holds_dataset
-from DiffRec.engine import checkpoints
+from DiffRec import Dataset, compare, evaluate
 from DiffRec.engine.commands import command
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.errors import InputError
@@ -30,7 +35,6 @@ from DiffRec.engine.files import write_csv
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import EvaluationSettings, Folder
-from DiffRec.engine.variant import REGISTRY, variant_of
 from DiffRec.evaluate_utils import METRICS, OF_LISTS, mean_of_runs
 
 OF_USERS = tuple(metric for metric in METRICS if metric not in OF_LISTS)
@@ -71,34 +75,6 @@ def make_parser() -> Parser:
         "--out", type=checked(Folder), default=None, help="write the table to this CSV"
     )
     return parser
-
-
-def headers_of(paths: Sequence[Path]) -> list[dict]:
-    """The headers of checkpoints, with all of today's settings."""
-    headers = []
-    for path in paths:
-        header = checkpoints.read_header(path)
-        checkpoints.require_variant(path, header, *REGISTRY)
-        headers.append(checkpoints.completed(path, header, variant_of(header["variant"]).settings))
-    return headers
-
-
-def data_for(headers: Sequence[dict], args: argparse.Namespace) -> Dataset:
-    """The data that the first was trained on, unless others are named; InputError if one of the
-    checkpoints does not know its items."""
-    first = headers[0]
-    own = args.data_path is not None and holds_dataset(args.data_path)
-    named = args.dataset or (None if own else first["dataset"])
-    how = first["settings"]
-    dataset = load_dataset(
-        named, args.data_path, how["drop_unknown"], how["random_noise"], first["seed"],
-        how["drop_repeated"],
-    )  # fmt: skip
-    for path, header in zip(args.runs, headers, strict=True):
-        checkpoints.require_items(path, header, dataset)
-        if header["data"] != dataset.fingerprint():
-            print(f"note: {dataset.name} is not the data that {path.name} was trained on.")
-    return dataset
 
 
 def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset) -> list[dict]:
@@ -208,8 +184,10 @@ def main(argv: list[str] | None = None) -> None:
     args.metrics = list(itertools.chain.from_iterable(args.metrics))
     if len(args.runs) < 2:
         raise InputError("name two checkpoints or more: the first is what others are compared to.")
-    headers = headers_of(args.runs)
-    dataset = data_for(headers, args)
+    headers = [header_of(path) for path in args.runs]
+    dataset = data_of(args.runs[0], headers[0], args.dataset, args.data_path)
+    for path, header in zip(args.runs[1:], headers[1:], strict=True):
+        require_known(path, header, dataset)
     names = [header["variant"] for header in headers]
     if len(set(names)) < len(names):
         names = short_names(args.runs)

@@ -14,9 +14,9 @@ import numpy as np
 import pictures
 import reproduction  # noqa: F401  (registers the models)
 import torch
+from arguments import data_of, header_of
 
-from DiffRec import Interactions, Recommender, load_dataset
-from DiffRec.engine import checkpoints
+from DiffRec import Interactions, Recommender
 from DiffRec.engine.commands import command
 from DiffRec.engine.contract import ROWS, any_model
 from DiffRec.engine.errors import InputError
@@ -150,10 +150,8 @@ def main(argv: list[str] | None = None) -> None:
     pictures.require_format(args.out)
     require_writable(args.out)
     model = any_model(args.checkpoint)
-    header = checkpoints.read_header(args.checkpoint)
-    name = args.dataset or (None if args.data_path else header["dataset"])
-    data = load_dataset(name, args.data_path)
-    checkpoints.require_items(args.checkpoint, header, data)
+    header = header_of(args.checkpoint)
+    data = data_of(args.checkpoint, header, args.dataset, args.data_path)
     users = IdMap.of_folder("user", data.path, data.n_users)
     items = IdMap.of_folder("item", data.path, data.n_items)
     (number,) = users.to_numbers([args.user])

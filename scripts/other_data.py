@@ -89,10 +89,10 @@ def shares(found: Found) -> dict[str, dict[str, float]]:
     uses no order."""
     told: dict[str, dict[str, float]] = {}
     for dataset, rows in found.items():
-        best = max(valid(records) for row, records in rows.items() if row not in WITH_ORDER)
-        for label in PRESETS:
+        others = [valid(records) for row, records in rows.items() if row not in WITH_ORDER]
+        for label in PRESETS if others else ():
             if records := rows.get(f"DiffRec, {label}"):
-                told.setdefault(label, {})[dataset] = valid(records) / best
+                told.setdefault(label, {})[dataset] = valid(records) / max(others)
     return told
 
 

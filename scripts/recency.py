@@ -9,6 +9,7 @@ a page go to results/.
 
 import itertools
 import statistics
+from collections.abc import Sequence
 
 from arguments import listed
 from reproduce import full_name, make_study
@@ -17,11 +18,13 @@ from reproduction.runs import (
     Run,
     add_run_arguments,
     check_run_arguments,
+    datasets_on_disk,
     means,
     perform,
     present,
     require_methods,
     seeds_of,
+    seeds_on_disk,
 )
 from reproduction.tables import METRICS
 
@@ -60,8 +63,9 @@ def chosen(records: dict[Run, dict], method: str, dataset: str, way: str) -> str
     return max(values, key=values.get) if values else None
 
 
-def page(records: dict[Run, dict], datasets: list[str], seeds: int) -> str:
-    """Markdown: a table for each data set."""
+def page(records: dict[Run, dict], datasets: Sequence[str]) -> str:
+    """Markdown: a table for each data set that has a weighted model."""
+    seeds = sorted({run.seed for run in records})
     parts = [
         "## Recency for everyone",
         "The weights of Eq. 16 are a property of the data, not of diffusion: here other models of "
@@ -72,13 +76,17 @@ def page(records: dict[Run, dict], datasets: list[str], seeds: int) -> str:
         "in all three ways.",
     ]
     for dataset in datasets:
+        if not any(chosen(records, *which) for which in itertools.product(
+            METHODS, [dataset], set(WAYS.values()) - {"none"}
+        )):  # fmt: skip
+            continue
         header = ["model", "weights", "w_min", "seeds", *METRICS, "valid R@20"]
         lines = markdown.head(header, words=2)
         for method, (label, way) in itertools.product(METHODS, WAYS.items()):
             w_min = None if way == "none" else chosen(records, method, dataset, way)
             if way != "none" and w_min is None:
                 continue
-            runs = [run_of(method, dataset, s, way, w_min) for s in seeds_of(method, seeds)]
+            runs = [run_of(method, dataset, seed, way, w_min) for seed in seeds]
             found = [records[run] for run in runs if run in records]
             if not found:
                 continue
@@ -115,17 +123,21 @@ def main(argv: list[str] | None = None) -> None:
         for w_min in [None if way == "none" else chosen(records, method, dataset, way)]
         for seed in seeds_of(method, args.seeds)
     ]
-    every = [
+    folder = args.results / "runs"
+    shown = list(dict.fromkeys([*datasets, *datasets_on_disk(folder, "clean")]))
+    every = [  # those of earlier calls stay on the page
         run_of(method, dataset, seed, way, w_min)
-        for dataset, method, way in itertools.product(datasets, METHODS, WAYS.values())
+        for dataset, method, way in itertools.product(shown, METHODS, WAYS.values())
         for w_min in ((None,) if way == "none" else W_MINS)
-        for seed in seeds_of(method, args.seeds)
+        for seed in sorted(
+            seeds_on_disk(run_of(method, dataset, 0, way, w_min), folder)
+            | (set(seeds_of(method, args.seeds)) if dataset in datasets else set())
+        )
     ]
     wanted = list(dict.fromkeys([*first, *more]))
     make_study(
-        "recency", wanted, list(dict.fromkeys(every)),
-        lambda found: page(found, datasets, args.seeds), args,
-    )  # fmt: skip
+        "recency", wanted, list(dict.fromkeys(every)), lambda found: page(found, shown), args
+    )
 
 
 if __name__ == "__main__":

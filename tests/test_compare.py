@@ -141,7 +141,7 @@ def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     files = [str(trained[name, 1][1]) for name in ("DiffRec", "EASE")]
     args = compare.make_parser().parse_args(files)
     args.metrics = compare.metrics_at("recall@5")
-    headers = compare.headers_of(args.runs)
+    headers = [*map(compare.header_of, args.runs)]
     headers[0]["settings"] |= {"recall_denominator": "min_k", "metric_users": "with_items"}
     found = compare.measure(args, headers, tiny)
     how = {"recall_denominator": "min_k", "metric_users": "with_items", "topN": [5]}
@@ -156,7 +156,7 @@ def test_each_is_given_what_it_was_tested_with(trained, tiny):
     file = str(trained["DiffRec", 1][1])
     args = compare.make_parser().parse_args([file, file])
     args.metrics = compare.metrics_at("recall@5")
-    headers = compare.headers_of(args.runs)
+    headers = [*map(compare.header_of, args.runs)]
     headers[1]["settings"] |= {"tst_w_val": True}
     plain, told = compare.measure(args, headers, tiny)
     how = {"topN": [5], "metrics": ["recall"], "per_user": True}

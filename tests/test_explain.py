@@ -1,6 +1,7 @@
 """What speaks for a recommendation: against leaving items out one by one by hand."""
 
 import re
+import shutil
 
 import explain
 import numpy as np
@@ -59,6 +60,25 @@ def test_what_has_no_history_or_hides_it_is_refused(tiny):
     ):
         with pytest.raises(InputError, match=words):
             explain.explain(model, given, given, k=3)
+
+
+def test_the_data_are_read_as_they_were_trained_on(tiny_folder, tmp_path, run):
+    """Items beyond those of train were dropped; and the folder may hold several data sets."""
+    folder = tmp_path / "data" / "mine"
+    shutil.copytree(tiny_folder, folder)
+    (folder / "item_map.csv").unlink()  # of all items
+    rows = np.load(folder / "train_list.npy")
+    np.save(folder / "train_list.npy", rows[rows[:, 1] < rows[:, 1].max()])
+    with pytest.raises(InputError):
+        load_dataset(data_path=folder)
+    data = load_dataset(data_path=folder, drop_unknown=True)
+    model = DiffRec.for_dataset(data, dims=[4], steps=2)
+    file = train(model, data, epochs=1, save_path=tmp_path).checkpoint
+    done = run("scripts/explain.py", "3", "--checkpoint", file, "--data_path", folder.parent,
+               "--out", tmp_path / "e.png")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "DiffRec on mine" in done.stdout
+    assert "note:" not in done.stdout
 
 
 def test_it_is_told_by_title_and_drawn(tiny_folder, tmp_path, run):

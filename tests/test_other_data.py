@@ -30,6 +30,7 @@ def test_settings_of_diffrec_are_measured_against_the_best_model_without_order()
     assert "| of Yelp | 25.0 |  |  |" in text  # no mean of some data sets beside one of all
     assert "| ACVAE | 1 | 5 | 0.1000 | 0.1000 | 0.1000 | 0.1000 | 0.9000 |" in text
     assert other_data.comparison({"a_clean": {"EASE": [record(0.2)]}}) == []
+    assert other_data.comparison({"a_clean": {"SASRec": [record(0.2)]}}) == []
 
 
 def test_rows_name_what_exists_and_skip_presets_that_do_not():

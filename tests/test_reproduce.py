@@ -553,6 +553,11 @@ def test_recency_is_chosen_on_validation_and_shown_beside_the_plain_model(
             assert f"| {max(values, key=values.get)} | 1 |" in line
     again = run(*call, "--dry_run")
     assert not [line for line in again.stdout.splitlines() if line.startswith("python")]
+    # A call for less leaves the others on the page.
+    call[2] = "EASE"
+    assert run(*call, "--seeds", "1").returncode == 0
+    page_of_less = (tmp_path / "r" / "recency.md").read_text()
+    assert page_of_less.split("Made by")[0] == page.split("Made by")[0]
     done = run("scripts/recency.py", "--methods", "MF")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 

@@ -44,6 +44,7 @@ class Recommender(nn.Module):
         sources: what besides the data `for_dataset` may be given, by name.
         splits_items: whether its items can be split over processes, by `split_items`.
         reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
+        random: whether another seed gives another model.
         n_items: I.
         settings: of the class ``Settings``.
         shards: the processes that hold the other items' weights, of a model that holds some items'
@@ -63,6 +64,7 @@ class Recommender(nn.Module):
     sources: ClassVar[tuple[str, ...]] = ()
     splits_items: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = True
+    random: ClassVar[bool] = True
     n_items: int
     shards: Shards | None = None
     item_ids: IdMap

@@ -47,6 +47,7 @@ class IALS(ClosedForm):
 
     variant = "iALS"
     Settings = IALSSettings
+    random = True  # its first vectors are
     fitted = ("items",)
     ranges: ClassVar = {
         "factors": [32, 64, 128, 256],

@@ -102,8 +102,8 @@ def means(records: Sequence[dict], names: Iterable[str]) -> list[str]:
 
 
 def seeds_of(method: str, seeds: int) -> range:
-    """As many, but one of what is computed at once: that has no seed."""
-    return range(1, (1 if variant_of(method).group == "simple" else seeds) + 1)
+    """As many, but one of what is the same with each."""
+    return range(1, (seeds if variant_of(method).model.random else 1) + 1)
 
 
 @functools.cache
