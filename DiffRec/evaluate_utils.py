@@ -122,7 +122,7 @@ class Lists:
         gini@K     = Σ_i (2 i - I - 1) c_i / (I Σ_i c_i) with the c_i ascending: 0 if all are equal
         novelty@K  = the mean over a list's items of -log₂(max(U_i, 1) / U), averaged over users
 
-    Items that were seen, which end the list of a user with fewer than K others, do not count.
+    Seen items, which fill up the list of a user who has fewer than K others, are not counted.
     """
 
     def __init__(self, train: Interactions, topN: Sequence[int]):
@@ -250,7 +250,7 @@ def evaluate(
             They are not written to. What scores -inf is not recommended, and never a hit.
         topN, metrics, tst_w_val, metric_users, rank_seen: by default as ``dataset.evaluation``
             says, or else as published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and
-            mrr, over all users, and neither of the two that are flags.
+            mrr, over all users, with tst_w_val and rank_seen False.
         tst_w_val: feed train and validation as input for test; costs a second pass.
         recall_denominator: "relevant" (released) or "min_k".
         metric_users: average over "all" users (released: a user without items to find counts 0)
@@ -403,7 +403,7 @@ def _evaluate(
                 row = of_users.index(metric)
                 found = means[row][column] if of_each is None else of_each[:, row, column].numpy()
                 report[name][f"{metric}@{cut}"] = found
-    return ranks.agree(report)
+    return ranks.from_rank_0(report)
 
 
 OfUsers = Mapping[str, np.ndarray]  # each user's metrics, (U,) by name

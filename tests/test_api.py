@@ -116,7 +116,8 @@ def test_presets_by_name(tiny, tmp_path):
         ({"lr": 0}, "lr must be greater than 0"),
         ({"patience": 5}, "patience 5 must be more than eval_every 5"),
         ({"select_by": "recall@7"}, "select_by must be one of"),
-        ({"dims": [3]}, "there is no setting dims"),
+        ({"dims": [3]}, "dims is a setting of the model: give it to for_dataset"),
+        ({"dim": [3]}, "there is no setting dim"),
     ],
 )
 def test_wrong_settings_of_a_training(tiny, tmp_path, wrong, words):
@@ -251,6 +252,13 @@ def test_what_a_model_was_trained_on_is_known(tiny, tiny_folder, tmp_path):
     items by their raw ids."""
     model = variant_of("EASE").model.for_dataset(tiny)
     assert model.item_ids.to_raw(np.array([3, 0])).tolist() == [3, 0]
+    for wrong in ([[0, -1]], [tiny.n_items]):
+        with pytest.raises(InputError, match="items are numbered from 0 to 79"):
+            model.item_ids.to_raw(np.array(wrong))
+    with pytest.raises(InputError, match="got the word 'B0001'"):
+        model.item_ids.to_numbers("B0001")
+    with pytest.raises(InputError, match="lr is a setting of training: give it to train"):
+        DiffRec.for_dataset(tiny, lr=0.1)
     run = train(model, tiny, save_path=tmp_path)
     loaded = any_model(run.checkpoint)
     for known in (model, loaded):

@@ -1,6 +1,7 @@
 """From raw ratings to splits: readers, protocol by hand, real ratings, noise, and the folder."""
 
 import contextlib
+import dataclasses
 import gzip
 import hashlib
 import http.server
@@ -20,7 +21,7 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 
-from DiffRec import load_dataset
+from DiffRec import Interactions, load_dataset
 from DiffRec.engine import files
 from DiffRec.engine.errors import InputError
 from DiffRec.preparation import (
@@ -260,6 +261,7 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
         ),
         (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
         (b"user,item\n1,2,3,4\n", "csv", "rows of 4 columns, but 2 names"),
+        (b"user;item;rating;timestamp\n1;2;3;4\n", "csv", "Is it separated by ';'"),
         (b"no json\n", "amazon-json", "does not hold a JSON object a line"),
         (b"", "movielens-1m", "holds no ratings"),
         (b"PAR1", "parquet", "not a whole Parquet file"),
@@ -270,6 +272,34 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path, content, format, words)
     with pytest.raises(InputError, match=words) as error:
         readers.read(tmp_path / "file", format)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "columns", "words"),
+    [
+        (lambda t: t, None, []),
+        (lambda t: t.assign(timestamp=t["timestamp"] * 1000), None, ["seem to be milliseconds"]),
+        (lambda t: t, ["user", "item", "rating"],
+         ["row is an interaction, at the time in rating", "lie between 1 and 5"]),
+        (lambda t: t, ["user", "item", "timestamp"], ["at the time in timestamp"]),
+    ],
+)  # fmt: skip
+def test_odd_times_are_told(tmp_path, caplog, change, columns, words):
+    caplog.set_level("INFO")
+    table = change(synthetic.make_ratings(seed=1))
+    prepare_folder(table, tmp_path / "a", columns=columns, core=3)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(words)
+    assert all(part in line for part, line in zip(words, told, strict=True))
+
+
+def test_what_test_shares_with_train_is_counted(tiny):
+    assert inspection.describe(tiny)["pairs of test that train or validation has"] == 0
+    pairs = np.concatenate([tiny.test.pairs(), tiny.train.pairs()[:7], tiny.valid.pairs()[:2]])
+    rows = Interactions.from_pairs(pairs, tiny.n_users, tiny.n_items)
+    found = inspection.describe(dataclasses.replace(tiny, test=rows))
+    assert found["pairs of test that train or validation has"] == 9
+    assert found["pairs of validation that train has"] == 0
 
 
 def test_damaged_archives(tmp_path):

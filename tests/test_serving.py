@@ -128,6 +128,7 @@ def test_a_user_who_is_not_in_the_data(infer, checkpoint, tmp_path, variant):
         (["--recommend", "top.txt"], "must end in .csv or .parquet"),
         (["--recommend", "top.csv", "--users", "nobody"], "there is no user 'nobody'"),
         (["--users", "3"], "users goes with recommend or export_vectors"),
+        (["--history", "1", "--export_vectors", "v"], "it does not go with history"),
         (["--history", "1,x"], "there is no item 'x'"),
         (["--recommend", "top.parquet", "--users", ","], "there are no ids"),
         (

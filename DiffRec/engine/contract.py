@@ -106,6 +106,8 @@ class Recommender(nn.Module):
         seed = RunOptions.of({"seed": seed}).seed
         start = cls.Settings.own(variant_of(cls.variant).preset(preset)) if preset else {}
         sources = {name: settings.pop(name) for name in cls.sources if name in settings}
+        if elsewhere := sorted(set(settings) & (cls.Training.names() - cls.Settings.names())):
+            raise InputError(f"{elsewhere[0]} is a setting of training: give it to train.")
         chosen = cls.Settings.of(start, settings)
         chosen.require_used(settings)
         shards = None if item_shards == 1 else cls.shards_of(item_shards, dataset.n_items)
@@ -289,8 +291,9 @@ class Recommender(nn.Module):
     def axes(self) -> dict[str, Axes]:
         """Of the tensors in which something belongs to items, by their names in the state: for each
         axis labels, (n,) int64, on the CPU. An item's label is its number, that of anything else is
-        negative, and equal labels of two models mean the same thing; None is an axis whose places
-        do. Axis 0 is an output and axis 1 an input. Empty for a model that has no such tensors."""
+        negative, and equal labels of two models mean the same thing; None is an axis on which place
+        n means the same in both, as of a hidden layer. Axis 0 is an output and axis 1 an input.
+        Empty for a model that has no such tensors."""
         return {}
 
     def item_groups(self) -> torch.Tensor:

@@ -79,11 +79,17 @@ class IdMap:
         return np.arange(self.size) if self.raw is None else self.raw
 
     def to_raw(self, numbers: np.ndarray) -> np.ndarray:
+        """The raw ids of numbers, in an array of any shape; InputError where one is none."""
+        numbers = np.asarray(numbers)
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < self.size:
+            raise InputError(f"{self.name}s are numbered from 0 to {self.size - 1}.")
         return numbers if self.raw is None else self.raw[numbers]
 
     def to_numbers(self, ids: Iterable[Any]) -> list[int]:
         """The numbers of raw ids, or of what a user wrote; InputError names the first that is
         unknown."""
+        if isinstance(ids, str):
+            raise InputError(f"ids must be a list of them, got the word {ids!r}.")
         numbers = {str(raw): number for number, raw in enumerate(self.names())}
         words = [str(raw) for raw in ids]
         for word in words:

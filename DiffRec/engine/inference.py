@@ -80,8 +80,8 @@ def locate(folder: Path, dataset: str, variants: Sequence[Variant]) -> Path:
         raise InputError(f"several checkpoints in {folder} are of {dataset} ({names}): choose one "
                          f"with --checkpoint.")  # fmt: skip
     raise InputError(
-        f"there is no checkpoint of {dataset} in {folder}: put the released ones there, or name a "
-        f"file with --checkpoint."
+        f"{folder} has no file whose name begins as that of a checkpoint of {dataset}: put the "
+        f"released ones there, or name a file, or a data set with --dataset."
     )
 
 
@@ -193,6 +193,8 @@ def infer(
         raise InputError("convert and result_json go with an evaluation, not with serving.")
     if options.users is not None and not (options.recommend or options.export_vectors):
         raise InputError("users goes with recommend or export_vectors: metrics are of all users.")
+    if options.history is not None and options.export_vectors:
+        raise InputError("export_vectors is of a data set's users: it does not go with history.")
     if options.recommend:
         check_format(options.recommend)
     if options.histories is not None:

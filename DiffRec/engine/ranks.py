@@ -32,7 +32,8 @@ class Ranks:
     Attributes:
         rank: this one's number, from 0.
         size: N, how many there are.
-        idle: whether the batch at hand has fewer rows than there are ranks, and none for this one.
+        idle: whether this rank has no row of the batch at hand: it trains on another's with weight
+            0.
     """
 
     rank: int = 0
@@ -64,7 +65,7 @@ class Ranks:
             dist.all_reduce(tensor)
         return tensor
 
-    def agree(self, found: Any) -> Any:
+    def from_rank_0(self, found: Any) -> Any:
         """What rank 0 has found."""
         if not self.several:
             return found

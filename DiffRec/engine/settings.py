@@ -89,7 +89,7 @@ class Settings(pydantic.BaseModel):
 
     Attributes:
         title: what its flags are headed with.
-        idle: of settings that do nothing while another has some value, that one and the value.
+        idle: {setting: (switch, value)}: the setting does nothing while the switch has this value.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

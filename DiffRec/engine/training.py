@@ -697,6 +697,8 @@ def train(
         )
     if model.shards is not None and warm_start is not None:
         raise InputError("item_shards does not go with warm_start.")
+    if elsewhere := sorted(set(settings) & (model.Settings.names() - model.Training.names())):
+        raise InputError(f"{elsewhere[0]} is a setting of the model: give it to for_dataset.")
     start = model.Training.own(variant.preset(preset))
     chosen = model.Training.of(model.evaluation_of(dataset.evaluation), start, settings)
     chosen.require_used(settings)

@@ -1,6 +1,7 @@
 """A data set's folder: of ratings of one's own, of MovieLens, or made up."""
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from DiffRec.engine.settings import at_home
 from DiffRec.preparation import download, readers, synthetic, writer
 from DiffRec.preparation.protocol import NEXT_ITEM, Preparation, prepare
 from DiffRec.preparation.tables import Database
+
+logger = logging.getLogger(__name__)
 
 DATASETS = home() / "datasets"
 MOVIELENS = {
@@ -56,6 +59,8 @@ def prepare_folder(
     Raises InputError for what cannot be read, and where nothing is left.
     """
     columns = columns.split(",") if isinstance(columns, str) else columns
+    if columns is not None and len(list(columns)) == 3:
+        logger.info("without ratings every row is an interaction, at the time in %s", columns[2])
     if format == readers.SEQUENCES or (columns is not None and len(list(columns)) == 3):
         if min_rating:
             raise InputError("without ratings every row is an interaction: leave min_rating out.")
@@ -72,7 +77,14 @@ def prepare_folder(
         raise InputError(f"{ratings} is a file, and needs a format.")
     else:
         read = functools.partial(readers.read, at_home(Path(ratings)), format, columns)
-    return write_folder(at_home(Path(out)), read, protocol=protocol, **how)
+
+    def looked_at(database: Database) -> readers.Ratings:
+        found = read(database)
+        if format != readers.SEQUENCES and (doubt := found.doubt()):
+            logger.warning(doubt)
+        return found
+
+    return write_folder(at_home(Path(out)), looked_at, protocol=protocol, **how)
 
 
 def make_movielens(name: str, raw: Path | None = None, folder: Path | None = None, **how) -> Path:

@@ -55,6 +55,21 @@ class Ratings:
     raw_items: np.ndarray
     whole: bool
 
+    def doubt(self) -> str | None:
+        """What is odd about the times, in a sentence."""
+        low, high = self.database.run("SELECT min(time), max(time) FROM ratings")
+        if high <= LARGEST_STARS:
+            return (
+                f"all times lie between {low:g} and {high:g}, as ratings do: columns are user, "
+                f"item, rating and time, or without ratings user, item and time."
+            )
+        if low > LATEST:
+            return (
+                "times seem to be milliseconds, or less, since 1970: interactions are in their "
+                "order, but dates, as of --newer_than, are wrong until they are seconds."
+            )
+        return None
+
     def __len__(self) -> int:
         return self.database.run("SELECT count(*) FROM ratings")[0]
 
@@ -72,6 +87,8 @@ class Ratings:
 UNREADABLE = frozenset("\r\n\0")  # in an id: a map of ids could not be read again
 # Beyond these float32 keeps no rating, and float64 no time, to the unit.
 LARGEST_RATING, LARGEST_TIME = 2**24, 2**53
+# What times are doubted beyond: the stars of a rating, and seconds since 1970 in the year 5138.
+LARGEST_STARS, LATEST = 10, 10**11
 
 
 class Numbering:
@@ -278,7 +295,10 @@ def pick(table: pd.DataFrame, columns: dict[str, Any], source: str | Path) -> pd
     ):
         if wrong:
             told = (", ".join(map(str, names)) for names in (wrong, there))
-            raise InputError("{} {} {}; it has {}.".format(source, problem, *told))
+            alone = str(there[0]) if len(there) == 1 else ""
+            other = next((mark for mark in ";\t|," if mark in alone), None)
+            hint = f" Is it separated by {other!r}? This format is not." if other else ""
+            raise InputError("{} {} {}; it has {}.{}".format(source, problem, *told, hint))
     picked = table[[columns[column] for column in asked]].set_axis(asked, axis=1)
     return picked if "rating" in columns else picked.assign(rating=1.0)[list(COLUMNS)]
 
