@@ -40,6 +40,9 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "SASRec": ("SASRec", RANKED),
     "SASRec, d = 128": ("SASRec", (*RANKED, *WIDE)),
     "SASRec, d = 128, seen left out": ("SASRec", WIDE),
+    "SASRec, d = 128, falling, seen left out": (
+        "SASRec", (*WIDE, ("lr_step", "8"), ("epochs", "14")),
+    ),
     "SASRec, binary loss": ("SASRec", (*RANKED, ("loss", "bce"))),
     "DiffuRec": ("DiffuRec", RANKED),
     "DiffuRec, padding hidden": ("DiffuRec", (*RANKED, *KEYS)),
@@ -51,6 +54,9 @@ ROWS: dict[str, tuple[str, Flags]] = {
         "DiffuRec", (*RANKED, *KEYS, *BF16, *DIRECT, ("eval_every", "5"), ("epochs", "65")),
     ),
     "DiffuRec, small": ("DiffuRec", (*RANKED, *SMALL, ("epochs", "20"))),
+    "DiffuRec, small, padding seen, 6 epochs": (
+        "DiffuRec", (*RANKED, *QUICK, ("epochs", "6")),
+    ),
     "DiffuRec, small, falling": ("DiffuRec", (*RANKED, *FALLING)),
     "DiffuRec, small, falling late": (
         "DiffuRec", (*RANKED, *SMALL, ("epochs", "24"), ("lr_step", "18")),
@@ -78,6 +84,12 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "DiffuRec, small, random stretches of 50": (
         "DiffuRec", (*RANKED, *AT_ONCE, *QUICK, *STRETCH, ("epochs", "116")),
     ),
+    "DiffuRec, small, random stretches of 50, emb_dropout .1": (
+        "DiffuRec", (
+            *RANKED, *AT_ONCE, *QUICK, *STRETCH, ("emb_dropout", "0.1"), ("epochs", "60"),
+            ("lr_step", "48"),
+        ),
+    ),
     "DiffRec-Du, as printed": ("DiffRec-Du", RANKED),
     "DiffRec-Du, loss of the output": (
         "DiffRec-Du", (*RANKED, ("rec_loss", "network"), ("loss_reduction", "mean")),
@@ -100,8 +112,8 @@ def page(found: Found) -> str:
         "and models of rows leave it out: nobody's test item is among it, so that to leave it out "
         "can only help. Settings are the models' defaults or presets, but: *small*, one reverse "
         "step, padding hidden, and item vectors that begin with a standard deviation of .02 "
-        "instead of 1; *falling*, a learning rate that is a tenth after epoch 10, *late* after "
-        "epoch 18. The command of each run is in its file in runs/.",
+        "instead of 1; *falling*, a learning rate that is a tenth after epoch 10 (SASRec: 8), "
+        "*late* after epoch 18. The command of each run is in its file in runs/.",
     ]
     for dataset, rows in found.items():
         header = ["model", "seeds", "best epoch", *METRICS]

@@ -34,12 +34,14 @@ LICENSED = {
     "yelp": (
         "yelp_dataset.tar (about 4.4 GB) from https://www.yelp.com/dataset, after accepting its "
         "terms; it holds yelp_academic_dataset_review.json with user_id, business_id, stars and "
-        f"date; then: {command_to_prepare()} yelp_dataset.tar --format yelp --out datasets/yelp_own"
+        f"date; then: {command_to_prepare()} yelp_dataset.tar --format yelp "
+        "--out datasets/yelp_own_clean, which scripts/table2.sh --datasets yelp_own takes"
     ),
     "amazon-book": (
         "the ratings of Books (ratings_Books.csv, user, item, rating and time, about 900 MB) from "
         f"https://jmcauley.ucsd.edu/data/amazon/; then: {command_to_prepare()} ratings_Books.csv "
-        "--format amazon-csv --out datasets/amazon-book_own"
+        "--format amazon-csv --out datasets/amazon-book_own_clean, which scripts/table2.sh "
+        "--datasets amazon-book_own takes"
     ),
 }
 SAID = {
