@@ -451,6 +451,9 @@ def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Pa
     lines = [f"{name} = {toml(value)}" for name, value in tuned.items() if value != plain[name]]
     text = f"# {about}\n[{header}]\n" + "\n".join(lines)
     before = path.read_text() if path.is_file() else ""
+    known = re.search(rf"data (\w+)\.\n\[{re.escape(header)}\]\n", before)
+    if known and known[1] != search.table.data:
+        print(f"{search.dataset}{TUNED} in {path}, of other data of that name, is replaced.")
     old = re.compile(rf"(# [^\n]*\n)*\[{re.escape(header)}\]\n([^\[\n][^\n]*\n?)*\n*")
     write_text(path, f"{old.sub('', before).rstrip()}\n\n{text}")
     return text
@@ -523,7 +526,8 @@ def main(argv: list[str] | None = None) -> None:
     count, minutes = spent(search)
     about = (
         f"Found by scripts/search.py in {count} trials and {minutes:.0f} CPU minutes: "
-        f"{search.settings.select_by} {value:.4f} on validation, mean of {seeds} seeds."
+        f"{search.settings.select_by} {value:.4f} on validation, mean of {seeds} seeds; data "
+        f"{search.table.data}."
     )
     print(f"{count - before} new trials, {count} in all: {table}")
     print(write_preset(search, values, about, presets))

@@ -13,6 +13,7 @@ import time
 import tomllib
 
 import gpu_check
+import numpy as np
 import pytest
 import search
 from conftest import REPOSITORY
@@ -306,6 +307,19 @@ def test_a_search_without_flags_is_not_one_whose_flags_begin_with_a_seed(searchi
     rows = search.read_trials(out / "EASE_tiny.csv")
     assert [row["seed"] for row in rows] == ["5", "6", "1", "2"]
     assert "1 new trials, 1 in all" in done.stdout
+
+
+def test_a_preset_of_other_data_is_replaced_aloud(searching, tiny_folder, tmp_path, monkeypatch):
+    call, presets, _out = searching
+    short = ["--trials", "1", "--candidates", "1"]
+    words = f"tiny_tuned in {presets}, of other data of that name, is replaced"
+    for _ in range(2):
+        assert words not in call("EASE", *short).stdout
+    other = tmp_path / "other" / "tiny"
+    shutil.copytree(tiny_folder, other)
+    np.save(other / "train_list.npy", np.load(other / "train_list.npy")[:-1])
+    monkeypatch.setenv("DIFFREC_DATASETS", str(other.parent))
+    assert words in call("EASE", *short).stdout
 
 
 def test_a_search_with_noise_draws_it_with_each_seed(searching):
