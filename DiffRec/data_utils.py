@@ -412,7 +412,8 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
     ``data_path`` may be the data set's own folder or the parent of several; by default it is the
     environment variable DIFFREC_DATASETS, or else the folder datasets of `home`.
     """
-    if dataset is not None and (Path(dataset).name != dataset or dataset == ".."):
+    word = dataset is None or isinstance(dataset, str)
+    if not word or (dataset is not None and (Path(dataset).name != dataset or dataset == "..")):
         raise InputError(
             f"a data set is named, not {dataset}: give its folder or that of several as data_path."
         )

@@ -244,5 +244,6 @@ def test_what_a_data_set_is_called(save_lists, tmp_path):
     assert load_dataset(folder.name, folder.parent).name == folder.name
     with pytest.raises(InputError, match=f"holds the data set {folder.name}, not other"):
         load_dataset("other", folder)
-    with pytest.raises(InputError, match="give its folder"):
-        load_dataset(str(folder))
+    for wrong in (str(folder), folder, 3):
+        with pytest.raises(InputError, match="give its folder"):
+            load_dataset(wrong)
