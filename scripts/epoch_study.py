@@ -14,7 +14,6 @@ import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 
-import torch
 from arguments import listed
 from reproduce import full_name, gather
 from reproduction import markdown
@@ -25,7 +24,7 @@ from DiffRec import Dataset, load_dataset, train
 from DiffRec.engine.commands import command
 from DiffRec.engine.files import write_csv, write_text
 from DiffRec.engine.flags import Parser, checked
-from DiffRec.engine.machine import machine
+from DiffRec.engine.machine import code_version
 from DiffRec.engine.paper import paper_figures
 from DiffRec.engine.settings import Folder, Positive
 from DiffRec.engine.variant import REGISTRY, TUNED, variant_of
@@ -40,7 +39,6 @@ def evaluations(method: str, preset: str, data: Dataset, seed: int) -> list[Row]
     """A row for each evaluation of a run."""
     found: list[Row] = []
     about = {"dataset": data.name, "method": method, "preset": preset, "seed": str(seed)}
-    commit = str(machine(torch.device("cpu"))["commit"])
 
     def note(row: Mapping[str, float]) -> None:
         values = {
@@ -48,7 +46,7 @@ def evaluations(method: str, preset: str, data: Dataset, seed: int) -> list[Row]
             for split, before in (("valid", ""), ("test", "test_"))
             for name in METRICS.values()
         }
-        found.append({**about, "epoch": str(row["epoch"]), **values, "commit": commit})
+        found.append({**about, "epoch": str(row["epoch"]), **values, "commit": str(code_version())})
 
     kind = variant_of(method).model
     model = kind.for_dataset(data, preset=preset, seed=seed)
