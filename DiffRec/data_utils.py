@@ -35,6 +35,19 @@ EVALUATION = {
 log = logging.getLogger(__name__)
 
 
+def put(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, value: float) -> None:
+    """x[rows, columns] = value, in place, of a matrix. On a GPU torch would send the value there
+    first, and wait."""
+    if x.device.type == "cpu" or not x.is_contiguous():
+        x[rows, columns] = value
+    else:
+        put_flat(x, rows, columns, value)
+
+
+def put_flat(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, value: float) -> None:
+    x.view(-1).index_fill_(0, rows * x.shape[1] + columns, value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Interactions:
     """The items of each of U users, as CSR rows.
@@ -158,7 +171,11 @@ class Interactions:
     def dense(self) -> torch.Tensor:
         """x_0: (U, I) float32 on the device. For a batch; a whole data set may not fit."""
         x = torch.zeros(len(self), self.n_items, device=self.device)
-        x[self.row_index(), self.items.long()] = 1.0 if self.values is None else self.values
+        places = self.row_index(), self.items.long()
+        if self.values is None:
+            put(x, *places, 1.0)
+        else:
+            x[places] = self.values
         return x
 
     def matrix(self) -> "scipy.sparse.csr_matrix":

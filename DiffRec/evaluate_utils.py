@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions, require_dataset
+from DiffRec.data_utils import Dataset, Interactions, put, require_dataset
 from DiffRec.engine.errors import InputError, require_built
 from DiffRec.engine.ranks import ALONE, Ranks
 
@@ -29,7 +29,7 @@ Scorer = Callable[[Interactions], torch.Tensor]  # B rows of interactions → (B
 
 def mask_seen(scores: torch.Tensor, seen: Interactions) -> torch.Tensor:
     """Set the scores, (B, I), of each row's seen items to -inf, in place."""
-    scores[seen.row_index(), seen.items.long()] = -torch.inf
+    put(scores, seen.row_index(), seen.items.long(), -torch.inf)
     return scores
 
 
@@ -57,9 +57,9 @@ def are_relevant(
         shape = len(relevant), relevant.n_items
         table = torch.zeros(shape, dtype=torch.bool, device=items.device)
     places = relevant.row_index(), relevant.items.long()
-    table[places] = True
+    put(table, *places, True)
     found = table[: len(items)].gather(1, items)
-    table[places] = False
+    put(table, *places, False)
     return found
 
 

@@ -70,6 +70,12 @@ def handed_over() -> Iterator[list[int]]:
         yield given
 
 
+def finish(device: torch.device) -> None:
+    """Wait for what is under way."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def measure(
     variant: Variant, settings: Settings, options: BenchmarkOptions, device: torch.device
 ) -> None:
@@ -95,20 +101,21 @@ def measure(
     some = [ranks.part(b, model.loss_terms) if ranks.several else (b, 1.0) for b in few]
     for part in some[:WARM_UP]:
         step(called, part, optimizers)
+    finish(device)
     with handed_over() as given:
         started = time.perf_counter()
         for part in some[WARM_UP:]:
             step(called, part, optimizers)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        finish(device)
         seconds = (time.perf_counter() - started) / (len(some) - WARM_UP)
     memory = ranks.most(peak_memory_mb(device))  # before the profiler takes some
     with profile() as seen:
         for part in some[WARM_UP:]:
             step(called, part, optimizers)
     events = seen.key_averages()
-    total = sum(event.self_cpu_time_total for event in events)
-    products = sum(event.self_cpu_time_total for event in events if event.key in PRODUCTS)
+    on = "self_device_time_total" if device.type == "cuda" else "self_cpu_time_total"
+    total = sum(getattr(event, on) for event in events)
+    products = sum(getattr(event, on) for event in events if event.key in PRODUCTS)
     if not products:
         raise InputError(f"{model.variant} has no matrix products to be measured against.")
     if not ranks.writes:

@@ -700,6 +700,17 @@ def test_each_model_beats_popularity(name, recall):
     assert recall(name) > 2 * recall("Popularity") > 0
 
 
+def test_giffcfs_filter_is_made_by_parts_and_anew_on_another_device(tiny, monkeypatch):
+    monkeypatch.setattr("baselines.models.GiffCF.ROWS", 7)
+    model = MODELS["GiffCF"].for_dataset(tiny)
+    model.prepare_data(tiny)
+    model.prepare_filter()
+    whole = model.filtered(torch.eye(tiny.n_items))
+    assert torch.equal(model.dense_filter, whole)
+    moved = model.to(torch.float64)
+    assert moved.dense_filter is None
+
+
 @pytest.mark.parametrize("name", ["LightGCN", "GiffCF"])
 def test_training_begins_with_the_graph_of_its_data(tiny, tmp_path, name):
     """Not with that of an evaluation, or a training, of before."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from DiffRec import Interactions, load_dataset
-from DiffRec.data_utils import add_random_noise, join
+from DiffRec.data_utils import add_random_noise, join, put, put_flat
 from DiffRec.engine.errors import InputError
 from T_DiffRec.data_utils import order_by_time
 
@@ -224,6 +224,18 @@ def test_a_matrix_is_a_copy_in_order_and_rows_know_their_users(tiny):
     assert row.users.tolist() == [3]
     assert tiny.train.rows(torch.tensor([5, 2])).slice(1, 2).users.tolist() == [2]
     assert Interactions.from_histories([[1]], 3).users is None
+
+
+def test_a_value_is_put_into_a_matrix_either_way():
+    rows, columns = torch.tensor([0, 2, 2]), torch.tensor([4, 0, 3])
+    for value in (-torch.inf, 1.0):
+        wanted = torch.rand(3, 5)
+        found = [wanted.clone() for _ in range(2)]
+        wanted[rows, columns] = value
+        put(found[0], rows, columns, value)
+        put_flat(found[1], rows, columns, value)  # as on a GPU
+        assert torch.equal(found[0], wanted)
+        assert torch.equal(found[1], wanted)
 
 
 def test_padded_rows():

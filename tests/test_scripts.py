@@ -23,6 +23,7 @@ import DiffRec
 import L_DiffRec
 import T_DiffRec
 from baselines.models.EASE import EASE
+from DiffRec.engine.commands import sentence_of
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.variant import REGISTRY
 
@@ -339,6 +340,15 @@ def test_a_model_without_a_file_of_presets_is_told_to_name_one(run, searching, m
     done = run("scripts/search.py", "--model", "EASE", "--dataset", "tiny", "--out", out)
     assert "EASE has no file of presets: name one with --presets" in done.stderr
     assert not list(out.glob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    "words", ["CUDA out of memory.", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+              "DefaultCPUAllocator: can't allocate memory"],
+)  # fmt: skip
+def test_short_memory_is_one_sentence(words):
+    assert sentence_of(RuntimeError(words)).startswith("there is not enough memory")
+    assert sentence_of(RuntimeError("an illegal memory access")) is None
 
 
 def test_settings_that_are_drawn_again_are_not_run_again(searching, monkeypatch):

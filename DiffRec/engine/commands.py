@@ -103,6 +103,11 @@ def sentence_of(error: Exception) -> str | None:
     """What a user is told of an error; None for one that is no user's."""
     if isinstance(error, InputError):
         return str(error)
+    short = ("allocate", "out of memory", "ALLOC_FAILED")
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in short)
+    ):
+        return "there is not enough memory for a model and batches of this size."
     if lost(error):
         reason = str(error).splitlines()[0][:200]
         return (
@@ -111,10 +116,6 @@ def sentence_of(error: Exception) -> str | None:
         )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and "allocate" in str(error)
-    ):
-        return "there is not enough memory for a model and batches of this size."
     return None
 
 

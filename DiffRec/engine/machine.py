@@ -1,11 +1,13 @@
 """What a run finds and uses: devices, memory, and the version of the code."""
 
+import contextlib
 import logging
 import os
 import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -36,11 +38,18 @@ def prepared_device(device: str | torch.device) -> torch.device:
         device = torch.device(device)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
+        if "out of memory" in str(error):
+            raise InputError(f"the device {device} has no memory left.") from error
         raise InputError(f"there is no device {device} here.") from error
     if device.type == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        # The faster forms of attention add up in any order, and only warn of it.
+        torch.backends.cuda.enable_flash_sdp(False)
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.backends.cudnn.allow_tf32 = False  # for recurrent layers and convolutions
         torch.cuda.reset_peak_memory_stats(device)
     return device
 
@@ -58,8 +67,22 @@ def peak_memory_mb(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_unit
 
 
-def available_memory_mb() -> float:
+@contextlib.contextmanager
+def precision_of_products(precision: str) -> Iterator[None]:
+    """Within, a GPU multiplies float32 numbers in TF32 if ``precision`` is that, else exactly."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def available_memory_mb(device: torch.device | None = None) -> float:
     """Memory in MB that a new array may take, as far as the system tells; else no limit."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0] / 2**20
     table = Path("/proc/meminfo")
     if table.is_file():
         for line in table.read_text().splitlines():

@@ -91,8 +91,8 @@ class Ranks:
             return columns
         n = 0 if self.idle else len(columns[0])
         rows = torch.stack([column.detach()[:n].double() for column in columns])
-        sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.size)]
-        dist.all_gather(sizes, torch.tensor([rows.shape[1]], device=rows.device))
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]  # not on a GPU: it
+        dist.all_gather(sizes, torch.tensor([rows.shape[1]]))  # would be waited for
         lengths = torch.cat(sizes).tolist()
         padded = rows.new_zeros(len(columns), max(lengths))
         padded[:, : rows.shape[1]] = rows

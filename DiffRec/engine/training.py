@@ -26,7 +26,13 @@ from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError, require_built, settings_from_user
 from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
-from DiffRec.engine.machine import choose_device, machine, peak_memory_mb, prepared_device
+from DiffRec.engine.machine import (
+    choose_device,
+    machine,
+    peak_memory_mb,
+    precision_of_products,
+    prepared_device,
+)
 from DiffRec.engine.paper import comparable_figures, metrics_table
 from DiffRec.engine.ranks import ALONE, Ranks, Streams, here
 from DiffRec.engine.released import require_unpacked
@@ -129,14 +135,29 @@ def moving_average(model: Recommender, decay: float) -> AveragedModel:
     so that the first weights, which are random, are soon forgotten. Buffers are the model's own.
     """
 
-    counted = 0  # so that no update waits for a device to tell its number
+    return MovingAverage(model, decay)
 
-    def average(averages: Any, weights: Any, n: torch.Tensor | int) -> None:
-        nonlocal counted
-        counted = counted + 1 if counted else int(n)
-        torch._foreach_lerp_(averages, weights, 1 - min(decay, (1 + counted) / (10 + counted)))
 
-    return AveragedModel(model, multi_avg_fn=average)
+class MovingAverage(AveragedModel):
+    """See `moving_average`. No update waits for a device, as torch's own does, which sends the
+    number of the update there."""
+
+    def __init__(self, model: Recommender, decay: float):
+        super().__init__(model)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: torch.nn.Module) -> None:
+        n = int(self.n_averaged)  # on the CPU
+        averages: list[torch.Tensor] = list(self.module.parameters())
+        weights: list[torch.Tensor] = list(model.parameters())
+        if n == 0:
+            torch._foreach_copy_(averages, weights)
+        else:
+            torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + n) / (10 + n)))
+        for ours, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
+            ours.copy_(theirs)
+        self.n_averaged += 1
 
 
 class Training:
@@ -723,13 +744,14 @@ def train(
 
     ranks = here() if model.shards is None else model.shards
     device = choose_device(None, "0") if device is None else prepared_device(device)
+    if device.type == "cuda" and ranks.several:
+        torch.cuda.set_device(device)  # where NCCL exchanges objects
     torch.manual_seed(seed)
     if model.seeded is not None and model.seeded[0] == seed:
         torch.set_rng_state(model.seeded[1])
     model, model.trained_on = model.to(device), None
     model.forget_data()
     dataset = ranks.own(model.prepare_data(dataset.to(device)))
-    torch.backends.cuda.matmul.allow_tf32 = chosen.precision == "tf32"
     if chosen.compile:
         model.compile()
     own = ranks.file(checkpoint)
@@ -766,7 +788,8 @@ def train(
                     "stop now, and give another --log_name or --save_path, to keep it"
                 )
             ranks.wait()  # all have read what is there
-            training.run(log, on_evaluation)
+            with precision_of_products(chosen.precision):
+                training.run(log, on_evaluation)
         ranks.wait()  # it is written
         checkpoints.fill(model, checkpoints.load(own)[1], own)
         log(outcome_of(training))

@@ -32,13 +32,24 @@ class Dropout(nn.Dropout):
         super().__init__(p, inplace)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p == 0 or x.device.type != "cpu":
-            return super().forward(x)
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu":  # the form that is one kernel there
+            return F.dropout(x, self.p)
         drawn = torch.rand_like(x, dtype=torch.promote_types(x.dtype, torch.float32))
         factors = drawn.ge_(self.p).mul_(1 / (1 - self.p)).to(x.dtype)
         if self.inplace:
             return x.mul_(factors)
         return x * factors if x.requires_grad else factors.mul_(x)
+
+
+def states_of(rnn: nn.RNNBase, x: torch.Tensor) -> torch.Tensor:
+    """A recurrent layer's states, (B, L, d). On a GPU autocast would run it in float16, whose range
+    is too small to train in without scaling: there it stays in float32."""
+    if x.device.type != "cuda":
+        return rnn(x)[0]
+    with torch.autocast("cuda", enabled=False):
+        return rnn(x.float())[0]
 
 
 # Products on a CPU. Their kernels take half as long again where the rows of what they write do not

@@ -21,7 +21,7 @@ from DiffRec.engine.settings import (
     setting,
 )
 from DiffRec.evaluate_utils import Scorer
-from DiffRec.models.layers import Dropout
+from DiffRec.models.layers import Dropout, states_of
 
 LATENT, GRU_SIZE, CRITIC_SIZE, KERNEL = 64, 100, 128, 5
 
@@ -68,7 +68,7 @@ class NoisyEncoder(nn.Module):
             epsilon = torch.randn(h.shape, device=h.device) if noise is None else noise[place]
             return h + self.noise(epsilon).tanh()
 
-        of_gru, _ = self.gru(self.dropout(x))
+        of_gru = states_of(self.gru, self.dropout(x))
         h = noised(F.softplus(self.first(noised(of_gru, 0))), 1)
         h = F.softplus(self.causal(F.pad(h.transpose(1, 2), (KERNEL - 1, 0)))).transpose(1, 2)
         h = F.softplus(self.last(h)) + of_gru
@@ -105,7 +105,7 @@ class Contrast(nn.Module):
         self.output = nn.Linear(CRITIC_SIZE, 1)
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        h, _ = self.gru(torch.cat([x, z], dim=2))
+        h = states_of(self.gru, torch.cat([x, z], dim=2))
         return self.output(F.gelu(h))[..., 0]
 
 

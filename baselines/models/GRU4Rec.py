@@ -7,7 +7,7 @@ from torch import nn
 
 from baselines.sequences import CausalModel, CausalSettings, at
 from DiffRec.engine.settings import Between, Positive, Ranges, setting
-from DiffRec.models.layers import Dropout
+from DiffRec.models.layers import Dropout, states_of
 
 
 class GRU4RecSettings(CausalSettings):
@@ -47,5 +47,5 @@ class GRU4Rec(CausalModel):
                 nn.init.xavier_uniform_(getattr(self.gru, name))
 
     def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
-        h, _ = self.gru(self.dropout(self.embedding(sequences)))
+        h = states_of(self.gru, self.dropout(self.embedding(sequences)))
         return self.dense(h if last is None else at(h, last))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse.linalg
@@ -32,6 +32,7 @@ from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.layers import Dropout
 
 STEP_SIZE = 20  # of the step embedding
+ROWS = 1024  # of A that are computed at a time
 
 # The published arrays, by their names and ours; kernels are (in, out) there.
 DENSE = {
@@ -217,10 +218,16 @@ class GiffCF(Baseline):
 
     def prepare_filter(self) -> None:
         """A itself where it fits in a quarter of the free memory, and U where it has a weight."""
-        settings, fits = self.settings, 4 * self.n_items**2 / 2**20 < available_memory_mb() / 4
+        free = available_memory_mb(self.device)
+        settings, fits = self.settings, 4 * self.n_items**2 / 2**20 < free / 4
         if self.dense_filter is None and fits:
-            eye = torch.eye(self.n_items, device=self.device)
-            self.dense_filter = self.filtered(eye)
+            dense = torch.empty(self.n_items, self.n_items, device=self.device)
+            for start in range(0, self.n_items, ROWS):  # of which the products take more memory
+                stop = min(start + ROWS, self.n_items)
+                ones = torch.zeros(stop - start, self.n_items, device=self.device)
+                ones[:, start:stop] = torch.eye(stop - start, device=self.device)
+                dense[start:stop] = self.filtered(ones)
+            self.dense_filter = dense
         if self.low_pass is None and settings.ideal_weight:
             offsets = [*self.item_offsets.tolist(), len(self.item_columns)]
             arrays = self.item_weights.cpu().numpy(), self.item_columns.cpu().numpy(), offsets
@@ -229,6 +236,11 @@ class GiffCF(Baseline):
             start = np.ones(min(rows.shape))
             vectors, _, _ = scipy.sparse.linalg.svds(rows.astype(np.float64), rank, v0=start)
             self.low_pass = torch.from_numpy(vectors.copy()).float().to(self.device)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """To another device or type: the filters are made anew there."""
+        self.dense_filter = self.low_pass = None
+        return super()._apply(*args, **kwargs)
 
     def filtered(self, x: torch.Tensor) -> torch.Tensor:
         """x A, (B, I), by two sparse products."""
