@@ -701,8 +701,8 @@ def test_each_model_beats_popularity(name, recall):
 
 
 def test_giffcfs_filter_is_made_by_parts_and_anew_on_another_device(tiny, monkeypatch):
-    monkeypatch.setattr("baselines.models.GiffCF.ROWS", 7)
     model = MODELS["GiffCF"].for_dataset(tiny)
+    monkeypatch.setattr(sys.modules[type(model).__module__], "ROWS", 7)
     model.prepare_data(tiny)
     model.prepare_filter()
     whole = model.filtered(torch.eye(tiny.n_items))

@@ -479,6 +479,7 @@ OF_HEADLINE = {
     "DiffRec, tuned": ("DiffRec", "_preset={}_tuned"),
     "L-DiffRec, tuned": ("L-DiffRec", "_preset={}_tuned"),
     "T-DiffRec, tuned": ("T-DiffRec", "_preset={}_tuned"),
+    "LT-DiffRec, tuned": ("LT-DiffRec", "_preset={}_tuned"),
     "EASE, recent": ("EASE", "_w_at=inference_w_min=0.03"),
     "GiffCF": ("GiffCF", "_patience=100_mixers=positive"),
     "GiffCF, recent": ("GiffCF", "_patience=100_mixers=positive_w_at=inference_w_min=0.03"),
