@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from baselines.models import MODELS
-from baselines.recommender import Baseline, ClosedForm
+from baselines.recommender import Baseline
 from baselines.settings import BaselineInferenceOptions, BaselineOptions, ModelOptions
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
@@ -41,7 +41,7 @@ def run_name(model: type[Baseline]) -> dict[str, str | None]:
     """What stands before each setting in the names of runs: the model, and its own settings."""
     everyones = TrainingSettings.names() | DataSettings.names() | RecencySettings.names()
     own = settings_of(model).names() - everyones
-    shared = {} if issubclass(model, ClosedForm) else {"bs": "batch_size"}
+    shared = {} if model.closed_form else {"bs": "batch_size"}
     return {model.variant: None, **shared, **{name: name for name in sorted(own)}}
 
 

@@ -197,6 +197,7 @@ class Pairwise(Baseline):
 class ClosedForm(Baseline):
     """A model that is computed from all interactions at once; its buffers hold the result."""
 
+    closed_form = True
     random = False
     fitted: ClassVar[tuple[str, ...]]  # the names of the buffers
 

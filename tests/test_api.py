@@ -456,6 +456,9 @@ def test_a_model_that_goes_on_has_files_of_its_own(tiny, tmp_path, caplog):
     assert runs[1].checkpoint.stem == f"{runs[0].checkpoint.stem}_more"
     assert runs[1].record["went_on"]
     assert "went_on" not in runs[0].record
+    ease = variant_of("EASE").model.for_dataset(tiny)  # which is computed anew
+    first, second = (train(ease, tiny, save_path=tmp_path).checkpoint for _ in range(2))
+    assert first == second
     other = dataclasses.replace(tiny, path=tmp_path / "other")
     other.path.mkdir()
     lines = "".join(f"y{n},{n}\n" for n in range(tiny.n_items))

@@ -175,11 +175,10 @@ def header_of_finished(variant: Variant, path: Path, flags: Mapping[str, Any]) -
 def require_same_model(
     variant: Variant, path: Path, before: Mapping[str, Any], flags: Mapping[str, Any]
 ) -> None:
-    """InputError for flags that define another model than the one whose epochs are taken over,
-    unless its one epoch says that it is in closed form."""
+    """InputError for flags that define another model than the one whose epochs are taken over."""
     kind = variant.model.Settings
     own = kind.own(flags)
-    if "epochs" in flags or before["epochs"] == 1:
+    if "epochs" in flags or variant.model.closed_form:
         return
     told, known = kind.of(kind.own(before), own).dump(), kind.of(kind.own(before)).dump()
     for name in own:

@@ -44,6 +44,8 @@ class Recommender(nn.Module):
         sources: what besides the data `for_dataset` may be given, by name.
         splits_items: whether its items can be split over processes, by `split_items`.
         reads_rows: whether scores depend on the rows they are asked for, and not on who a user is.
+        closed_form: whether it is computed at once, from the data alone: it has neither epochs nor
+            weights to go on from.
         random: whether another seed gives another model.
         n_items: I.
         settings: of the class ``Settings``.
@@ -64,6 +66,7 @@ class Recommender(nn.Module):
     sources: ClassVar[tuple[str, ...]] = ()
     splits_items: ClassVar[bool] = False
     reads_rows: ClassVar[bool] = True
+    closed_form: ClassVar[bool] = False
     random: ClassVar[bool] = True
     n_items: int
     shards: Shards | None = None

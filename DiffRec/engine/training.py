@@ -734,7 +734,7 @@ def train(
         take_over(model, options.warm_start, dataset)
         name = f"{name}_warm-{digest_of(options.warm_start)}"
         began["warm_start"] = options.warm_start.name
-    elif model.trained_on is not None and not options.resume:
+    elif model.trained_on is not None and not (options.resume or model.closed_form):
         logger.warning("the model was trained before: it goes on from its weights.")
         name = f"{name}_more"
         began["went_on"] = True
