@@ -54,8 +54,8 @@ ROWS: dict[str, tuple[str, Flags]] = {
         "DiffuRec", (*RANKED, *KEYS, *BF16, *DIRECT, ("eval_every", "5"), ("epochs", "65")),
     ),
     "DiffuRec, small": ("DiffuRec", (*RANKED, *SMALL, ("epochs", "20"))),
-    "DiffuRec, small, padding seen, 6 epochs": (
-        "DiffuRec", (*RANKED, *QUICK, ("epochs", "6")),
+    "DiffuRec, small, padding seen, 4 epochs": (
+        "DiffuRec", (*RANKED, *QUICK, ("epochs", "4")),
     ),
     "DiffuRec, small, falling": ("DiffuRec", (*RANKED, *FALLING)),
     "DiffuRec, small, falling late": (
