@@ -784,6 +784,7 @@ def test_the_folder_is_written_whole(made_up, tmp_path, monkeypatch):
 REPLACE = """
 import os, pathlib, signal, sys
 from DiffRec.engine import files
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's & has had ignored
 renamed, calls = pathlib.Path.rename, []
 def second(self, target):
     calls.append(target)
