@@ -197,19 +197,22 @@ class Search:
         self.variant, self.dataset, self.flags, self.ranges = variant, dataset, flags, ranges
         base = [*variant.flags, "--dataset", dataset, *flags]
         self.settings, self.options = parse(variant, base)
+        self.prepared: dict[int, Dataset] = {}  # by the seed of the noise, 0 without
         data = self.data_with(self.options.seed).fingerprint()["sha256"]
         self.table = Table(table, data, self.command_of)
         self.commit = " ".join([code_version() or "", digest_of(own) if own else ""]).strip()
 
     def data_with(self, seed: int) -> Dataset:
         """What a trial with this seed trains on: random noise, if any, is drawn with it."""
-        _, folder = find_dataset(self.dataset, self.options.data_path)
         noise = self.settings.random_noise
-        plain, _ = read_once(
-            folder, self.settings.drop_unknown, noise, seed if noise else 0,
-            self.settings.drop_repeated,
-        )  # fmt: skip
-        return self.variant.prepare(plain, self.options)
+        drawn = seed if noise else 0
+        if drawn not in self.prepared:
+            _, folder = find_dataset(self.dataset, self.options.data_path)
+            plain, _ = read_once(
+                folder, self.settings.drop_unknown, noise, drawn, self.settings.drop_repeated
+            )
+            self.prepared[drawn] = self.variant.prepare(plain, self.options)
+        return self.prepared[drawn]
 
     def command_of(self, values: Mapping[str, Any], seed: int | str) -> str:
         """The command of a trial."""
