@@ -47,6 +47,15 @@ def graph_of(matrix: scipy.sparse.csr_matrix) -> dict[str, torch.Tensor]:
     return found
 
 
+def set_graph(model: Any, matrix: scipy.sparse.csr_matrix | None = None) -> None:
+    """Give a model the tensors named in ``GRAPH`` of R̂, (U, I), as buffers; None: empty ones."""
+    for name in GRAPH:
+        model.register_buffer(name, None)
+    if matrix is not None:
+        for name, tensor in graph_of(matrix).items():
+            setattr(model, name, tensor.to(model.device))
+
+
 def product(
     columns: torch.Tensor, offsets: torch.Tensor, weights: torch.Tensor | None, x: torch.Tensor
 ) -> torch.Tensor:

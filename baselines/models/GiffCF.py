@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from baselines.graph import GRAPH, expected_graph, graph_of, normalised, through_graph
+from baselines.graph import GRAPH, expected_graph, normalised, set_graph, through_graph
 from baselines.recommender import Baseline
 from DiffRec import Dataset, InputError, Interactions
 from DiffRec.engine.machine import available_memory_mb
@@ -168,8 +168,7 @@ class GiffCF(Baseline):
                 for layer in (mixer.first, mixer.second):
                     layer.weight.data.abs_()
         self.dropout = Dropout(settings.dropout)
-        for name in GRAPH:
-            self.register_buffer(name, None)
+        set_graph(self)
         self.dense_filter: torch.Tensor | None = None
         self.low_pass: torch.Tensor | None = None
 
@@ -197,8 +196,7 @@ class GiffCF(Baseline):
     # The graph -----------------------------------------------------------------------------------
 
     def forget_data(self) -> None:
-        for name in GRAPH:
-            setattr(self, name, None)
+        set_graph(self)
 
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """Take the graph of the train interactions, unless it has one, as of a checkpoint."""
@@ -211,8 +209,7 @@ class GiffCF(Baseline):
                     scaled.astype(np.float64), 1, v0=start, return_singular_vectors=False
                 )
                 scaled = (scaled / largest).tocsr()
-            for name, tensor in graph_of(scaled).items():
-                setattr(self, name, tensor.to(self.device))
+            set_graph(self, scaled)
             self.dense_filter = self.low_pass = None
         return dataset
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from baselines.graph import GRAPH, SparseProduct, expected_graph, graph_of, normalised
+from baselines.graph import SparseProduct, expected_graph, normalised, set_graph
 from baselines.recommender import Pairwise, PairwiseSettings
 from DiffRec import Dataset
 from DiffRec.engine.settings import Folder, Settings, Share, setting
@@ -60,24 +60,21 @@ class LightGCN(Pairwise):
 
     def make(self, settings: LightGCNSettings) -> None:
         super().make(settings)
-        for name in GRAPH:
-            self.register_buffer(name, None)
+        set_graph(self)
         self.to_items = None
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         return {**super().expected(weights), **expected_graph(self.n_users, self.n_items)}
 
     def forget_data(self) -> None:
-        for name in GRAPH:
-            setattr(self, name, None)
+        set_graph(self)
         self.to_items = None
 
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """Take the graph of the train interactions, unless it has one, as of a checkpoint."""
         dataset = super().prepare_data(dataset)
         if self.user_columns is None:
-            for name, tensor in graph_of(normalised(dataset.train.matrix())).items():
-                setattr(self, name, tensor.to(self.device))
+            set_graph(self, normalised(dataset.train.matrix()))
         return dataset
 
     def dropped(self) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
