@@ -9,7 +9,6 @@ where there are any. A CSV and a page go to results/; seeds that the CSV has are
 """
 
 import argparse
-import csv
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from tqdm import tqdm
 
 from DiffRec import Dataset, load_dataset, train
 from DiffRec.engine.commands import command
-from DiffRec.engine.files import write_csv, write_text
+from DiffRec.engine.files import read_csv, write_csv, write_text
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import code_version
 from DiffRec.engine.paper import paper_figures
@@ -33,6 +32,15 @@ WHAT = "epoch_study"
 METRICS = {"R@20": "recall@20", "N@20": "ndcg@20"}
 SELECT_BY = "recall@20"
 Row = dict[str, str]
+MEASURED = tuple(f"{split}_{name}" for split in ("valid", "test") for name in METRICS.values())
+COLUMNS = ("dataset", "method", "preset", "seed", "epoch", *MEASURED, "commit")
+
+
+def check_row(row: Row) -> None:
+    """ValueError for what is no evaluation."""
+    int(row["seed"]), int(row["epoch"])
+    for name in MEASURED:
+        float(row[name])
 
 
 def evaluations(method: str, preset: str, data: Dataset, seed: int) -> list[Row]:
@@ -117,10 +125,7 @@ def make_parser() -> Parser:
 def study(args: argparse.Namespace, dataset: str) -> list[Row]:
     """All evaluations, those of earlier calls first; the CSV has them after each run."""
     path = args.results / f"{WHAT}.csv"
-    rows: list[Row] = []
-    if path.is_file():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+    rows = read_csv(path, COLUMNS, check_row) if path.is_file() else []
     done = {tuple(row[name] for name in ("dataset", "method", "preset", "seed")) for row in rows}
     asked = [
         (method, preset, seed)

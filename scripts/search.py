@@ -14,7 +14,6 @@ mean on validation become a preset, DATASET_tuned, beside the model's others.
 """
 
 import ast
-import csv
 import itertools
 import json
 import logging
@@ -37,7 +36,7 @@ from tqdm import tqdm
 from DiffRec.data_utils import Dataset, default_dataset, find_dataset
 from DiffRec.engine.commands import command, command_line, parse, stop_asked
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import write_csv, write_text
+from DiffRec.engine.files import read_csv, write_csv, write_text
 from DiffRec.engine.flags import Parser, checked, flags_of
 from DiffRec.engine.machine import code_version
 from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
@@ -126,24 +125,15 @@ def combinations(ranges: Ranges, trials: int, minutes: float) -> list[dict[str, 
 # Trials
 
 
+def check_trial(row: Mapping[str, str]) -> None:
+    float(row["valid"] or 0), float(row["seconds"])
+    if not isinstance(json.loads(row["settings"]), dict):
+        raise ValueError("settings must be an object")
+
+
 def read_trials(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV of trials; InputError if it is damaged."""
-    if not path.is_file():
-        return []
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            rows = list(reader)
-        whole = tuple(reader.fieldnames or ()) == COLUMNS
-        if not whole or any(None in row or None in row.values() for row in rows):
-            raise ValueError(f"not all lines have the columns {', '.join(COLUMNS)}")
-        for row in rows:
-            float(row["valid"] or 0), float(row["seconds"])
-            if not isinstance(json.loads(row["settings"]), dict):
-                raise ValueError("settings must be an object")
-    except (ValueError, RecursionError, csv.Error) as error:
-        raise InputError(f"{path} is not a whole table of trials ({error}): remove it.") from error
-    return rows
+    return read_csv(path, COLUMNS, check_trial) if path.is_file() else []
 
 
 class Table:

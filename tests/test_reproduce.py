@@ -628,6 +628,11 @@ def test_the_study_of_epochs_has_the_best_by_validation_and_by_test(
     assert run(*call, "--seeds", "2").returncode == 0
     assert "| DiffRec | published | 2 | 0.1787 |" in (tmp_path / "r" / "epoch_study.md").read_text()
     assert "## What the choice of the epoch" in (tmp_path / "r" / "README.md").read_text()
+    damaged = (tmp_path / "r" / "epoch_study.csv").read_text().rsplit(",", 3)[0]
+    (tmp_path / "r" / "epoch_study.csv").write_text(damaged)
+    refused = run(*call, "--seeds", "2")
+    assert refused.returncode == 2
+    assert "epoch_study.csv is not a whole table" in refused.stderr
 
 
 # What a search found, in the tables

@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -199,3 +199,24 @@ def write_csv(path: str | Path, rows: list[dict]) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read_csv(
+    path: Path, columns: Sequence[str], check: Callable[[dict[str, str]], object]
+) -> list[dict[str, str]]:
+    """The rows of a table with these columns; InputError if it is damaged.
+
+    check: raises ValueError for a row that must not be there.
+    """
+    try:
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
+        whole = tuple(reader.fieldnames or ()) == tuple(columns)
+        if not whole or any(None in row or None in row.values() for row in rows):
+            raise ValueError(f"not all lines have the columns {', '.join(columns)}")
+        for row in rows:
+            check(row)
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise InputError(f"{path} is not a whole table ({error}): remove it.") from error
+    return rows
