@@ -39,8 +39,8 @@ from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import read_csv, write_csv, write_text
 from DiffRec.engine.flags import Parser, checked, flags_of
 from DiffRec.engine.machine import code_version
+from DiffRec.engine.run import train
 from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
-from DiffRec.engine.training import train
 from DiffRec.engine.variant import REGISTRY, TUNED, Variant, register_from, variant_of
 from DiffRec.engine.warm import digest_of
 

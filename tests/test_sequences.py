@@ -27,6 +27,7 @@ from baselines.transformer import Block, Encoder, key_mask
 from DiffRec import InputError, Interactions, evaluate, load_dataset, train
 from DiffRec.engine import checkpoints
 from DiffRec.engine.serving import rows_to_serve
+from DiffRec.engine.training import Training
 from DiffRec.engine.variant import variant_of
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion, make_betas
 from DiffRec.preparation import protocol, readers, writer
@@ -436,17 +437,15 @@ def test_du_inference_averages_its_samples():
 
 
 def test_learning_rates_fall_in_steps(tiny, tmp_path, monkeypatch):
-    from DiffRec.engine import training
-
     seen = []
-    plain = training.Training.train_epoch
+    plain = Training.train_epoch
 
     def watch(self):
         loss = plain(self)
         seen.append(self.optimizers[0].param_groups[0]["lr"])
         return loss
 
-    monkeypatch.setattr(training.Training, "train_epoch", watch)
+    monkeypatch.setattr(Training, "train_epoch", watch)
     settings = {"lr": 0.1, "lr_step": 2, "lr_factor": 0.5, "save_path": tmp_path, "eval_every": 2}
     for epochs in (3, 6):  # and a resumed run has the rates of an unbroken one
         model = SASRec.for_dataset(tiny, emb_size=4)

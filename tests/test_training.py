@@ -11,10 +11,13 @@ import pytest
 import torch
 
 from DiffRec import DiffRec, evaluate
-from DiffRec.engine import checkpoints, training
+from DiffRec import train as train_model
+from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import written_whole
+from DiffRec.engine.progress import Log, Progress
 from DiffRec.engine.settings import setting
+from DiffRec.engine.training import Training
 from DiffRec.engine.variant import variant_of
 
 MAIN = "DiffRec/main.py"
@@ -83,13 +86,13 @@ def test_the_checkpoint_is_the_best_model(train, tiny, tmp_path):
     assert (tmp_path / "a" / record["checkpoint"]).with_suffix(".log").read_text().count("epoch")
 
 
-class Scripted(training.Training):
+class Scripted(Training):
     """A training whose epochs do nothing and whose validations are given."""
 
     def __init__(self, tmp_path, values, **settings):
         self.values = iter(values)
         self.settings = DiffRec.Training.of(settings)
-        self.progress, self.optimizers = training.Progress(), ["one"]
+        self.progress, self.optimizers = Progress(), ["one"]
         self.checkpoint, self.saved, self.tensorboard = tmp_path / "a.safetensors", [], None
 
     def train_epoch(self):
@@ -109,19 +112,19 @@ class Scripted(training.Training):
 def test_early_stopping_as_released(tmp_path):
     """Patience 20: no epoch begins that is 20 or more after the best one."""
     run = Scripted(tmp_path, [0.1, 0.2, 0.15, 0.15, 0.2])
-    progress = run.run(training.Log(None))
+    progress = run.run(Log(None))
     assert (progress.best_epoch, progress.epoch, run.saved) == (10, 29, [5, 10])
 
 
 def test_selection_compares_rounded_values_unless_told(tmp_path):
     values = [0.10001, 0.10002, 0.1, 0.1, 0.1, 0.1]
-    assert Scripted(tmp_path, values).run(training.Log(None)).best_epoch == 5
+    assert Scripted(tmp_path, values).run(Log(None)).best_epoch == 5
     exact = Scripted(tmp_path, values, selection_decimals=-1)
-    assert exact.run(training.Log(None)).best_epoch == 10
+    assert exact.run(Log(None)).best_epoch == 10
 
 
 def test_a_run_shorter_than_the_first_evaluation_still_evaluates(tmp_path):
-    progress = Scripted(tmp_path, [0.3], epochs=2).run(training.Log(None))
+    progress = Scripted(tmp_path, [0.3], epochs=2).run(Log(None))
     assert (progress.best_epoch, progress.epoch) == (2, 2)
 
 
@@ -131,7 +134,7 @@ def test_bf16_on_a_cpu_trains_nearly_as_float32(tiny, tmp_path):
         model, types = DiffRec.for_dataset(tiny, dims=[8], steps=3), set()
         model.dnn.register_forward_hook(lambda _, given, found, types=types: types.add(found.dtype))
         about = {"precision": precision, "epochs": 3, "save_path": tmp_path, "device": "cpu"}
-        losses[precision] = training.train(model, tiny, **about).history[-1]["loss"]
+        losses[precision] = train_model(model, tiny, **about).history[-1]["loss"]
         assert types == {torch.bfloat16 if precision == "bf16" else torch.float32}
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
     assert losses["bf16"] != losses["float32"]
@@ -152,7 +155,7 @@ def test_the_average_is_what_is_evaluated_and_saved(tiny, settings, tmp_path):
     """Recomputed update by update; the weights that are trained are those without it."""
     decay, seen = 0.9, []
 
-    class Watched(training.Training):
+    class Watched(Training):
         def evaluate(self):
             seen.append(checkpoints.weights_of(self.model))
             return super().evaluate()
@@ -162,19 +165,19 @@ def test_the_average_is_what_is_evaluated_and_saved(tiny, settings, tmp_path):
         chosen = settings(*SMALL[2:], "--epochs", "5", *flags)
         return kind(DiffRec(tiny.n_items, chosen), tiny, chosen, 1, tmp_path / "a.safetensors")
 
-    plain = start(training.Training)
+    plain = start(Training)
     updates, step = [], plain.optimizers[0].step
     plain.optimizers[0].step = lambda: [step(), updates.append(
         {name: w.detach().clone() for name, w in plain.model.state_dict().items()}
     )]  # fmt: skip
-    plain.run(training.Log(None))
+    plain.run(Log(None))
     expected = updates[0]  # the first update is the average's beginning
     for n, weights in enumerate(updates[1:], 1):
         d = min(decay, (1 + n) / (10 + n))
         expected = {name: d * expected[name] + (1 - d) * w for name, w in weights.items()}
 
     averaged = start(Watched, "--ema", str(decay))
-    averaged.run(training.Log(None))
+    averaged.run(Log(None))
     torch.testing.assert_close(seen[-1], updates[-1])
     _, saved = checkpoints.load(averaged.checkpoint)
     torch.testing.assert_close(saved, expected)
@@ -270,13 +273,13 @@ def test_what_is_said_when_a_run_is_stopped(tiny, tmp_path, monkeypatch, caplog)
 
     model = DiffRec.for_dataset(tiny, dims=[8], steps=2)
     with pytest.raises(KeyboardInterrupt):
-        training.train(model, tiny, epochs=10, eval_every=5, save_path=tmp_path, on_evaluation=stop)
+        train_model(model, tiny, epochs=10, eval_every=5, save_path=tmp_path, on_evaluation=stop)
     assert "--resume goes on from the last evaluation" in caplog.text
     caplog.clear()
     model = DiffRec.for_dataset(tiny, seed=2, dims=[8], steps=2)
     monkeypatch.setattr(model, "training_loss", stop)
     with pytest.raises(KeyboardInterrupt):
-        training.train(model, tiny, epochs=10, save_path=tmp_path)
+        train_model(model, tiny, epochs=10, save_path=tmp_path)
     assert "stopped before the first evaluation: there is nothing to resume" in caplog.text
 
 
@@ -419,10 +422,10 @@ def test_a_checkpoint_older_than_the_state_is_written_again(tiny, settings, tmp_
     def start():
         torch.manual_seed(1)
         model = DiffRec(tiny.n_items, flags)
-        return training.Training(model, tiny, flags, 1, tmp_path / "a.safetensors")
+        return Training(model, tiny, flags, 1, tmp_path / "a.safetensors")
 
     first = start()
-    first.run(training.Log(None))
+    first.run(Log(None))
     first.checkpoint.unlink()
     second = start()
     assert second.resume()
@@ -566,7 +569,7 @@ def test_a_checkpoint_of_an_older_version_is_carried_forward(tiny, tmp_path, mon
 def test_a_checkpoint_written_before_a_setting_was_added(tiny, tmp_path, monkeypatch):
     """With a new neutral setting it loads and gives the same scores."""
     path = tmp_path / "x.safetensors"
-    run = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=1,
+    run = train_model(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=1,
                          save_path=tmp_path)  # fmt: skip
     run.checkpoint.rename(path)
     before = DiffRec.load(path).recommend(tiny.train, k=5)
@@ -579,13 +582,13 @@ def test_a_checkpoint_written_before_a_setting_was_added(tiny, tmp_path, monkeyp
     assert after.settings.new_one == 3
     assert all(map(torch.equal, before, after.recommend(tiny.train, k=5)))
     # and a run that was stopped before goes on
-    longer = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=2,
+    longer = train_model(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=2,
                             save_path=tmp_path, keep_state=True)  # fmt: skip
     state = longer.checkpoint.with_name(longer.checkpoint.name + ".state")
     content = torch.load(state, weights_only=True)
     del content["settings"]["new_one"]
     torch.save(content, state)
-    again = training.train(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=3, resume=True,
+    again = train_model(DiffRec(tiny.n_items, dims=[8], steps=2), tiny, epochs=3, resume=True,
                            save_path=tmp_path)  # fmt: skip
     assert again.record["epochs"] == 3
     assert len(again.history) == 1

@@ -29,8 +29,8 @@ from DiffRec.engine.files import require_writable, write_json
 from DiffRec.engine.flags import Parser, given
 from DiffRec.engine.machine import choose_device
 from DiffRec.engine.ranks import joined, lost, started_together
+from DiffRec.engine.run import train
 from DiffRec.engine.settings import DataSettings, RunOptions, Settings
-from DiffRec.engine.training import train
 from DiffRec.engine.variant import Variant
 
 logger = logging.getLogger(__name__)

@@ -1,108 +1,35 @@
-"""The training loop of every model: epochs, validation, early stopping, progress, resume."""
+"""The training loop of every model: epochs, validation, early stopping, resume."""
 
-import contextlib
-import csv
 import dataclasses
 import functools
-import io
 import json
 import logging
 import math
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import pydantic
 import torch
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset, require_dataset
+from DiffRec.data_utils import Dataset
 from DiffRec.engine import checkpoints
+from DiffRec.engine.averaging import MovingAverage
 from DiffRec.engine.contract import ROWS, Recommender
-from DiffRec.engine.errors import InputError, require_built, settings_from_user
+from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
-from DiffRec.engine.machine import (
-    choose_device,
-    machine,
-    peak_memory_mb,
-    precision_of_products,
-    prepared_device,
-)
-from DiffRec.engine.paper import comparable_figures, metrics_table
-from DiffRec.engine.ranks import ALONE, Ranks, Streams, here
+from DiffRec.engine.machine import peak_memory_mb
+from DiffRec.engine.progress import Log, Progress, curve, curves_for_tensorboard
+from DiffRec.engine.ranks import ALONE, Ranks, Streams
 from DiffRec.engine.released import require_unpacked
-from DiffRec.engine.settings import (
-    Count,
-    DataSettings,
-    EvaluationSettings,
-    Settings,
-    TrainingSettings,
-)
-from DiffRec.engine.variant import FREE, OWN_DATA, own_variant, settings_of
-from DiffRec.engine.warm import digest_of, take_over
+from DiffRec.engine.settings import EvaluationSettings, Settings, TrainingSettings
+from DiffRec.engine.variant import FREE, settings_of
 from DiffRec.evaluate_utils import evaluate
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class Progress:
-    """Where a training stands; everything in it is plain data and travels with the state file.
-
-    Attributes:
-        history: of each evaluation the epoch, its mean loss per batch, and the metrics of
-            validation.
-        peak_memory_mb: of all processes that had a part in it.
-    """
-
-    epoch: Count = 0
-    best_epoch: Count = 0
-    best_value: float = float("-inf")
-    valid: dict[str, float] = dataclasses.field(default_factory=dict)
-    test: dict[str, float] = dataclasses.field(default_factory=dict)
-    history: list[dict[str, int | float]] = dataclasses.field(default_factory=list)
-    training_seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-
-    @classmethod
-    def read(cls, saved: dict[str, Any], select_by: str | None) -> "Progress":
-        """From a state file, checked; a ValueError or TypeError for what no training has left.
-        select_by: None where there is no validation."""
-        found = pydantic.TypeAdapter(cls).validate_python(dataclasses.asdict(cls(**saved)))
-        columns = [set(row) for row in found.history]
-        needed = {"epoch"} if select_by is None else {"epoch", select_by}
-        whole = all(names == columns[0] and needed <= names for names in columns)
-        whole = whole and found.best_epoch <= found.epoch
-        whole = whole and (
-            not found.test or select_by is None or set(found.test) == set(found.valid)
-        )
-        if not whole or (found.best_epoch and select_by and select_by not in found.valid):
-            raise ValueError("its progress contradicts itself")
-        return found
-
-
-class Log:
-    """Lines to the logger, and to a file."""
-
-    def __init__(self, path: Path | None):
-        self.path = path
-
-    def __call__(self, line: str) -> None:
-        logger.info(line)
-        if self.path is None:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a") as file:
-                file.write(line + "\n")
-        except OSError as error:
-            raise InputError(f"{self.path} could not be written ({error.strerror}).") from error
 
 
 def evaluate_model(
@@ -125,39 +52,6 @@ def raw_item_ids(dataset: Dataset) -> np.ndarray | None:
     except InputError as error:
         logger.warning("%s It is not used.", error)
         return None
-
-
-def moving_average(model: Recommender, decay: float) -> AveragedModel:
-    """The exponential moving average w̄ of a model's weights w: after update n
-
-        w̄ ← d w̄ + (1 - d) w,   d = min(decay, (1 + n) / (10 + n)),
-
-    so that the first weights, which are random, are soon forgotten. Buffers are the model's own.
-    """
-
-    return MovingAverage(model, decay)
-
-
-class MovingAverage(AveragedModel):
-    """See `moving_average`. No update waits for a device, as torch's own does, which sends the
-    number of the update there."""
-
-    def __init__(self, model: Recommender, decay: float):
-        super().__init__(model)
-        self.decay = decay
-
-    @torch.no_grad()
-    def update_parameters(self, model: torch.nn.Module) -> None:
-        n = int(self.n_averaged)  # on the CPU
-        averages: list[torch.Tensor] = list(self.module.parameters())
-        weights: list[torch.Tensor] = list(model.parameters())
-        if n == 0:
-            torch._foreach_copy_(averages, weights)
-        else:
-            torch._foreach_lerp_(averages, weights, 1 - min(self.decay, (1 + n) / (10 + n)))
-        for ours, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
-            ours.copy_(theirs)
-        self.n_averaged += 1
 
 
 class Training:
@@ -211,7 +105,7 @@ class Training:
         self.first_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.average = None
         if self.settings.ema and self.optimizers:
-            self.average = moving_average(model, self.settings.ema)
+            self.average = MovingAverage(model, self.settings.ema)
         self.trained = ranks.wrap(model) if self.optimizers else model
         self.progress = Progress()
         self.tensorboard = tensorboard if ranks.writes else None
@@ -573,294 +467,3 @@ class Training:
         if not self.chooses:
             self.save_checkpoint()
         return progress
-
-
-def curve(history: list[dict[str, float]]) -> str:
-    """A history as CSV, a line for each evaluation."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return text.getvalue().rstrip("\n")
-
-
-@contextlib.contextmanager
-def curves_for_tensorboard(folder: Path | None, name: str) -> Iterator:
-    """A function that draws a row of the history, if there is a folder; InputError if TensorBoard
-    is not installed."""
-    if folder is None:
-        yield lambda row: None
-        return
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError("TensorBoard is not installed: pip install tensorboard.") from error
-    with SummaryWriter(folder / name) as writer:
-
-        def draw(row: dict[str, float]) -> None:
-            for metric, value in row.items():
-                if metric != "epoch":
-                    place = metric if metric == "loss" else f"valid/{metric}"
-                    writer.add_scalar(place, value, row["epoch"])
-
-        yield draw
-
-
-# From Python -------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A training that ended.
-
-    Attributes:
-        record: what a result file holds: all settings, metrics unrounded, seconds, machine.
-        checkpoint: the file of the best model.
-    """
-
-    record: dict[str, Any]
-    checkpoint: Path
-
-    @property
-    def history(self) -> list[dict[str, float]]:
-        """Of each evaluation the epoch, the loss, and the metrics of validation."""
-        return self.record["history"]
-
-    @property
-    def valid(self) -> dict[str, float]:
-        """The best model's metrics on validation, and ``test`` those on test."""
-        return self.record["valid"]
-
-    @property
-    def test(self) -> dict[str, float]:
-        return self.record["test"]
-
-    @property
-    def best_epoch(self) -> int:
-        return self.record["best_epoch"]
-
-
-def train(
-    model: Recommender,
-    dataset: Dataset,
-    *,
-    preset: str = "none",
-    seed: int | None = None,
-    save_path: str | Path | None = None,
-    log_name: str = "log",
-    resume: bool = False,
-    keep_state: bool = False,
-    long_names: bool = False,
-    final: bool = False,
-    warm_start: str | Path | None = None,
-    device: str | torch.device | None = None,
-    tensorboard: str | Path | None = None,
-    on_evaluation: Callable[[dict[str, float]], None] | None = None,
-    **settings: Any,
-) -> Run:
-    """Train a model until validation stops rising; afterwards it holds its best weights. One that
-    was trained before goes on from its weights: its files' names end in _more.
-
-    Args:
-        preset: settings to start from, such as "ml-1m_clean" for the published ones.
-        seed: of everything random; by default that of `for_dataset`, with which a model trains as
-            by the command line, or else 1. Another one is for a model that was trained before.
-        save_path: folder for the checkpoint, the result, the state for ``resume``, the log and the
-            curve; by default saved_models in the model's folder, or, installed, in the one you are
-            in.
-        resume: go on where the run was stopped. One that is done gives its result again; it is made
-            longer only if it was called with ``keep_state``, which keeps what it goes on from.
-        long_names: name files by all settings, as the released checkpoints are.
-        final: train on everything, `Dataset.everything`, for all ``epochs``, with nothing left to
-            evaluate by; the names of the run's files end in _final.
-        warm_start: a checkpoint of the same model, trained on older data, whose weights it begins
-            with (`DiffRec.engine.warm`).
-        device: by default a GPU if there is one; the model is moved there.
-        tensorboard: folder for curves, if wanted.
-        on_evaluation: called after each evaluation with its row of the history, beside which are
-            the metrics on test (test_recall@20, …), for nothing to be chosen by; an error that it
-            raises ends the training.
-        settings: those of the model's ``Training``, such as lr, epochs or batch_size. How it is
-            evaluated the data set may say (`Dataset.evaluation`).
-
-    Raises InputError, a ValueError, for settings that do not exist or do not fit.
-    """
-    require_dataset(dataset)
-    require_built(model)
-    variant = own_variant(model)
-    drawn = None if model.seeded is None else model.seeded[0]
-    seed = (1 if drawn is None else drawn) if seed is None else seed
-    told = {"preset": preset, "seed": seed, "log_name": log_name, "resume": resume,
-            "keep_state": keep_state, "long_names": long_names, "save_path": save_path,
-            "tensorboard": tensorboard, "warm_start": warm_start}  # fmt: skip
-    options = variant.options.of(told)
-    seed, log_name, save_path = options.seed, options.log_name, options.save_path
-    if drawn not in (None, seed) and model.trained_on is None:
-        raise InputError(
-            f"the model's first weights were drawn with seed {drawn}: give for_dataset seed={seed} "
-            f"too, or leave it out here."
-        )
-    if dataset.random_noise and dataset.noise_seed != seed:
-        raise InputError(
-            f"the data's random noise was drawn with seed {dataset.noise_seed}: train with the "
-            f"same seed, by which the checkpoint finds its data again."
-        )
-    data = dataset.fingerprint()["sha256"]
-    if final:
-        if dataset.random_noise:
-            raise InputError("random_noise is for experiments: it does not go with a final fit.")
-        dataset = dataset.everything()
-    model.require_data(dataset)
-    n_items = model.n_items if model.shards is None else model.shards.n_items
-    if dataset.n_items != n_items:
-        raise InputError(
-            f"the model is built for {n_items} items, but {dataset.name} has {dataset.n_items}."
-        )
-    if model.shards is not None and warm_start is not None:
-        raise InputError("item_shards does not go with warm_start.")
-    if elsewhere := sorted(set(settings) & (model.Settings.names() - model.Training.names())):
-        raise InputError(f"{elsewhere[0]} is a setting of the model: give it to for_dataset.")
-    start = model.Training.own(variant.preset(preset))
-    chosen = model.Training.of(model.evaluation_of(dataset.evaluation), start, settings)
-    chosen.require_used(settings)
-    of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
-    everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
-    about = dataset.name, everything.dump(), seed, log_name
-    name = variant.name_of_run(*about, data, model.identity())
-    if options.long_names:
-        name = variant.long_name_of_run(*about, preset)
-    began: dict[str, Any] = {"preset": preset}
-    if options.warm_start:
-        take_over(model, options.warm_start, dataset)
-        name = f"{name}_warm-{digest_of(options.warm_start)}"
-        began["warm_start"] = options.warm_start.name
-    elif model.trained_on is not None and not (options.resume or model.closed_form):
-        logger.warning("the model was trained before: it goes on from its weights.")
-        name = f"{name}_more"
-        began["went_on"] = True
-    name = f"{name}_final" if final else name
-    folder = save_path or variant.saved_models
-    checkpoint = folder / f"{name}.safetensors"
-
-    ranks = here() if model.shards is None else model.shards
-    device = choose_device(None, "0") if device is None else prepared_device(device)
-    if device.type == "cuda" and ranks.several:
-        torch.cuda.set_device(device)  # where NCCL exchanges objects
-    torch.manual_seed(seed)
-    if model.seeded is not None and model.seeded[0] == seed:
-        torch.set_rng_state(model.seeded[1])
-    model, model.trained_on = model.to(device), None
-    model.forget_data()
-    dataset = ranks.own(model.prepare_data(dataset.to(device)))
-    if chosen.compile:
-        model.compile()
-    own = ranks.file(checkpoint)
-    training = Training(model, dataset, everything, seed, own, options.tensorboard, ranks)
-    training.header |= began
-    ranks.require_same({**training.identity(), **training.header["settings"]})
-    if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
-        raise InputError(
-            f"{dataset.name} has no validation to choose the number of epochs by: give epochs, "
-            f"such as the best_epoch of a run that had one."
-        )
-    log = Log(checkpoint.with_suffix(".log") if ranks.writes else None)
-    made_on = {**machine(device), "processes": ranks.size}  # its commit is that of the start
-    try:
-        describe(log, training, device, preset)
-        if options.resume and training.is_finished():
-            log(f"this run is done, after epoch {training.progress.epoch}: its result")
-        else:
-            if options.resume:
-                found = training.resume()
-                log(
-                    f"resumed after epoch {training.progress.epoch}"
-                    if found
-                    else "nothing to resume: starting from the first epoch"
-                )
-            elif training.state_path.is_file():
-                log(
-                    "the state of an earlier start of this run will be replaced: stop now, and "
-                    "give --resume, to go on with it"
-                )
-            elif training.replaces_longer():
-                log(
-                    "the result of an earlier run of this name, of more epochs, will be replaced: "
-                    "stop now, and give another --log_name or --save_path, to keep it"
-                )
-            ranks.wait()  # all have read what is there
-            with precision_of_products(chosen.precision):
-                training.run(log, on_evaluation)
-        ranks.wait()  # it is written
-        checkpoints.fill(model, checkpoints.load(own)[1], own)
-        log(outcome_of(training))
-    except KeyboardInterrupt:
-        if training.state_path.is_file():
-            log("stopped; the same command with --resume goes on from the last evaluation.")
-        else:
-            log("stopped before the first evaluation: there is nothing to resume.")
-        raise
-    model.popularity, model.trained_on = training.popularity, training.fingerprint
-    model.item_ids = IdMap("item", model.n_items, training.item_ids)
-    record = record_of(training, made_on)
-    training.finish(record, options.keep_state)
-    model.eval()
-    return Run(record, checkpoint)
-
-
-def record_of(training: Training, made_on: dict[str, Any]) -> dict[str, Any]:
-    """What a result file holds; made_on: the machine."""
-    progress = training.progress
-    return {
-        "format": checkpoints.FORMAT,
-        **training.header,
-        "checkpoint": checkpoints.whole_path(training.checkpoint).name,
-        "best_epoch": progress.best_epoch,
-        "epochs": progress.epoch,
-        "valid": progress.valid,
-        "test": progress.test,
-        "history": progress.history,
-        "evaluations": len(progress.history) if training.chooses else 0,
-        "parameters": training.parameters,
-        "seconds": {
-            "training": progress.training_seconds,
-            "evaluation": progress.evaluation_seconds,
-        },
-        "peak_memory_mb": progress.peak_memory_mb,
-        "data": training.fingerprint,
-        "machine": made_on,
-    }
-
-
-def outcome_of(training: Training) -> str:
-    """What is said at the end: metrics beside the paper's, epochs, sizes and seconds."""
-    progress, header = training.progress, training.header
-    paper = comparable_figures(header["variant"], header["dataset"], header["settings"])
-    outcome = f"epochs {progress.epoch}; there is no validation, and nothing was evaluated"
-    if training.chooses:
-        metrics = metrics_table(progress.valid, progress.test, paper)
-        outcome = f"\n{metrics}\n\nbest epoch {progress.best_epoch} of {progress.epoch}"
-    return (
-        f"{outcome}; {training.parameters:,} parameters; "
-        f"training {progress.training_seconds:.1f} s, evaluation "
-        f"{progress.evaluation_seconds:.1f} s; peak memory {progress.peak_memory_mb:.0f} MB"
-        f"\ncheckpoint: {checkpoints.whole_path(training.checkpoint)}"
-    )
-
-
-def describe(log: Log, training: Training, device: torch.device, preset: str) -> None:
-    """Say what runs: data, device, preset and every setting."""
-    dataset, header = training.dataset, training.header
-    log(
-        f"{header['variant']} on {dataset.name}: {dataset.n_users:,} users, "
-        f"{training.fingerprint['items']:,} items, {dataset.count('train'):,} / "
-        f"{dataset.count('valid'):,} / {dataset.count('test'):,} interactions (train / valid / "
-        f"test); {device}, "
-        f"{torch.get_num_threads()} threads, seed {header['seed']}, preset {preset}"
-    )
-    if preset == OWN_DATA:
-        log(
-            "  no settings are known for these data: those that docs/own-data.md gives for such, "
-            "and says how to search for better ones (--preset none: the release's defaults)"
-        )
-    words = (f"{name}={value}".replace(" ", "") for name, value in header["settings"].items())
-    log(textwrap.fill("  ".join(words), 100, initial_indent="  ", subsequent_indent="  "))
