@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from DiffRec.data_utils import Dataset, Interactions, load_dataset
+from DiffRec.data_utils import Dataset, load_dataset
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.run import Run, train
 from DiffRec.engine.variant import Variant, register
 from DiffRec.evaluate_utils import compare, evaluate
+from DiffRec.interactions import Interactions
 from DiffRec.recommender import DiffRec
 from DiffRec.released import read_released
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions, put, require_dataset
+from DiffRec.data_utils import Dataset, require_dataset
 from DiffRec.engine.errors import InputError, require_built
 from DiffRec.engine.ranks import ALONE, Ranks
+from DiffRec.interactions import Interactions, put
 
 PUBLISHED_METRICS = ("precision", "recall", "ndcg", "mrr")
 OF_LISTS = ("coverage", "gini")  # of all users' lists together

@@ -5,13 +5,13 @@ from typing import ClassVar, cast
 
 import torch
 
-from DiffRec.data_utils import Interactions
 from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ranks import mixed
 from DiffRec.engine.settings import Between, DecaySettings, Ranges
 from DiffRec.engine.shards import Shards, agreed, shared, total
 from DiffRec.evaluate_utils import Scorer
+from DiffRec.interactions import Interactions
 from DiffRec.models.DNN import DNN
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.hidden_space import HiddenSpaceReverse

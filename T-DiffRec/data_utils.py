@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from DiffRec.data_utils import Dataset, Interactions, join, last_of_repeated, read_pairs
+from DiffRec.data_utils import Dataset, last_of_repeated, read_pairs
 from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
+from DiffRec.interactions import Interactions, join
 
 SCHEDULES = ("linear", "exponential")
 VALID_WEIGHTS = ("released", "redrawn")

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.data_utils import Dataset
+from DiffRec.interactions import Interactions
 from DiffRec.models.DNN import DNN, timestep_embedding
 from DiffRec.models.timestep_sampler import ImportanceSampler
 from DiffRec.recommender import DiffRec

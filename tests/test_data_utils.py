@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from DiffRec import Interactions, load_dataset
-from DiffRec.data_utils import add_random_noise, join, put, put_flat
+from DiffRec.data_utils import add_random_noise
 from DiffRec.engine.errors import InputError
+from DiffRec.interactions import join, put, put_flat
 from T_DiffRec.data_utils import order_by_time
 
 PAIRS = [(0, 2), (0, 1), (1, 0), (1, 2), (2, 1)]

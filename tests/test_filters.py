@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from DiffRec import DiffRec as Model
 from DiffRec import InputError, Interactions, train
-from DiffRec.data_utils import join
 from DiffRec.engine import checkpoints
+from DiffRec.interactions import join
 
 N_ITEMS, K = 30, 7
 

@@ -16,7 +16,7 @@ BELOW = {
     "T_DiffRec": {"DiffRec", "L_DiffRec", "T_DiffRec"},
     "baselines": {"DiffRec", "T_DiffRec", "baselines"},  # which lend the weights of recency
 }
-ENGINE = ("DiffRec.engine", "DiffRec.data_utils", "DiffRec.evaluate_utils")
+ENGINE = ("DiffRec.engine", "DiffRec.interactions", "DiffRec.data_utils", "DiffRec.evaluate_utils")
 
 
 def modules() -> dict[str, Path]:

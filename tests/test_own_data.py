@@ -15,11 +15,11 @@ from baselines import wanted
 from baselines.models import MODELS
 from DiffRec import DiffRec as Model
 from DiffRec import InputError, Interactions, load_dataset, train
-from DiffRec.data_utils import join
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import parse
 from DiffRec.engine.variant import variant_of
 from DiffRec.engine.warm import take_over
+from DiffRec.interactions import join
 from DiffRec.preparation import protocol, readers, synthetic, writer
 from T_DiffRec import TDiffRec
 

@@ -15,10 +15,10 @@ import L_DiffRec.main
 import T_DiffRec.main
 from DiffRec import DiffRec as Model
 from DiffRec import Interactions
-from DiffRec.data_utils import join
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.serving import write_recommendations, write_tables
+from DiffRec.interactions import join
 from L_DiffRec import LDiffRec
 
 TRAIN = {

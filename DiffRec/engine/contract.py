@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
-from DiffRec.data_utils import Dataset, Interactions, join, require_dataset
+from DiffRec.data_utils import Dataset, require_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.checkpoints import Axes, split_of
 from DiffRec.engine.errors import InputError, settings_from_user, whole_number
@@ -29,6 +29,7 @@ from DiffRec.engine.shards import Shards
 from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
+from DiffRec.interactions import Interactions, join
 
 ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
 

@@ -9,14 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from DiffRec.data_utils import (
-    Dataset,
-    Interactions,
-    find_dataset,
-    holds_dataset,
-    home,
-    join,
-)
+from DiffRec.data_utils import Dataset, find_dataset, holds_dataset, home
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import load, make_parser
 from DiffRec.engine.contract import Recommender
@@ -41,6 +34,7 @@ from DiffRec.engine.settings import InferenceOptions, Settings
 from DiffRec.engine.streaming import recommend_for_histories
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import Variant
+from DiffRec.interactions import Interactions, join
 
 
 @dataclasses.dataclass(frozen=True)

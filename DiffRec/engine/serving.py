@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset, Interactions
+from DiffRec.data_utils import Dataset
 from DiffRec.engine.contract import ROWS, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole
 from DiffRec.engine.filters import NO_FILTERS, Filters
 from DiffRec.engine.ids import IdMap
 from DiffRec.evaluate_utils import checked
+from DiffRec.interactions import Interactions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from DiffRec.data_utils import Interactions, last_of_repeated
+from DiffRec.data_utils import last_of_repeated
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import hash_of, remove_stale, temporary_prefix, write_json
@@ -26,6 +26,7 @@ from DiffRec.engine.filters import Filters
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.ranks import of_environment
 from DiffRec.engine.serving import recommendation_tables, write_tables
+from DiffRec.interactions import Interactions
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -19,9 +19,10 @@ import numpy as np
 from pydantic import BeforeValidator
 from tqdm import tqdm
 
-from DiffRec.data_utils import Dataset, Interactions, add_random_noise
+from DiffRec.data_utils import Dataset, add_random_noise
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.settings import Count, NotNegative, Seed, Settings
+from DiffRec.interactions import Interactions
 from DiffRec.preparation.readers import Ratings
 from DiffRec.preparation.tables import Database
 
