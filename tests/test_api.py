@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import re
 import shutil
 import sys
 import types
@@ -445,6 +446,61 @@ def test_a_model_of_ones_own(tiny, tmp_path, registered):
         variant_of("Other")
 
 
+def test_one_that_was_stopped_is_fresh_no_more(tiny, tmp_path):
+    """Its next training has files of its own; with resume the one that was stopped goes on."""
+    about = {"epochs": 6, "eval_every": 2, "save_path": tmp_path}
+
+    def stop(row):
+        if row["epoch"] == 4:
+            raise KeyboardInterrupt
+
+    def stopped(model):
+        with pytest.raises(KeyboardInterrupt):
+            train(model, tiny, on_evaluation=stop, **about)
+        return model
+
+    whole = train(DiffRec.for_dataset(tiny, **SMALL), tiny, **about)
+    model = stopped(DiffRec.for_dataset(tiny, **SMALL))
+    again = train(model, tiny, **about)
+    assert again.record["went_on"]
+    assert again.checkpoint != whole.checkpoint
+    model = stopped(DiffRec.for_dataset(tiny, **SMALL))
+    resumed = train(model, tiny, resume=True, **about)
+    assert resumed.record["history"] == whole.record["history"]
+    assert resumed.checkpoint == whole.checkpoint
+    assert train(model, tiny, resume=True, **about).history == whole.history  # its result again
+
+    second = train(model, tiny, **about)
+    model = stopped(DiffRec.load(whole.checkpoint))
+    assert train(model, tiny, resume=True, **about).history == second.history
+    third = train(model, tiny, **about)
+    names = {run.checkpoint.name for run in (whole, again, second, third)}
+    assert len(names) == 4
+    loaded = train(DiffRec.load(whole.checkpoint), tiny, resume=True, lr=0.02, **about)
+    assert loaded.record["went_on"]
+    assert "_more-" in loaded.checkpoint.name
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(InputError, match="no numbers any more: make a new one"):
+        train(model, tiny, **about)
+
+
+def test_a_function_may_end_a_training(tiny, tmp_path):
+    model = DiffRec.for_dataset(tiny, **SMALL)
+    about = {"epochs": 9, "eval_every": 1, "save_path": tmp_path, "log_name": "ended"}
+    run = train(model, tiny, on_evaluation=lambda row: row["epoch"] == 3, **about)
+    assert run.record["epochs"] == 3
+    assert run.checkpoint.is_file()
+    assert evaluate(model, tiny)["valid"] == pytest.approx(run.valid)
+
+
+@pytest.mark.parametrize("shown", [None, True, False])
+def test_bars_on_request(tiny, tmp_path, capsys, shown):
+    """By default in a terminal alone."""
+    train(DiffRec.for_dataset(tiny, **SMALL), tiny, epochs=1, save_path=tmp_path, progress=shown)
+    assert ("training: 100%" in capsys.readouterr().err) == bool(shown)
+
+
 def test_a_model_that_goes_on_has_files_of_its_own(tiny, tmp_path, caplog):
     """As a cell of a notebook does that is run twice."""
     model = DiffRec.for_dataset(tiny, **SMALL)
@@ -453,7 +509,7 @@ def test_a_model_that_goes_on_has_files_of_its_own(tiny, tmp_path, caplog):
         caplog.clear()
         runs.append(train(model, tiny, epochs=2, save_path=tmp_path))
         assert all(words in caplog.text for words in expected)
-    assert runs[1].checkpoint.stem == f"{runs[0].checkpoint.stem}_more"
+    assert re.fullmatch(rf"{runs[0].checkpoint.stem}_more-[0-9a-f]{{6}}", runs[1].checkpoint.stem)
     assert runs[1].record["went_on"]
     assert "went_on" not in runs[0].record
     ease = variant_of("EASE").model.for_dataset(tiny)  # which is computed anew

@@ -56,6 +56,8 @@ class Recommender(nn.Module):
         trained_on: the fingerprint of the data it was trained on, then.
         popularity: (I,) how many train interactions each item has, once the model is trained.
         epoch: set by the training loop, from 1, before each epoch.
+        begun: what tells its last training apart from one that begins with fresh weights: the end
+            of its files' names, and what its header says of it; None before the first.
         seeded: seed and state of the random numbers behind the first weights, if `for_dataset` made
             them; a training with the same seed goes on there.
     """
@@ -75,6 +77,7 @@ class Recommender(nn.Module):
     trained_on: Mapping[str, Any] | None = None
     popularity: torch.Tensor | None = None
     epoch: int = 0
+    begun: tuple[str, dict[str, Any]] | None = None
     seeded: tuple[int, torch.Tensor] | None = None
     _kept: tuple[tuple, Scorer] | None = None
 

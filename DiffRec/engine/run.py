@@ -22,11 +22,11 @@ from DiffRec.engine.machine import (
 )
 from DiffRec.engine.paper import comparable_figures, metrics_table
 from DiffRec.engine.progress import Log
-from DiffRec.engine.ranks import here
+from DiffRec.engine.ranks import Ranks, here
 from DiffRec.engine.settings import DataSettings, RunOptions, TrainingSettings
-from DiffRec.engine.training import Training
+from DiffRec.engine.training import OnEvaluation, Training, result_of, state_of
 from DiffRec.engine.variant import OWN_DATA, own_variant, settings_of
-from DiffRec.engine.warm import digest_of, take_over
+from DiffRec.engine.warm import digest_of, digest_of_weights, take_over
 
 logger = logging.getLogger(__name__)
 
@@ -77,11 +77,13 @@ def train(
     warm_start: str | Path | None = None,
     device: str | torch.device | None = None,
     tensorboard: str | Path | None = None,
-    on_evaluation: Callable[[dict[str, float]], None] | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    progress: bool | None = None,
     **settings: Any,
 ) -> Run:
     """Train a model until validation stops rising; afterwards it holds its best weights. One that
-    was trained before goes on from its weights: its files' names end in _more.
+    was trained before goes on from its weights, be it that it was stopped: its files' names end in
+    _more and six letters that tell these weights from others.
 
     Args:
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
@@ -90,8 +92,9 @@ def train(
         save_path: folder for the checkpoint, the result, the state for ``resume``, the log and the
             curve; by default saved_models in the model's folder, or, installed, in the one you are
             in.
-        resume: go on where the run was stopped. One that is done gives its result again; it is made
-            longer only if it was called with ``keep_state``, which keeps what it goes on from.
+        resume: go on where the model's last run was stopped, or the one that began with its
+            weights. One that is done gives its result again; it is made longer only if it was
+            called with ``keep_state``, which keeps what it goes on from.
         long_names: name files by all settings, as the released checkpoints are.
         final: train on everything, `Dataset.everything`, for all ``epochs``, with nothing left to
             evaluate by; the names of the run's files end in _final.
@@ -100,8 +103,9 @@ def train(
         device: by default a GPU if there is one; the model is moved there.
         tensorboard: folder for curves, if wanted.
         on_evaluation: called after each evaluation with its row of the history, beside which are
-            the metrics on test (test_recall@20, …), for nothing to be chosen by; an error that it
-            raises ends the training.
+            the metrics on test (test_recall@20, …), for nothing to be chosen by. If it gives True
+            the training ends there, as after its last epoch; an error that it raises breaks it off.
+        progress: whether bars are shown; by default in a terminal, and not in a notebook.
         settings: those of the model's ``Training``, such as lr, epochs or batch_size. How it is
             evaluated the data set may say (`Dataset.evaluation`).
 
@@ -131,24 +135,30 @@ def train(
         name = variant.long_name_of_run(*about, preset)
     else:
         name = variant.name_of_run(*about, data, model.identity())
-    suffix, began = take_first_weights(model, dataset, options)
-    name += suffix + ("_final" if final else "")
-    checkpoint = (options.save_path or variant.saved_models) / f"{name}.safetensors"
-
     ranks = here() if model.shards is None else model.shards
+    folder = options.save_path or variant.saved_models
+
+    def file_of(suffix: str) -> Path:
+        return folder / f"{name}{suffix}{'_final' if final else ''}.safetensors"
+
+    suffix, began = first_weights(
+        model, dataset, options, ranks, lambda suffix: is_there(ranks.file(file_of(suffix)))
+    )
+    checkpoint = file_of(suffix)
     device = choose_device(None, "0") if device is None else prepared_device(device)
     if device.type == "cuda" and ranks.several:
         torch.cuda.set_device(device)  # where NCCL exchanges objects
     torch.manual_seed(options.seed)
-    if model.seeded is not None and model.seeded[0] == options.seed:
+    if model.seeded is not None and model.seeded[0] == options.seed and "went_on" not in began:
         torch.set_rng_state(model.seeded[1])
-    model, model.trained_on = model.to(device), None
+    model, model.trained_on, model.begun = model.to(device), None, (suffix, began)
     model.forget_data()
     dataset = ranks.own(model.prepare_data(dataset.to(device)))
     if chosen.compile:
         model.compile()
     own = ranks.file(checkpoint)
     training = Training(model, dataset, everything, options.seed, own, options.tensorboard, ranks)
+    training.shows = progress
     training.header |= {"preset": preset, **began}
     ranks.require_same({**training.identity(), **training.header["settings"]})
     if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
@@ -170,7 +180,8 @@ def train(
 
 def require_seed(model: Recommender, dataset: Dataset, seed: int) -> None:
     """InputError if the model's first weights, or the data's noise, come from another seed."""
-    if model.seeded is not None and model.seeded[0] != seed and model.trained_on is None:
+    fresh = model.trained_on is None and model.begun is None
+    if fresh and model.seeded is not None and model.seeded[0] != seed:
         raise InputError(
             f"the model's first weights were drawn with seed {model.seeded[0]}: give for_dataset "
             f"seed={seed} too, or leave it out here."
@@ -206,24 +217,34 @@ def settings_of_training(
     return chosen
 
 
-def take_first_weights(
-    model: Recommender, dataset: Dataset, options: RunOptions
-) -> tuple[str, dict[str, Any]]:
-    """What a run that does not begin with fresh weights has in its name, and in its header."""
+def is_there(checkpoint: Path) -> bool:
+    """Whether a run with this checkpoint was done, or broken off after an evaluation."""
+    return state_of(checkpoint).is_file() or result_of(checkpoint).is_file()
+
+
+def first_weights(
+    model: Recommender, dataset: Dataset, options: RunOptions, ranks: Ranks,
+    known: Callable[[str], bool],
+) -> tuple[str, dict[str, Any]]:  # fmt: skip
+    """What a run that does not begin with fresh weights has at the end of its name, and in its
+    header; ``known`` tells whether there are files of a run with such an end."""
     if options.warm_start:
         take_over(model, options.warm_start, dataset)
         suffix = f"_warm-{digest_of(options.warm_start)}"
         return suffix, {"warm_start": options.warm_start.name}
-    if model.trained_on is not None and not (options.resume or model.closed_form):
-        logger.warning("the model was trained before: it goes on from its weights.")
-        return "_more", {"went_on": True}
-    return "", {}
+    if model.closed_form or (model.trained_on is None and model.begun is None):
+        return "", {}
+    if options.resume and model.begun is not None and known(model.begun[0]):
+        return model.begun
+    if not all(parameter.isfinite().all() for parameter in model.parameters()):
+        raise InputError("the model's weights are no numbers any more: make a new one.")
+    logger.warning("the model was trained before: it goes on from its weights.")
+    return f"_more-{digest_of_weights(model, ranks)}", {"went_on": True}
 
 
 def carry_out(
-    training: Training, resume: bool, log: Log,
-    on_evaluation: Callable[[dict[str, float]], None] | None,
-) -> None:  # fmt: skip
+    training: Training, resume: bool, log: Log, on_evaluation: OnEvaluation | None
+) -> None:
     """Train, and put the best weights into the model; say what happens."""
     try:
         if resume and training.is_finished():
@@ -255,7 +276,10 @@ def carry_out(
         log(outcome_of(training))
     except KeyboardInterrupt:
         if training.state_path.is_file():
-            log("stopped; the same command with --resume goes on from the last evaluation.")
+            log(
+                "stopped; the same command with --resume (in Python the same model with "
+                "resume=True) goes on from the last evaluation."
+            )
         else:
             log("stopped before the first evaluation: there is nothing to resume.")
         raise

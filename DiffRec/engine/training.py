@@ -31,6 +31,19 @@ from DiffRec.evaluate_utils import evaluate
 
 logger = logging.getLogger(__name__)
 
+# Is given a row of the history, and may give True to end the training.
+OnEvaluation = Callable[[dict[str, float]], bool | None]
+
+
+def state_of(checkpoint: Path) -> Path:
+    """Where the state of a run lies, by its checkpoint."""
+    return checkpoint.with_name(checkpoint.name + ".state")
+
+
+def result_of(checkpoint: Path) -> Path:
+    """Where the result of a run lies that is done."""
+    return checkpoint.with_suffix(".json")
+
 
 def evaluate_model(
     model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS,
@@ -70,9 +83,11 @@ class Training:
     Attributes:
         chooses: whether there is validation to choose the best epoch by. Without it all epochs are
             trained, nothing is evaluated, and the last one is the model.
+        shows: whether there are bars; None: in a terminal.
     """
 
     chooses = True
+    shows: bool | None = None
     ranks = ALONE
 
     def __init__(
@@ -95,8 +110,7 @@ class Training:
             "variant": model.variant, "dataset": dataset.name, "settings": settings.dump(),
             "seed": seed,
         }  # fmt: skip
-        self.state_path = checkpoint.with_name(checkpoint.name + ".state")
-        self.result_path = checkpoint.with_suffix(".json")
+        self.state_path, self.result_path = state_of(checkpoint), result_of(checkpoint)
         self.fingerprint = dataset.fingerprint()
         self.item_ids = raw_item_ids(dataset)
         self.popularity = dataset.popularity()
@@ -306,6 +320,13 @@ class Training:
 
     # Training ------------------------------------------------------------------------------------
 
+    @property
+    def hidden(self) -> bool | None:
+        """For tqdm."""
+        if not self.ranks.writes:
+            return True
+        return None if self.shows is None else not self.shows
+
     def set_rates(self) -> None:
         """The learning rates of this epoch, where they fall in steps."""
         if self.settings.lr_step:
@@ -326,8 +347,8 @@ class Training:
         self.set_rates()
         n_batches, batches = self.parts()
         total = torch.zeros((), device=model.device)
-        desc, disable = f"epoch {model.epoch}", None if self.ranks.writes else True
-        for batch, weight in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=disable):
+        desc, hidden = f"epoch {model.epoch}", self.hidden
+        for batch, weight in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=hidden):
             with torch.autocast(
                 model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
             ):
@@ -417,11 +438,9 @@ class Training:
             return self.settings.epochs
         return min(self.settings.epochs, self.progress.best_epoch + self.settings.patience - 1)
 
-    def run(
-        self, log: Log, on_evaluation: Callable[[dict[str, float]], None] | None = None
-    ) -> Progress:
+    def run(self, log: Log, on_evaluation: OnEvaluation | None = None) -> Progress:
         """Train until ``epochs``, or until ``patience`` epochs went by without a better model.
-        ``on_evaluation`` is given what `train` says, and may stop the run by an error.
+        ``on_evaluation`` is given what `train` says, and may end the run.
 
         It is evaluated after every ``eval_every`` epochs. A run that ends before the first of these
         is evaluated once, at its end; when it is made longer, that evaluation is dropped. Without
@@ -430,12 +449,13 @@ class Training:
         settings, progress, last_epoch = self.settings, self.progress, self.last_epoch
         bar = tqdm(
             total=last_epoch(), initial=progress.epoch, unit="epoch", desc="training",
-            disable=None if self.ranks.writes else True,
+            disable=self.hidden,
         )  # fmt: skip
         with bar, curves_for_tensorboard(self.tensorboard, self.checkpoint.stem) as draw:
             for row in progress.history:
                 draw(row)
-            while progress.epoch < last_epoch():
+            ended = False
+            while progress.epoch < last_epoch() and not ended:
                 progress.epoch += 1
                 started = time.perf_counter()
                 loss = self.train_epoch()
@@ -451,7 +471,8 @@ class Training:
                     of_test = (self.validate if self.chooses else self.note)(loss, log)
                     draw(progress.history[-1])
                     if on_evaluation is not None:
-                        on_evaluation({**progress.history[-1], **of_test})
+                        answer = on_evaluation({**progress.history[-1], **of_test})
+                        ended = any(self.ranks.collect(answer is True))
                 shown = {} if loss is None else {"loss": f"{loss:.4f}"}
                 if self.chooses:
                     best = "none yet"

@@ -5,6 +5,7 @@ older model does not know is new: its input weights are 0, so that no score chan
 and its output weights and bias are what the model's `newcomer` says.
 """
 
+import hashlib
 import logging
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import IdMap
+from DiffRec.engine.ranks import Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +25,16 @@ logger = logging.getLogger(__name__)
 def digest_of(path: Path) -> str:
     """Six letters that tell a checkpoint from others, for names of runs."""
     return checkpoints.file_hash(path)[:6]
+
+
+def digest_of_weights(model: Recommender, ranks: Ranks) -> str:
+    """The same of a model's weights and buffers; ``ranks`` may have some of them each."""
+    own = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        own.update(name.encode())
+        own.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    parts = sorted(set(ranks.collect(own.hexdigest())))
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:6]
 
 
 def numbers_today(path: Path, n_old: int, dataset: Dataset) -> np.ndarray:
