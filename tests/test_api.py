@@ -470,7 +470,7 @@ def test_one_that_was_stopped_is_fresh_no_more(tiny, tmp_path):
     assert resumed.checkpoint == whole.checkpoint
     assert train(model, tiny, resume=True, **about).history == whole.history  # its result again
 
-    second = train(model, tiny, **about)
+    second = train(DiffRec.load(whole.checkpoint), tiny, **about)
     model = stopped(DiffRec.load(whole.checkpoint))
     assert train(model, tiny, resume=True, **about).history == second.history
     third = train(model, tiny, **about)

@@ -28,9 +28,10 @@ def digest_of(path: Path) -> str:
 
 
 def digest_of_weights(model: Recommender, ranks: Ranks) -> str:
-    """The same of a model's weights and buffers; ``ranks`` may have some of them each."""
+    """The same of all that a model's next training begins with: its weights, its buffers and what
+    it keeps of its last one; ``ranks`` may have some of them each."""
     own = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
+    for name, tensor in {**model.state_dict(), **model.training_state()}.items():
         own.update(name.encode())
         own.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
     parts = sorted(set(ranks.collect(own.hexdigest())))
