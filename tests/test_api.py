@@ -560,14 +560,22 @@ def test_a_network_returns_what_it_is_given(tiny):
         ({"seed": setting(3, "a seed")}, "has the setting seed, which all commands have"),
         ({"k": setting(3, "a size")}, "has the setting k, which all commands have"),
         ({"rate": 0.5}, r"rate must be a setting\(default, help\)"),
+        ({"ema": setting(0.9, "of mine")}, "has the setting ema, which is one of training or data"),
+        ({"sizes": setting((8, 4), "sizes")}, "a flag could not give its default"),
         ({"ranges": {"strat": [1]}}, "has a range for strat, which is no setting"),
+        ({"ranges": {"start": 5}}, "range of start must be a list, or Between"),
+        ({"variant": "a/b"}, "variant must be a word that a file's name can hold"),
+        ({"variant": None}, "Own needs a variant, a name of its own"),
     ],
 )
 def test_what_no_command_could_take_is_not_registered(tmp_path, parts, words):
-    ranges = parts.pop("ranges", {})
-    fields = {"__annotations__": dict.fromkeys(parts, float), "__module__": __name__, **parts}
+    parts = dict(parts)
+    ranges, name = parts.pop("ranges", {}), parts.pop("variant", "Own")
+    own_name = {} if name is None else {"variant": name}
+    kinds = {name: tuple[int, ...] if name == "sizes" else float for name in parts}
+    fields = {"__annotations__": kinds, "__module__": __name__, **parts}
     own = type("Own", (Constant.Settings,), fields)
-    model = type("Own", (Constant,), {"variant": "Own", "Settings": own, "ranges": ranges})
+    model = type("Own", (Constant,), {**own_name, "Settings": own, "ranges": ranges})
     with pytest.raises(InputError, match=words):
         register(Variant(model, tmp_path, dict))
     assert "Own" not in REGISTRY

@@ -15,13 +15,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pydantic
+
 from DiffRec.data_utils import home
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.flags import shown
 from DiffRec.engine.settings import (
+    Between,
     DataSettings,
     InferenceOptions,
     RunOptions,
     Settings,
+    Word,
     joined,
 )
 
@@ -192,22 +197,61 @@ REGISTRY: dict[str, Variant] = {}
 
 
 def register(*variants: Variant) -> None:
-    """Put models on the list; a name that is there already is replaced. InputError for settings
-    that no command could take, and ranges of what is no setting."""
+    """Put models on the list; a name that is there already is replaced. InputError for a class
+    without a name of its own, for settings that no command could take, and for ranges of what is no
+    setting."""
     for variant in variants:
-        parts = variant.model.Settings, variant.model.Training
-        own = set().union(*(part.names() for part in parts))
-        for part in parts:
-            for name, field in part.model_fields.items():
-                if field.json_schema_extra is None:
-                    raise InputError(f"{part.__name__}.{name} must be a setting(default, help).")
-        taken = sorted(own & (variant.options.names() | variant.inference_options.names()))
-        if taken:
-            raise InputError(f"{variant.name} has the setting {taken[0]}, which all commands have.")
-        unknown = sorted(set(variant.model.ranges) - own - DataSettings.names())
-        if unknown:
-            raise InputError(f"{variant.name} has a range for {unknown[0]}, which is no setting.")
+        kind = variant.model
+        if "variant" not in vars(kind):
+            raise InputError(f"{kind.__name__} needs a variant, a name of its own.")
+        require_word(kind.variant)
+        require_settings(variant)
+        own = kind.Settings.names() | kind.Training.names() | DataSettings.names()
+        for name, values in kind.ranges.items():
+            if name not in own:
+                raise InputError(f"{kind.variant} has a range for {name}, which is no setting.")
+            if not isinstance(values, (Between, list, tuple)):
+                raise InputError(f"{kind.variant}'s range of {name} must be a list, or Between.")
     REGISTRY.update({variant.name: variant for variant in variants})
+
+
+def require_word(name: str) -> None:
+    """InputError for a name that no file could have."""
+    try:
+        pydantic.TypeAdapter(Word).validate_python(name)
+    except pydantic.ValidationError as error:
+        raise InputError(
+            f"a variant must be a word that a file's name can hold: {name}."
+        ) from error
+
+
+def read_back(kind: type[Settings], name: str) -> Any:
+    """What a flag would make of a setting's default."""
+    try:
+        return getattr(kind.of({name: shown(kind.model_fields[name].default)}), name)
+    except InputError:
+        return None
+
+
+def require_settings(variant: Variant) -> None:
+    """InputError unless a command can take all settings of a model and its training."""
+    model, training = variant.model.Settings, variant.model.Training
+    for part in (model, training):
+        for name, field in part.model_fields.items():
+            if field.json_schema_extra is None:
+                raise InputError(f"{part.__name__}.{name} must be a setting(default, help).")
+            if field.default is not None and read_back(part, name) != field.default:
+                raise InputError(
+                    f"{part.__name__}.{name}: a flag could not give its default, "
+                    f"{field.default!r}; a list of sizes is of the type Sizes."
+                )
+    commands = variant.options.names() | variant.inference_options.names()
+    if taken := sorted((model.names() | training.names()) & commands):
+        raise InputError(f"{variant.name} has the setting {taken[0]}, which all commands have.")
+    if taken := sorted(model.names() & (training.names() | DataSettings.names())):
+        raise InputError(
+            f"{variant.name} has the setting {taken[0]}, which is one of training or data."
+        )
 
 
 def register_from(path: Path) -> None:
