@@ -335,19 +335,6 @@ def last_of_repeated(pairs: np.ndarray) -> np.ndarray:
     return pairs[np.sort(len(pairs) - 1 - last)]
 
 
-def _refuse_duplicates(path: Path, pairs: np.ndarray, n_items: int) -> None:
-    keys = pairs[:, 0].astype(np.int64) * n_items + pairs[:, 1]
-    order = np.argsort(keys, kind="stable")
-    repeated = order[1:][keys[order][1:] == keys[order][:-1]]
-    if len(repeated):
-        row = repeated.min()
-        raise InputError(
-            f"{path} row {row} repeats the pair {tuple(pairs[row].tolist())} "
-            f"({len(repeated)} repeated rows in all): keep each pair once, or the last of each "
-            f"with drop_repeated."
-        )
-
-
 def load_dataset(
     dataset: str | None = None,
     data_path: str | Path | None = None,
@@ -396,8 +383,7 @@ def load_dataset(
             if len(kept) < len(pairs[split]):
                 log.info("%s: left out %d repeated rows.", path.name, len(pairs[split]) - len(kept))
             pairs[split] = kept
-        _refuse_duplicates(path, pairs[split], n_items)
-        parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items)
+        parts[split] = Interactions.from_pairs(pairs[split], n_users, n_items, str(path))
     found = Dataset(
         name, folder, parts["train"], parts["valid"], parts["test"],
         drop_unknown=drop_unknown, drop_repeated=drop_repeated, evaluation=evaluation,

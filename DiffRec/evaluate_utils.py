@@ -5,14 +5,16 @@ test the train and validation items are, while the input is still train alone un
 Where others differ, a named argument says so, or the data set itself (`Dataset.evaluation`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from DiffRec.data_utils import Dataset, require_dataset
-from DiffRec.engine.errors import InputError, require_built
+from DiffRec.engine.errors import InputError, require_built, whole_number
 from DiffRec.engine.ranks import ALONE, Ranks
 from DiffRec.interactions import Interactions, put
 
@@ -26,6 +28,7 @@ METRIC_USERS = ("all", "with_items")
 WIDE = 20_000  # items, from where on torch.topk selects on a CPU too
 
 Scorer = Callable[[Interactions], torch.Tensor]  # B rows of interactions → (B, I) scores
+OwnMetric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]  # see `evaluate`
 
 
 def mask_seen(scores: torch.Tensor, seen: Interactions) -> torch.Tensor:
@@ -159,6 +162,7 @@ def scorer_of(source: Any, dataset: Dataset) -> Scorer:
         return source.scorer()  # a model makes new ones for each call
     if callable(source):
         return lambda batch: numbers(source(batch)).to(batch.device, copy=True)
+    places = places_of(dataset)
     import scipy.sparse  # here, since it takes a tenth of a second
 
     if torch.is_tensor(source) and source.layout != torch.strided:
@@ -179,22 +183,39 @@ def scorer_of(source: Any, dataset: Dataset) -> Scorer:
         source = source.tocsr()
 
     def score(batch: Interactions) -> torch.Tensor:
-        users: Any = batch.users  # never None: they are rows of the data set
-        rows = source[users if torch.is_tensor(source) else users.numpy()]  # a copy
+        of_batch: Any = places[batch.users]
+        rows = source[of_batch if torch.is_tensor(source) else of_batch.numpy()]  # a copy
         return numbers(rows).to(batch.device)
 
     return score
 
 
+def places_of(dataset: Dataset) -> torch.Tensor:
+    """By the number of a user which row of the data set is hers, -1 for others."""
+    users = dataset.train.users
+    if users is None:
+        raise InputError(f"{dataset.name}'s rows are of no users: give a function of rows.")
+    places = torch.full((int(users.max()) + 1 if len(users) else 0,), -1)
+    places[users] = torch.arange(len(users))
+    if not torch.equal(places[users], torch.arange(len(users))):
+        raise InputError(f"{dataset.name} has a user twice: give a function of rows.")
+    return places
+
+
 def array_of(found: Any) -> np.ndarray:
-    """As an array of numbers; InputError for what is none."""
+    """As an array of numbers, -inf where it is masked; InputError for what is none."""
     try:
-        found = np.asarray(found)
+        found = np.asarray(filled(found))
     except ValueError as error:  # rows of several lengths
         raise InputError(f"scores are no array: {error}") from error
     if found.dtype.kind not in "biuf":
         raise InputError(f"scores must be real numbers, but are of type {found.dtype}.")
     return found
+
+
+def filled(found: Any) -> Any:
+    """An array with -inf where it is masked."""
+    return np.ma.filled(found.astype(np.float64), -np.inf) if np.ma.isMA(found) else found
 
 
 def numbers(found: Any) -> torch.Tensor:
@@ -238,7 +259,7 @@ def evaluate(
     tst_w_val: bool | None = None,
     recall_denominator: str = "relevant",
     metric_users: str | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | OwnMetric] | None = None,
     per_user: bool = False,
     rank_seen: bool | None = None,
     ranks: Ranks = ALONE,
@@ -248,7 +269,9 @@ def evaluate(
     Args:
         scores: a model; or a function from B rows of interactions to scores, (B, I); or all scores,
             a (U, I) array, tensor or SciPy sparse matrix, in which what is not stored scores 0.
-            They are not written to. What scores -inf is not recommended, and never a hit.
+            They are not written to. What scores -inf is not recommended, and never a hit. Items
+            that score the same are ranked by their place, on a CPU low numbers first, and not at
+            random: in many data those are the popular ones.
         topN, metrics, tst_w_val, metric_users, rank_seen: by default as ``dataset.evaluation``
             says, or else as published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and
             mrr, over all users, with tst_w_val and rank_seen False.
@@ -256,7 +279,9 @@ def evaluate(
         recall_denominator: "relevant" (released) or "min_k".
         metric_users: average over "all" users (released: a user without items to find counts 0)
             or only over those "with_items".
-        metrics: see `ranking_metrics` and `Lists`.
+        metrics: see `ranking_metrics` and `Lists`; or functions of yours, whose names are theirs,
+            from hits, (B, k) bool, numbers of relevant items, (B,), and the items in the lists,
+            (B, k), cut off at K, to a number for each user, (B,).
         per_user: give each user's metrics in the place of their means, (U,) float64, NaN for a
             user who is not averaged over; coverage and gini, which no single user has, are left
             out.
@@ -272,32 +297,37 @@ def evaluate(
     topN = own["topN"] if topN is None else topN
     metrics = own["metrics"] if metrics is None else metrics
     if tst_w_val is None:
-        reads_rows = getattr(scores, "reads_rows", True)  # else it would change nothing
+        reads_rows = getattr(scores, "reads_rows", callable(scores))  # else it changes nothing
         tst_w_val = reads_rows and own.get("tst_w_val", False)
     metric_users = metric_users or own.get("metric_users", "all")
     rank_seen = own.get("rank_seen", False) if rank_seen is None else rank_seen
-    metrics = metrics.split(",") if isinstance(metrics, str) else metrics
-    try:
-        topN = [int(cut) for cut in np.atleast_1d(np.asarray(topN))]
-    except (ValueError, TypeError) as error:
-        raise InputError(f"topN must hold cut-offs, got {topN!r}.") from error
+    metrics = re.findall(r"[^][,\s]+", metrics) if isinstance(metrics, str) else list(metrics)
+    own_metrics = {name_of(metric): metric for metric in metrics if callable(metric)}
+    if len({name_of(metric) for metric in metrics}) < len(metrics) or {*own_metrics} & {*METRICS}:
+        raise InputError("metrics must have names of their own.")
+    cuts = [topN] if np.ndim(topN) == 0 else list(topN)
+    topN = [whole_number("a cut-off of topN", cut, 1) for cut in cuts]
+    batch_size = whole_number("batch_size", batch_size, 1)
     for name, values, known in (
-        ("metrics", metrics, METRICS),
+        ("metrics", [metric for metric in metrics if not callable(metric)], METRICS),
         ("recall_denominator", [recall_denominator], RECALL_DENOMINATORS),
         ("metric_users", [metric_users], METRIC_USERS),
     ):
         for value in values:
             if value not in known:
                 raise InputError(f"{name} must be of {', '.join(known)}, got {value}.")
-    if not topN or min(topN) < 1 or batch_size < 1:
-        raise InputError("topN must hold cut-offs from 1 on, and batch_size be at least 1.")
+    if not topN:
+        raise InputError("topN must hold cut-offs.")
     how = (
-        tuple(topN), batch_size, tst_w_val, recall_denominator, metric_users, tuple(metrics),
-        per_user, rank_seen,
+        tuple(topN), batch_size, tst_w_val, recall_denominator, metric_users,
+        tuple(map(name_of, metrics)), own_metrics, per_user, rank_seen,
     )  # fmt: skip
     ranks = ALONE if per_user else ranks
     if not hasattr(scores, "scorer"):
-        return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
+        if tst_w_val and not callable(scores):
+            raise InputError("tst_w_val would change nothing: scores of an array read no rows.")
+        with evaluating(scores):
+            return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
     if scores.shards is None:
         scores.require_data(dataset)
     dataset = dataset.to(scores.device)
@@ -305,7 +335,7 @@ def evaluate(
         dataset = scores.prepare_data(dataset)
     if scores.shards is not None:
         ranks, dataset = scores.shards, scores.shards.own(dataset)
-        alone = [name for name in metrics if name in (*OF_LISTS, "novelty")]
+        alone = [name for name in how[5] if name in (*OF_LISTS, "novelty", *own_metrics)]
         if alone or per_user:
             what = alone[0] if alone else "per_user"
             raise InputError(f"item_shards does not go with {what}, which needs all items at once.")
@@ -316,12 +346,25 @@ def evaluate(
     scores.require_fitted()
     if tst_w_val:
         scores.require_rows("to test it with validation as input too would change nothing")
-    was_training = scores.training
-    scores.eval()
-    try:
+    with evaluating(scores):
         return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
+
+
+def name_of(metric: "str | OwnMetric") -> str:
+    return getattr(metric, "__name__", str(metric))
+
+
+@contextlib.contextmanager
+def evaluating(scores: Any) -> Iterator[None]:
+    """Within, a module is not in training mode."""
+    was_training = isinstance(scores, torch.nn.Module) and scores.training
+    if was_training:
+        scores.eval()
+    try:
+        yield
     finally:
-        scores.train(was_training)
+        if was_training:
+            scores.train()
 
 
 @torch.inference_mode()
@@ -334,15 +377,18 @@ def _evaluate(
     recall_denominator: str,
     metric_users: str,
     metrics: tuple[str, ...],
+    own_metrics: Mapping[str, OwnMetric],
     per_user: bool,
     rank_seen: bool,
     ranks: Ranks,
 ) -> dict:
     k, device = min(max(topN), dataset.n_items), dataset.train.device
-    of_hits = [m for m in metrics if m not in (*OF_LISTS, "novelty")]
-    of_users = [*of_hits, *(["novelty"] if "novelty" in metrics else [])]
+    novel = ["novelty"] if "novelty" in metrics else []
+    of_lists = [m for m in metrics if m in OF_LISTS]
+    of_hits = [m for m in metrics if m not in (*of_lists, *novel, *own_metrics)]
+    of_users = [*of_hits, *novel, *own_metrics]
     sums = torch.zeros(2, len(of_users), len(topN), dtype=torch.float64, device=device)
-    lists = [Lists(dataset.train, topN) for _ in range(2)] if len(of_hits) < len(metrics) else []
+    lists = [Lists(dataset.train, topN) for _ in range(2)] if of_lists or novel else []
     everyone: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
     rows = min(batch_size, dataset.n_users)
@@ -378,6 +424,12 @@ def _evaluate(
                 novelty = lists[split].add(items, counted)
                 if "novelty" in metrics:
                     values = torch.cat([values, novelty[:, None]], dim=1)
+            for name, give in own_metrics.items():
+                found = [of_own(name, give, hits[:, :n], n_relevant, items[:, :n]) for n in topN]
+                of_cuts = torch.stack(found, dim=1)
+                if metric_users == "with_items":
+                    of_cuts[n_relevant == 0] = 0.0
+                values = torch.cat([values, of_cuts[:, None]], dim=1)
             sums[split] += values.sum(dim=0)
             if per_user:
                 everyone[split].append(values.cpu())
@@ -395,16 +447,30 @@ def _evaluate(
         if of_each is not None and metric_users == "with_items":
             of_each[~has_items] = torch.nan
         report[name] = {}
-        for metric in metrics:
+        for word in metrics:
             for column, cut in enumerate(topN):
-                if metric in OF_LISTS:
+                if word in OF_LISTS:
                     if not per_user:
-                        report[name][f"{metric}@{cut}"] = lists[split].value(metric, column)
+                        report[name][f"{word}@{cut}"] = lists[split].value(word, column)
                     continue
-                row = of_users.index(metric)
-                found = means[row][column] if of_each is None else of_each[:, row, column].numpy()
-                report[name][f"{metric}@{cut}"] = found
+                row = of_users.index(word)
+                report[name][f"{word}@{cut}"] = (
+                    means[row][column] if of_each is None else of_each[:, row, column].numpy()
+                )
     return ranks.from_rank_0(report)
+
+
+def of_own(
+    name: str, metric: OwnMetric, hits: torch.Tensor, n_relevant: torch.Tensor, items: torch.Tensor
+) -> torch.Tensor:
+    """(B,) float64 of a user's function; InputError for another shape, and what is no number."""
+    found = torch.as_tensor(metric(hits, n_relevant, items)).to(hits.device, torch.float64)
+    if found.shape != n_relevant.shape or not found.isfinite().all():
+        raise InputError(
+            f"{name} must give a number for each of {len(hits)} users, {(len(hits),)}, but gave "
+            f"{tuple(found.shape)}, or some that are none."
+        )
+    return found
 
 
 OfUsers = Mapping[str, np.ndarray]  # each user's metrics, (U,) by name

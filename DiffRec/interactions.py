@@ -29,6 +29,20 @@ def put_flat(x: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, value: 
     x.view(-1).index_fill_(0, rows * x.shape[1] + columns, value)
 
 
+def refuse_repeated(keys: np.ndarray, pairs: np.ndarray, source: str) -> None:
+    """InputError if a pair is there twice, by the pairs' keys, (n,)."""
+    ordered = np.sort(keys)
+    if np.all(ordered[1:] != ordered[:-1]):
+        return
+    order = np.argsort(keys, kind="stable")
+    repeated = order[1:][ordered[1:] == ordered[:-1]]
+    row = repeated.min()
+    raise InputError(
+        f"{source} row {row} repeats the pair {tuple(pairs[row].tolist())} ({len(repeated)} "
+        f"repeated rows in all): keep each pair once, or the last of each with drop_repeated."
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Interactions:
     """The items of each of U users, as CSR rows.
@@ -49,9 +63,12 @@ class Interactions:
     users: torch.Tensor | None = None
 
     @classmethod
-    def from_pairs(cls, pairs: np.ndarray, n_users: int, n_items: int) -> "Interactions":
+    def from_pairs(
+        cls, pairs: np.ndarray, n_users: int, n_items: int, source: str = "the array"
+    ) -> "Interactions":
         """pairs: (n, 2) integers (user, item) in any order of users; order within one is kept.
-        Row u is that of user u. InputError for others than 0..U-1 and 0..I-1."""
+        Row u is that of user u. InputError, about ``source``, for others than 0..U-1 and 0..I-1,
+        and for repeated pairs."""
         pairs = np.asarray(pairs)
         pairs = pairs.reshape(-1, 2).astype(np.int64) if pairs.size == 0 else pairs
         if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu":
@@ -61,6 +78,7 @@ class Interactions:
             if len(ids) and not 0 <= ids.min() <= ids.max() < size:
                 wrong = ids.min() if ids.min() < 0 else ids.max()
                 raise InputError(f"there is no {name} {wrong}: they run from 0 to {size - 1}.")
+        refuse_repeated(users.astype(np.int64) * n_items + items, pairs, source)
         if np.any(users[1:] < users[:-1]):
             order = np.argsort(users, kind="stable")
             users, items = users[order], items[order]

@@ -260,3 +260,9 @@ def test_what_a_data_set_is_called(save_lists, tmp_path):
     for wrong in (str(folder), folder, 3):
         with pytest.raises(InputError, match="give its folder"):
             load_dataset(wrong)
+
+
+def test_pairs_that_are_repeated_are_refused():
+    """They would be one item in dense rows and several in sparse ones."""
+    with pytest.raises(InputError, match=r"the array row 2 repeats the pair \(0, 2\) \(1 repeated"):
+        Interactions.from_pairs(np.array([[0, 2], [1, 2], [0, 2]]), 3, 4)

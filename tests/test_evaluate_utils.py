@@ -1,5 +1,6 @@
 """Metrics against fractions worked out by hand and against the slow form."""
 
+import dataclasses
 import math
 from fractions import Fraction
 
@@ -254,7 +255,15 @@ def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
         ({"metric_users": "some"}, "metric_users must be of all, with_items"),
         ({"recall_denominator": "k"}, "recall_denominator must be of"),
         ({"topN": []}, "topN must hold cut-offs"),
+        ({"topN": [20.7]}, "a cut-off of topN must be an integer, got 20.7"),
+        ({"topN": [True]}, "a cut-off of topN must be an integer, got True"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 100.5}, "batch_size must be an integer"),
+        ({"metrics": ["recall", "recall"]}, "names of their own"),
+        ({"metrics": [lambda *_: 1, lambda *_: 2]}, "names of their own"),
+        ({"metrics": [lambda hits, n, items: hits]}, "must give a number for each of 120 users"),
+        ({"metrics": [lambda hits, n, items: n * torch.nan]}, "or some that are none"),
+        ({"tst_w_val": True}, "would change nothing"),
         ({"scores": None}, "scores must be real numbers, but are of type object"),
         ({"scores": [[1.0], [1.0, 2.0]]}, "scores are no array"),
         ({"scores": lambda rows: None}, "scores must be real numbers, but are of type object"),
@@ -269,6 +278,63 @@ def test_wrong_arguments(tiny, wrong, words):
     arguments = {"scores": np.zeros((tiny.n_users, tiny.n_items)), **wrong}
     with pytest.raises(InputError, match=words):
         evaluate(dataset=tiny, **arguments)
+
+
+def test_scores_of_some_users_are_those_of_their_rows(tiny):
+    """In any order, a row of scores for each row of the data."""
+    scores = np.random.default_rng(0).random((tiny.n_users, tiny.n_items))
+    everyone = evaluate(scores, tiny, per_user=True)["test"]["ndcg@10"]
+    for some in (torch.tensor([7, 0, 3]), torch.arange(50, 60)):
+        parts = {split: getattr(tiny, split).rows(some) for split in ("train", "valid", "test")}
+        found = evaluate(scores[some], dataclasses.replace(tiny, **parts), per_user=True)
+        np.testing.assert_array_equal(found["test"]["ndcg@10"], everyone[some])
+    twice = {split: getattr(tiny, split).rows(torch.tensor([1, 1])) for split in parts}
+    with pytest.raises(InputError, match="has a user twice"):
+        evaluate(scores[:2], dataclasses.replace(tiny, **twice))
+
+
+def test_a_module_is_evaluated_as_it_is_used(tiny):
+    """Without dropout, and is in training mode again afterwards."""
+
+    class Dropped(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.dropout = torch.nn.Dropout(0.9)
+
+        def forward(self, rows):
+            return self.dropout(torch.arange(1.0, rows.n_items + 1).repeat(len(rows), 1))
+
+    module = Dropped()
+    scores = np.tile(np.arange(1.0, tiny.n_items + 1), (tiny.n_users, 1))
+    assert evaluate(module, tiny) == evaluate(scores, tiny)
+    assert module.training
+
+
+def test_what_is_masked_is_not_recommended(tiny):
+    scores = np.random.default_rng(0).random((tiny.n_users, tiny.n_items))
+    mask = scores < 0.5
+    masked = evaluate(np.ma.masked_array(scores, mask), tiny)
+    assert masked == evaluate(np.where(mask, -np.inf, scores), tiny)
+    assert masked != evaluate(scores, tiny)
+
+
+@pytest.mark.parametrize("who", ["all", "with_items"])
+def test_metrics_of_ones_own(tiny, model, who):
+    def found(hits, n_relevant, items):
+        return hits.double().sum(dim=1) / n_relevant.clamp(min=1)
+
+    def first(hits, n_relevant, items):
+        return items[:, 0]
+
+    how = {"metrics": ["recall", found, "gini", first], "metric_users": who, "topN": [5, 500]}
+    report = evaluate(model, tiny, **how)
+    assert list(report["test"]) == [f"{m}@{k}" for m in ("recall", "found", "gini", "first")
+                                    for k in (5, 500)]  # fmt: skip
+    for split in ("valid", "test"):
+        for cut in (5, 500):
+            assert report[split][f"found@{cut}"] == pytest.approx(report[split][f"recall@{cut}"])
+    of_each = evaluate(model, tiny, per_user=True, **how)["test"]["first@5"]
+    assert np.nanmean(of_each) == pytest.approx(report["test"]["first@5"])
 
 
 def test_arguments_may_be_written_shortly(tiny, model):

@@ -274,7 +274,7 @@ def test_what_is_said_when_a_run_is_stopped(tiny, tmp_path, monkeypatch, caplog)
     model = DiffRec.for_dataset(tiny, dims=[8], steps=2)
     with pytest.raises(KeyboardInterrupt):
         train_model(model, tiny, epochs=10, eval_every=5, save_path=tmp_path, on_evaluation=stop)
-    assert "--resume goes on from the last evaluation" in caplog.text
+    assert "--resume (in Python the same model with resume=True) goes on" in caplog.text
     caplog.clear()
     model = DiffRec.for_dataset(tiny, seed=2, dims=[8], steps=2)
     monkeypatch.setattr(model, "training_loss", stop)

@@ -23,6 +23,8 @@ def settings_from_user():
 def whole_number(name: str, value: Any, least: int) -> int:
     """An argument that counts something; InputError unless it is an integer of at least so much."""
     try:
+        if isinstance(value, bool):
+            raise TypeError
         number = operator.index(value)
     except TypeError as error:
         raise InputError(f"{name} must be an integer, got {value!r}.") from error

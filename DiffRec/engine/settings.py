@@ -265,6 +265,8 @@ class TrainingSettings(EvaluationSettings):
 
     def check_selection(self) -> None:
         """InputError for settings with which no training could choose a model."""
+        if self.select_by.startswith("gini@"):
+            raise InputError("select_by must be a metric that is better the higher it is: no gini.")
         if self.patience <= self.eval_every:
             raise InputError(
                 f"patience {self.patience} must be more than eval_every {self.eval_every}, or "
