@@ -226,14 +226,11 @@ class Search:
                 found[name] = spoken(value)
         return found
 
-    def result_of(self, values: Mapping[str, Any], seed: int) -> float | None:
-        """The validation metric of a trial that came to its end before; None if none did."""
-        for row in self.table.rows():
-            if row["state"] == DONE and (row["settings"], row["seed"]) == (
-                json.dumps(dict(values)), str(seed),
-            ):  # fmt: skip
-                return float(row["valid"])
-        return None
+    def known(self, values: Mapping[str, Any], seed: int) -> dict[str, str] | None:
+        """The row of a trial with these settings, be it that it was stopped early or failed."""
+        told = json.dumps(dict(values)), str(seed)
+        rows = self.table.rows()
+        return next((row for row in rows if (row["settings"], row["seed"]) == told), None)
 
     def run(self, values: Mapping[str, Any], seed: int, trial: optuna.Trial | None = None) -> float:
         """One training, which stands in the table afterwards; its best validation metric."""
@@ -374,9 +371,14 @@ def work(
         if count >= trials or (minutes and taken >= minutes) or repeated == REPEATED:
             return
         trial = study.ask(known)
-        before = search.result_of(trial.params, seed)
+        before = search.known(trial.params, seed)
         if before is not None:  # it is known how it ends
-            study.tell(trial, before)
+            failed = before["state"] == FAILED or not before["valid"]
+            study.tell(
+                trial,
+                None if failed else float(before["valid"]),
+                optuna.trial.TrialState.PRUNED if failed else None,
+            )
             repeated += 1
             continue
         repeated = 0

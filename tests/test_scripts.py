@@ -363,6 +363,12 @@ def test_settings_that_are_drawn_again_are_not_run_again(searching, monkeypatch)
     rows = search.read_trials(out / "EASE_tiny.csv")
     assert [row["seed"] for row in rows] == ["1", "1", "2"]
     assert json.loads(rows[0]["settings"]) == {"reg": start}
+    for state in ("pruned", "failed"):  # these end the same again
+        search.write_csv(out / "EASE_tiny.csv", [rows[0], {**rows[1], "state": state}])
+        assert call("EASE", *drawn, "--ranges", out.parent / "r.txt").returncode == 0
+        again = search.read_trials(out / "EASE_tiny.csv")
+        assert [row["seed"] for row in again if row["state"] != "done"] == ["1"]
+        assert len([row for row in again if row["seed"] == "1"]) == 2
     # A table of a time when they were: a seed counts once.
     search.write_csv(out / "EASE_tiny.csv", [*rows, *rows])
     assert call("EASE", "--trials", "2", "--ranges", out.parent / "r.txt").returncode == 0
