@@ -446,6 +446,36 @@ def test_a_model_of_ones_own(tiny, tmp_path, registered):
         variant_of("Other")
 
 
+class Tied(Constant):
+    """x W Wᵀ, with W under two names."""
+
+    variant = "Tied"
+
+    def make(self, settings):
+        self.inward = nn.Linear(4, self.n_items, bias=False)
+        self.outward = nn.Linear(4, self.n_items, bias=False)
+        self.outward.weight = self.inward.weight
+
+    def training_loss(self, batch):
+        return (batch.dense() - self.scorer()(batch)).square().mean()
+
+    def scorer(self):
+        return lambda batch: self.outward(batch.dense() @ self.inward.weight)
+
+
+def test_weights_of_two_names(tiny, tmp_path, monkeypatch):
+    """They are learned, written, read and learned again as one."""
+    monkeypatch.setitem(REGISTRY, "Tied", Variant(Tied, tmp_path, dict))
+    model = Tied.for_dataset(tiny)
+    run = train(model, tiny, epochs=4, rate=0.5, save_path=tmp_path)
+    loaded = any_model(run.checkpoint)
+    assert evaluate(loaded, tiny) == evaluate(model, tiny)
+    assert loaded.outward.weight is loaded.inward.weight
+    assert loaded.size() == 4 * tiny.n_items
+    again = [train(m, tiny, epochs=3, save_path=tmp_path).history for m in (model, loaded)]
+    assert again[0] == again[1]
+
+
 def test_one_that_was_stopped_is_fresh_no_more(tiny, tmp_path):
     """Its next training has files of its own; with resume the one that was stopped goes on."""
     about = {"epochs": 6, "eval_every": 2, "save_path": tmp_path}

@@ -86,8 +86,14 @@ def completed(path: str | Path, header: dict, kind: type[Settings]) -> dict:
 
 
 def weights_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and persistent buffers, on the CPU."""
-    return {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
+    """Parameters and persistent buffers, on the CPU; what has several names has a copy for each."""
+    found, seen = {}, set()
+    for name, tensor in model.state_dict().items():
+        own = tensor.detach().cpu()
+        memory = own.untyped_storage().data_ptr()
+        found[name] = own.clone() if memory in seen else own
+        seen.add(memory)
+    return found
 
 
 def save(
@@ -321,6 +327,14 @@ def require_items(
     known = item_ids(path, trained) if raw_ids else None
     if known is not None:
         known.require_same(IdMap.of_folder("item", dataset.path, trained), str(path), dataset.name)
+
+
+def put_into(model: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """Make checked ``weights`` those of a model: themselves, or where one has several names, which
+    must remain one, their values."""
+    named = list(model.named_parameters(remove_duplicate=False))
+    tied = len({id(parameter) for _, parameter in named}) < len(named)
+    model.load_state_dict(weights, assign=not tied)
 
 
 def fill(model: nn.Module, weights: dict[str, torch.Tensor], path: str | Path) -> None:

@@ -165,7 +165,7 @@ class Recommender(nn.Module):
         with no_larger_than(weights, path):
             model = cls.from_checkpoint(header, weights, path)
         require(path, weights, model.expected(weights))
-        model.load_state_dict(weights, assign=True)
+        checkpoints.put_into(model, weights)
         model.popularity = checkpoints.popularity(path, model.n_items)
         model.item_ids = checkpoints.item_ids(path, model.n_items) or model.item_ids
         model.trained_on = header["data"]
@@ -184,7 +184,7 @@ class Recommender(nn.Module):
         if whole:
             weights = checkpoints.of_items_alone(weights, model.axes(), *items, n_items)
         require(path, weights, model.expected(weights))
-        model.load_state_dict(weights, assign=True)
+        checkpoints.put_into(model, weights)
         model.split_items(shards)
         return model
 
