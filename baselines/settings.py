@@ -12,7 +12,9 @@ from DiffRec.engine.variant import REGISTRY
 
 def a_baseline(name: str) -> str:
     """One that is registered."""
-    if name not in REGISTRY or not issubclass(REGISTRY[name].model, Baseline):
+    if name in REGISTRY and not issubclass(REGISTRY[name].model, Baseline):
+        raise ValueError("must be a baseline: others have a command of their own, by train_by")
+    if name not in REGISTRY:
         raise ValueError(f"must be one of {', '.join(MODELS)}, or one that from_file registers")
     return name
 

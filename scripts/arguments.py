@@ -34,19 +34,19 @@ def flags_in(text: str) -> str:
 
 def add_from_file(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--from_file", type=checked(Folder), default=None,
-        help="a Python file that registers models of your own",
+        "--from_file", type=checked(Folder), action="append", default=[],
+        help="a Python file that registers models of your own; may be given several times",
     )  # fmt: skip
 
 
-def models_from(argv: Sequence[str] | None) -> Path | None:
-    """Register the models of the file that --from_file names, before anything asks for them."""
+def models_from(argv: Sequence[str] | None) -> list[Path]:
+    """Register the models of the files that --from_file names, before anything asks for them."""
     parser = Parser(add_help=False)
     add_from_file(parser)
-    path = parser.parse_known_args(argv)[0].from_file
-    if path:
+    paths = parser.parse_known_args(argv)[0].from_file
+    for path in paths:
         register_from(path)
-    return path
+    return paths
 
 
 def header_of(path: Path) -> dict:

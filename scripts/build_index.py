@@ -13,8 +13,9 @@ import math
 import time
 
 import numpy as np
+import reproduction  # noqa: F401  (registers the models)
 import torch
-from arguments import data_of, header_of
+from arguments import add_from_file, data_of, header_of, models_from
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.contract import ROWS, Recommender, any_model
@@ -90,6 +91,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--probe", type=checked(Few), default=16, help="ivfpq: lists looked at")
     parser.add_argument("--k", type=checked(Positive), default=100, help="best items to find")
     parser.add_argument("--users", type=checked(Positive), default=1000, help="to measure with")
+    add_from_file(parser)
+    models_from(argv)
     args = parser.parse_args(argv)
     if faiss is None:
         raise InputError("faiss is not installed: pip install faiss-cpu.")

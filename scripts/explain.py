@@ -14,7 +14,7 @@ import numpy as np
 import pictures
 import reproduction  # noqa: F401  (registers the models)
 import torch
-from arguments import data_of, header_of
+from arguments import add_from_file, data_of, header_of, models_from
 
 from DiffRec import Interactions, Recommender
 from DiffRec.engine.commands import command
@@ -139,6 +139,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", default=None, help="by default the checkpoint's")
     parser.add_argument("--data_path", type=checked(Folder), default=None)
     parser.add_argument("--k", type=checked(Positive), default=10, help="length of the list")
+    add_from_file(parser)
     parser.add_argument(
         "--out", type=checked(Folder), default=Path("explanation.png"), help="of the picture"
     )
@@ -146,6 +147,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> None:
+    models_from(argv)
     args = make_parser().parse_args(argv)
     pictures.require_format(args.out)
     require_writable(args.out)

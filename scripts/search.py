@@ -455,10 +455,12 @@ def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Pa
 
 
 def main(argv: list[str] | None = None) -> None:
-    own = models_from(argv)
-    offered = [variant.name for variant in REGISTRY.values() if variant.model.ranges]
+    files = models_from(argv)
+    if len(files) > 1:
+        raise InputError("a search takes one --from_file, which may import from others.")
+    own = files[0] if files else None
     parser = Parser(__doc__)
-    parser.add_argument("--model", choices=offered, required=True)
+    parser.add_argument("--model", choices=list(REGISTRY), required=True)
     parser.add_argument(
         "--dataset",
         default=None,
@@ -487,6 +489,8 @@ def main(argv: list[str] | None = None) -> None:
     if own and "from_file" in variant.options.names():
         flags = ["--from_file", str(own), *flags]
     ranges = read_ranges(args.ranges, variant.settings) if args.ranges else variant.model.ranges
+    if not ranges:
+        raise InputError(f"{args.model} says no ranges: give a file of them with --ranges.")
     dataset = args.dataset
     if dataset is None:
         _, options = parse(variant, [*variant.flags, *flags])
@@ -526,6 +530,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(f"{count - before} new trials, {count} in all: {table}")
     print(write_preset(search, values, about, presets))
+    if args.presets:
+        print(f"To use it: --preset {args.presets}:{dataset}{TUNED}")
 
 
 if __name__ == "__main__":

@@ -87,13 +87,27 @@ def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplac
     done = run(*searched)
     assert "0 new trials, 1 in all" in done.stdout
     assert "of other code" not in done.stdout
+    preset = f"{workplace / 'p.toml'}:ml-1m_clean_tuned"
+    assert f"To use it: --preset {preset}" in done.stdout
+    trained = ["baselines/main.py", *own, "--model", "Fading", *about, *saved, "--preset", preset]
+    done = run(*trained, "--keep_state", "1")
+    assert f"preset {preset}" in done.stdout, done.stderr
+    done = run(*trained[:-1], f"{workplace / 'p.toml'}:other")
+    assert f"no preset other of Fading in {workplace / 'p.toml'}: choose one of" in done.stderr
     with (workplace / "fading.py").open("a") as file:
         file.write("# it is another model now\n")
+    done = run(*trained, "--epochs", "6", "--resume")
+    assert "the file that registers Fading has changed since" in done.stderr
+    assert "resumed after epoch 4" in done.stdout
     assert "1 trials that count are of other code" in run(*searched).stdout
     done = run("baselines/main.py", "--from_file", workplace / "no.py", "--model", "Fading")
     assert "no.py is no Python file" in done.stderr
     done = run("baselines/main.py", *own)
     assert re.search("name a model with --model: MF, .*, Fading", done.stderr)
+    done = run("baselines/main.py", "--model", "DiffRec")
+    assert "model must be a baseline: others have a command of their own" in done.stderr
+    done = run("scripts/search.py", "--model", "Popularity")
+    assert "Popularity says no ranges: give a file of them with --ranges" in done.stderr
 
 
 @pytest.mark.parametrize("word", ["train(model", "compare("])

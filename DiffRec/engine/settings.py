@@ -325,7 +325,8 @@ class RunOptions(MachineOptions, DataOptions):
     title = "run"
     preset: str = setting(
         "auto",
-        "settings to start from: auto (the data set's, or those for own data), none, or a name",
+        "settings to start from: auto (the data set's, or those for own data), none, a name, or "
+        "FILE:NAME for one that a search wrote to a file",
     )
     seed: Seed = setting(1, "the seed of all random numbers")
     save_path: Folder | None = setting(

@@ -26,7 +26,7 @@ from DiffRec.engine.progress import Log, Progress, curve, curves_for_tensorboard
 from DiffRec.engine.ranks import ALONE, Ranks, Streams
 from DiffRec.engine.released import require_unpacked
 from DiffRec.engine.settings import EvaluationSettings, Settings, TrainingSettings
-from DiffRec.engine.variant import FREE, settings_of
+from DiffRec.engine.variant import FREE, code_of, settings_of
 from DiffRec.evaluate_utils import evaluate
 
 logger = logging.getLogger(__name__)
@@ -163,6 +163,7 @@ class Training:
             "format": checkpoints.FORMAT,
             "settings": self.header["settings"],
             "identity": self.identity(),
+            "code": code_of(self.model),
             "progress": dataclasses.asdict(self.progress),
             "weights": checkpoints.weights_of(self.model),
             "average": None if self.average is None else checkpoints.weights_of(self.average),
@@ -299,6 +300,8 @@ class Training:
     def _take(self, state: dict) -> None:
         """Go on from the content of a state file."""
         self.progress = progress = state["progress"]
+        if state.get("code") != code_of(self.model):
+            logger.warning("the file that registers %s has changed since.", self.model.variant)
         checkpoints.fill(self.model, state["weights"], self.state_path)
         if self.average is not None:
             checkpoints.fill(self.average, state["average"], self.state_path)

@@ -27,6 +27,7 @@ from DiffRec.engine.settings import (
     RunOptions,
     Settings,
     Word,
+    at_home,
     joined,
 )
 
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 OWN_DATA = "own_data"  # the preset of data that have none of their own
 TUNED = "_tuned"  # the end of the name of a preset that a search found for the data set
 FREE = ("epochs", "patience")  # in which a run may differ from the one whose state it goes on with
+OF_FILE = "from_file_"  # what the modules of such files are called before their own names
 LONGEST_HEAD = 36  # letters of a run's name before its seed and hash: with .safetensors.state 78
 
 
@@ -90,10 +92,14 @@ class Variant:
         """Where its checkpoints go if no folder is named."""
         return home(self.folder) / "saved_models"
 
-    def known_presets(self) -> dict[str, dict]:
-        """The settings of each preset, by its name; ``like`` names another that a preset goes on
-        from."""
-        found = self.presets() if callable(self.presets) else read_presets(self.presets)
+    def known_presets(self, path: Path | None = None) -> dict[str, dict]:
+        """The settings of each preset, by its name, in the file ``path`` or by default the model's
+        own; ``like`` names another that a preset goes on from."""
+        if path is not None:
+            found = functools.reduce(lambda part, key: part.get(key, {}), self.section,
+                                     read_presets(path))  # fmt: skip
+        else:
+            found = self.presets() if callable(self.presets) else read_presets(self.presets)
         whole = {}
         for name, some in found.items():
             own = dict(some)
@@ -117,15 +123,16 @@ class Variant:
         return next((name for name in (dataset, OWN_DATA) if name in known), "none")
 
     def preset(self, name: str) -> dict:
-        """A preset's settings; none for "none". InputError if there is no such preset, or if it
-        sets what does not exist."""
+        """A preset's settings; none for "none", and those in a file for "FILE:NAME". InputError if
+        there is no such preset, or if it sets what does not exist."""
         if name == "none":
             return {}
-        known = self.known_presets()
+        file, _, name = name.rpartition(":")
+        known = self.known_presets(at_home(Path(file)) if file else None)
         if name not in known:
             raise InputError(
-                f"there is no preset {name} of {self.name}: choose one of "
-                f"{', '.join([*known, 'none'])}."
+                f"there is no preset {name} of {self.name}{f' in {file}' if file else ''}: choose "
+                f"one of {', '.join([*known, *(() if file else ('none',))])}."
             )
         unknown = sorted(set(known[name]) - self.settings.names())
         if unknown:
@@ -263,12 +270,20 @@ def register_from(path: Path) -> None:
 def run_once(path: Path) -> None:
     """So that a model has one class, however often its file is named; it may import from others
     beside it."""
-    found = importlib.util.spec_from_file_location(f"from_file_{path.stem}", path)
+    found = importlib.util.spec_from_file_location(f"{OF_FILE}{path.stem}", path)
     if found is None or found.loader is None or not path.is_file():
         raise InputError(f"{path} is no Python file.")
     sys.path.append(str(path.parent))
     module = sys.modules[found.name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
+
+
+def code_of(model: "Recommender") -> str | None:
+    """A hash of the file that registered a model, if `register_from` ran it."""
+    module = type(model).__module__
+    if not module.startswith(OF_FILE):
+        return None
+    return hashlib.sha256(Path(str(sys.modules[module].__file__)).read_bytes()).hexdigest()[:12]
 
 
 def variant_of(name: str) -> Variant:
