@@ -243,6 +243,8 @@ def checked(scores: torch.Tensor) -> torch.Tensor:
 def of_rows(scores: torch.Tensor, rows: Interactions, look: bool) -> torch.Tensor:
     """Scores of B rows; InputError for another shape, or values that are no scores, if they are
     looked at."""
+    if not torch.is_tensor(scores):
+        raise InputError(f"a scorer must give a tensor, but gave {type(scores).__name__}.")
     if tuple(scores.shape) != (len(rows), rows.n_items):
         raise InputError(
             f"scores of {len(rows)} rows must have shape {(len(rows), rows.n_items)}, but have "

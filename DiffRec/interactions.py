@@ -138,7 +138,8 @@ class Interactions:
         return Interactions(offsets - offsets[0], self.items[inside], values, self.n_items, users)
 
     def rows(self, which: torch.Tensor) -> "Interactions":
-        """The rows numbered ``which``, (B,) int64 on the CPU, in that order."""
+        """The rows numbered ``which``, (B,) integers on the CPU, in that order."""
+        which = torch.as_tensor(which, dtype=torch.int64)
         return self.stretches(which, torch.zeros_like(which), self.lengths[which])
 
     def stretches(

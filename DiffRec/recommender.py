@@ -38,6 +38,7 @@ class DiffRec(Recommender):
     Settings = DiffRecSettings
     Training = DecaySettings
     splits_items = True
+    Diffusion: ClassVar[type[GaussianDiffusion]] = GaussianDiffusion
     ranges: ClassVar[Ranges] = {
         "lr": Between(1e-4, 2e-3, log=True),
         "weight_decay": [0.0, 0.01, 0.1],
@@ -58,9 +59,7 @@ class DiffRec(Recommender):
 
     def make_diffusion(self, settings: DiffRecSettings) -> None:
         """Set ``diffusion`` and ``sampler``, and how far and how noisily inference goes."""
-        self.diffusion = GaussianDiffusion(
-            **{name: getattr(settings, name) for name in OF_DIFFUSION}
-        )
+        self.diffusion = self.Diffusion(**{name: getattr(settings, name) for name in OF_DIFFUSION})
         steps = self.diffusion.steps
         self.sampler = (
             ImportanceSampler(steps, settings.history_num_per_term, settings.uniform_prob)

@@ -103,7 +103,7 @@ class Autoencoder(Baseline):
 
     def hidden(self, batch: Interactions) -> torch.Tensor:
         """The last hidden layer, (B, D), of B rows, as inference has it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs hidden.")
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         return self.hidden, self.output.weight, self.output.bias
@@ -162,7 +162,7 @@ class Pairwise(Baseline):
 
     def propagate(self) -> tuple[torch.Tensor, torch.Tensor]:
         """p, (U, d), and q, (I, d)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs propagate.")
 
     def vectors_of(
         self, u: torch.Tensor, i: torch.Tensor, j: torch.Tensor
@@ -232,7 +232,7 @@ class ItemItem(ClosedForm):
 
     def similarities(self, x: scipy.sparse.csr_matrix) -> np.ndarray | scipy.sparse.spmatrix:
         """S, (I, I) float32, of the interactions x, (U, I)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs similarities.")
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         if "columns" not in weights:

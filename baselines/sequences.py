@@ -154,7 +154,7 @@ class SequenceModel(Baseline):
 
     def encode(self, batch: Interactions) -> torch.Tensor:
         """(B, d) of B rows, as inference has it."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs encode.")
 
     def item_biases(self) -> torch.Tensor:
         return torch.zeros(self.n_items, device=self.device)
@@ -234,7 +234,7 @@ class CausalModel(SequenceModel):
     def hidden(self, sequences: torch.Tensor, last: torch.Tensor | None = None) -> torch.Tensor:
         """h, (B, L, d), of sequences, (B, L), behind which stands padding; or at the positions
         ``last``, (B,), alone, (B, d)."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs hidden.")
 
     def loss_terms(self, batch: Interactions) -> int:
         return positions_of(batch, self.settings.max_length)

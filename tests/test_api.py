@@ -29,8 +29,9 @@ from DiffRec import (
 )
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import any_model
-from DiffRec.engine.settings import setting
+from DiffRec.engine.settings import OptimizerSettings, setting
 from DiffRec.engine.variant import REGISTRY, Variant, register, variant_of
+from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from L_DiffRec import LDiffRec
 from T_DiffRec import LTDiffRec, TDiffRec
 
@@ -444,6 +445,61 @@ def test_a_model_of_ones_own(tiny, tmp_path, registered):
     assert run.record["settings"]["rate"] == 0.5
     with pytest.raises(InputError, match="there is no model Other: choose from DiffRec"):
         variant_of("Other")
+
+
+def test_a_noise_schedule_of_ones_own(tiny):
+    """All tables follow from its β."""
+
+    class Equal(GaussianDiffusion):
+        def betas(self, noise_schedule, steps, *others):
+            return torch.full((steps,), 0.25, dtype=torch.float64)
+
+    class Own(DiffRec):
+        Diffusion = Equal
+
+    diffusion = Own(tiny.n_items, steps=3, beta_fixed=False).diffusion
+    alpha_bar = 0.75 ** torch.arange(1.0, 4.0, dtype=torch.float64)
+    torch.testing.assert_close(diffusion.alpha_bar, alpha_bar)
+    torch.testing.assert_close(diffusion.posterior_variance[1], 0.25 * 0.25 / (1 - alpha_bar[1]))
+
+
+class Forgetful(Recommender):
+    """It has parameters, and nothing else that a model needs."""
+
+    variant = "Forgetful"
+
+    def make(self, settings):
+        self.b = nn.Parameter(torch.zeros(self.n_items))
+
+
+@pytest.mark.parametrize(
+    ("parts", "error", "words"),
+    [
+        ({}, NotImplementedError, "Own needs optimizers, or OptimizerSettings"),
+        ({"Training": OptimizerSettings}, NotImplementedError, "Own needs training_loss"),
+        ({"optimizers": lambda self, _: torch.optim.SGD(self.parameters())}, InputError, "a list"),
+        ({"Training": OptimizerSettings, "training_loss": lambda self, batch: self.b.square()},
+         InputError, "training_loss of Own must be a single number"),
+        ({"Training": OptimizerSettings, "training_loss": lambda self, batch: self.b.sum()},
+         NotImplementedError, "Own needs scorer"),
+        ({"Training": OptimizerSettings, "training_loss": lambda self, batch: self.b.sum(),
+          "scorer": lambda self: lambda batch: np.zeros((len(batch), batch.n_items))},
+         InputError, "a scorer must give a tensor, but gave ndarray"),
+    ],
+)  # fmt: skip
+def test_what_a_model_of_ones_own_lacks(tiny, tmp_path, monkeypatch, parts, error, words):
+    kind = type("Own", (Forgetful,), {"variant": "Own", **parts})
+    monkeypatch.setitem(REGISTRY, "Own", Variant(kind, tmp_path, dict))
+    with pytest.raises(error, match=words):
+        train(kind.for_dataset(tiny), tiny, epochs=1, save_path=tmp_path)
+
+
+def test_a_model_is_built_for_a_data_set_and_loaded_by_its_class(tiny, tmp_path):
+    with pytest.raises(InputError, match=r"DiffRec\.for_dataset builds a model"):
+        DiffRec(tiny)
+    run = train(small_model(tiny), tiny, epochs=1, save_path=tmp_path)
+    assert type(Recommender.load(run.checkpoint)) is DiffRec
+    assert tiny.train.rows([3, 1]).lengths.tolist() == tiny.train.lengths[[3, 1]].tolist()
 
 
 class Tied(Constant):

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import nn
@@ -85,6 +85,8 @@ class Recommender(nn.Module):
         self, n_items: int, settings: Settings | Mapping[str, Any] | None = None, **more: Any
     ):
         super().__init__()
+        if isinstance(n_items, Dataset):
+            raise InputError(f"{type(self).__name__}.for_dataset builds a model for a data set.")
         self.n_items, self.item_ids = n_items, IdMap("item", n_items)
         if isinstance(settings, Settings):  # perhaps with those of training beside the model's
             settings = self.Settings.own(dict(settings))
@@ -145,7 +147,10 @@ class Recommender(nn.Module):
         cls, path: str | Path, device: str | torch.device = "cpu", item_shards: int = 1
     ) -> Self:
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
-        processes as ``item_shards`` says, to be evaluated by all of them."""
+        processes as ``item_shards`` says, to be evaluated by all of them. Of this class itself: as
+        `any_model`."""
+        if cls is Recommender:
+            return cast(Self, any_model(path, device))
         path, device = checkpoints.whole_path(at_home(Path(path))), prepared_device(device)
         if item_shards == 1:
             header, weights = checkpoints.load(path)
@@ -213,7 +218,7 @@ class Recommender(nn.Module):
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         """The loss, a scalar, of a batch of train interactions."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs training_loss.")
 
     def forward(self, batch: Interactions) -> torch.Tensor:
         """`training_loss`: training calls the module itself, so that torch's wrappers fit."""
@@ -229,13 +234,15 @@ class Recommender(nn.Module):
         step after each batch. By default one of all parameters, with weight decay where the
         settings have it. A model that `fit` computes at once has none."""
         if not isinstance(training, OptimizerSettings):
-            raise NotImplementedError
+            raise NotImplementedError(
+                f"{type(self).__name__} needs optimizers, or OptimizerSettings for its Training."
+            )
         decay = training.weight_decay if isinstance(training, DecaySettings) else 0.0
         return [make_optimizer(training.optimizer, self.parameters(), training.lr, decay)]
 
     def fit(self, train: Interactions) -> None:
         """Compute a model without optimisers from all train interactions."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs fit.")
 
     def compile(self, *args, **kwargs) -> None:
         """torch.compile what is worth it; the parameters keep their names."""
@@ -278,11 +285,11 @@ class Recommender(nn.Module):
 
     def split_items(self, shards: Shards) -> None:
         """Let this model, built for the items of one process, be part of one for those of all."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs split_items.")
 
     def first_weights(self, shards: Shards, seed: int) -> None:
         """Draw the first weights of a model that was split."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs first_weights.")
 
     def part_of_items(self) -> dict | None:
         """Of a model that was split, for its checkpoint: ``first`` and ``stop`` of its items, and
@@ -324,7 +331,7 @@ class Recommender(nn.Module):
         What the scores of all batches share is computed here, once; it is valid until the
         parameters change.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} needs scorer.")
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
         """The scores as products: a function from B rows to user vectors p, (B, D), the items'

@@ -116,6 +116,8 @@ class Training:
         self.popularity = dataset.popularity()
         with settings_from_user():
             self.optimizers = model.optimizers(self.settings)
+        if not isinstance(self.optimizers, list):
+            raise InputError(f"the optimizers of {model.variant} must be a list.")
         self.first_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.average = None
         if self.settings.ema and self.optimizers:
@@ -356,6 +358,8 @@ class Training:
                 model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
             ):
                 loss = self.trained(batch)
+            if not torch.is_tensor(loss) or loss.dim():
+                raise InputError(f"the training_loss of {model.variant} must be a single number.")
             if weight != 1:
                 loss = weight * loss
             for optimizer in self.optimizers:

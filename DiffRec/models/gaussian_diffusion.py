@@ -136,7 +136,7 @@ class GaussianDiffusion(nn.Module):
         self.mean_type, self.steps, self.noise_scale = mean_type, steps, noise_scale
         self.loss_reduction = loss_reduction
 
-        beta = make_betas(noise_schedule, steps, noise_scale, noise_min, noise_max)
+        beta = self.betas(noise_schedule, steps, noise_scale, noise_min, noise_max)
         if noise_scale == 0:
             beta = torch.zeros(steps, dtype=torch.float64)
         elif not ((beta > 0) & (beta <= 1)).all():
@@ -177,6 +177,13 @@ class GaussianDiffusion(nn.Module):
         unweighted = not reweight or noise_scale == 0
         weights = torch.ones_like(beta) if unweighted else self._elbo_weights(loss_weight)
         self.register_buffer("loss_weights", weights, persistent=False)
+
+    def betas(
+        self, noise_schedule: str, steps: int, noise_scale: float, noise_min: float,
+        noise_max: float,
+    ) -> torch.Tensor:  # fmt: skip
+        """β_1..β_T, (T,) float64, by `make_betas`; a schedule of your own overrides this."""
+        return make_betas(noise_schedule, steps, noise_scale, noise_min, noise_max)
 
     def _elbo_weights(self, kind: str) -> torch.Tensor:
         """(T,) weights of ‖target - output‖²; Eq. 12 gives the first, Eq. 11 the others."""
