@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import statistics
+from collections.abc import Sequence
 
 from DiffRec import load_dataset
 from DiffRec.engine.paper import paper_figures, paper_resources, paper_sizes
@@ -121,7 +122,8 @@ def block(
     for metric in METRICS:
         header += [f"{metric} paper", "ours", "%", *(["tuned"] if tuned else [])]
     if table.resources:
-        header += ["M par. paper", "ours", "MB paper", "ours"]
+        sizes = ["M par. paper", "ours", *(["tuned"] if tuned else [])]
+        header += [*sizes, "MB paper", "ours"]
     columns = {
         short: {m: [r["test"][name] for r in rows] for m, rows in records.items()}
         for short, name in METRICS.items()
@@ -160,9 +162,9 @@ def block(
                 cells.append(mean_and_std(values) if values else "")
         if table.resources:
             published = paper_resources(method, dataset) or ("", "")
-            first = records[method][0]
             memory = statistics.median(r["peak_memory_mb"] for r in records[method])
-            cells += [str(published[0]), f"{first['parameters'] / 1e6:.1f}"]
+            cells += [str(published[0]), size_of(records[method])]
+            cells += [size_of(tuned.get(method, ()))] if tuned else []
             cells += [f"{published[1]:,}" if published[1] else "", f"{memory:,.0f}"]
         lines.append(markdown.line(cells))
 
@@ -174,6 +176,12 @@ def block(
     if p_values:
         lines += ["", "p of the t-tests (of Welch's): " + "; ".join(p_values) + "."]
     return "\n".join(lines)
+
+
+def size_of(records: Sequence[dict]) -> str:
+    """Millions of parameters, of the median seed: clusters differ."""
+    sizes = [record["parameters"] / 1e6 for record in records]
+    return f"{statistics.median(sizes):.1f}" if sizes else ""
 
 
 LEGEND = (
