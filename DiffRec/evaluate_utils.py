@@ -326,8 +326,6 @@ def evaluate(
     )  # fmt: skip
     ranks = ALONE if per_user else ranks
     if not hasattr(scores, "scorer"):
-        if tst_w_val and not callable(scores):
-            raise InputError("tst_w_val would change nothing: scores of an array read no rows.")
         with evaluating(scores):
             return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
     if scores.shards is None:

@@ -10,11 +10,7 @@ from DiffRec import Interactions
 
 
 def generators(batch: Interactions) -> Iterator[torch.Generator]:
-    """For each row in turn a generator, on the CPU, seeded by the row's items in their order.
-
-    It is one object, seeded anew for each row: draw a row's numbers before asking for the next.
-    """
+    """For each row in turn a generator, on the CPU, seeded by the row's items in their order."""
     items = batch.items.cpu().numpy().astype("<i4")
-    generator = torch.Generator()
     for start, stop in itertools.pairwise(batch.offsets.tolist()):
-        yield generator.manual_seed(zlib.crc32(items[start:stop].tobytes()))
+        yield torch.Generator().manual_seed(zlib.crc32(items[start:stop].tobytes()))

@@ -13,7 +13,7 @@ from torch import nn
 
 from baselines.recommender import Baseline
 from DiffRec import InputError, Interactions
-from DiffRec.engine.settings import DecaySettings, Few, Positive, Settings, Share, setting
+from DiffRec.engine.settings import DecaySettings, Positive, Repeats, Settings, Share, setting
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
 from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
@@ -176,7 +176,7 @@ class DiffusionOfNextSettings(SequenceSettings):
     """A diffusion of the next item's vector."""
 
     title = "diffusion"
-    steps: Few = setting(32, "T, the number of diffusion steps")
+    steps: Repeats = setting(32, "T, the number of diffusion steps")
     noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with t")
     importance_sampling: bool = setting(True, "draw steps by Eq. 14 of DiffRec, or uniformly")
     reverse: Literal["full", "direct"] = setting(

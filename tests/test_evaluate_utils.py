@@ -263,7 +263,6 @@ def test_a_model_is_evaluated_as_by_its_scorer(tiny, model):
         ({"metrics": [lambda *_: 1, lambda *_: 2]}, "names of their own"),
         ({"metrics": [lambda hits, n, items: hits]}, "must give a number for each of 120 users"),
         ({"metrics": [lambda hits, n, items: n * torch.nan]}, "or some that are none"),
-        ({"tst_w_val": True}, "would change nothing"),
         ({"scores": None}, "scores must be real numbers, but are of type object"),
         ({"scores": [[1.0], [1.0, 2.0]]}, "scores are no array"),
         ({"scores": lambda rows: None}, "scores must be real numbers, but are of type object"),

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import shutil
 
@@ -264,8 +265,8 @@ def test_scores_read_the_latest_items_alone_and_their_order(name):
         return model.scorer()(Interactions.from_histories(list(histories), 9))
 
     # Noise belongs to all of a row's items, so that two rows share none: it is switched off.
-    if hasattr(model, "noise"):
-        model.noise = lambda batch, width: torch.zeros(len(batch), 3, width + 1, 8)
+    if hasattr(model, "draws"):
+        model.draws = lambda batch, width: itertools.repeat(torch.zeros(len(batch), width + 1, 8))
     elif name == "DiffRec-Du":
         torch.manual_seed(0)
         model.settings = model.settings.of(model.settings.dump(), {"beta_0": 0.0})
@@ -359,29 +360,29 @@ def test_diffurecs_reverse_steps_by_hand():
     torch.manual_seed(0)
     model = DiffuRec(1, 9, emb_size=8, max_length=3, steps=4, lambda_mean=0.3).eval()
     row = Interactions.from_histories([[4, 2]], 9)
-    noise = model.noise(row, 3)
+    noise = list(itertools.islice(model.draws(row, 3), 4))
     d = model.diffusion
     history = model.history(torch.tensor([[5, 3, 0]]))
-    x = noise[:, 0, 0]
+    x = noise[0][:, 0]
     for step in (3, 2, 1, 0):
-        lam = 0.3 + 0.001 * noise[:, step, 1:]
+        lam = 0.3 + 0.001 * noise[3 - step][:, 1:]
         h = model.hidden(history, torch.tensor([2]), x[:, None], torch.tensor([step]), lam)
         x0_hat = h[:, 1]
         mean = float(d.posterior_x0[step]) * x0_hat + float(d.posterior_x_t[step]) * x
-        x = mean + float(d.beta[step]) ** 0.5 * noise[:, step, 0]
+        x = mean + float(d.beta[step]) ** 0.5 * noise[4 - step][:, 0] if step else mean
     with torch.inference_mode():
         torch.testing.assert_close(model.encode(row), x0_hat)
         direct = DiffuRec(
             1, 9, emb_size=8, max_length=3, steps=4, lambda_mean=0.3, reverse="direct"
         )
         direct.load_state_dict(model.state_dict())
-        one = direct.noise(row, 3)
+        one = next(direct.draws(row, 3))
         h = model.hidden(
             history,
             torch.tensor([2]),
-            one[:, :1, 0],
+            one[:, :1],
             torch.tensor([3]),
-            0.3 + 0.001 * one[:, 0, 1:],
+            0.3 + 0.001 * one[:, 1:],
         )
         torch.testing.assert_close(direct.eval().encode(row), h[:, 1])
 

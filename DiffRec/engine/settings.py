@@ -72,6 +72,9 @@ Word = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^/\\\x00-\x
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 # So few that what stands in a file cannot ask for hours: layers, and steps over all items.
 Few = Annotated[int, Field(ge=1, le=10_000)]
+MOST_STEPS = 1000
+Repeats = Annotated[int, Field(ge=1, le=MOST_STEPS)]  # of a whole network
+Layers = Annotated[int, Field(ge=1, le=50)]
 Sizes = Annotated[tuple[Positive, ...], BeforeValidator(integers), Field(max_length=50)]
 Folder = Annotated[Path, BeforeValidator(not_empty), AfterValidator(at_home)]
 

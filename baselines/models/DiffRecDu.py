@@ -18,7 +18,16 @@ from baselines.sequences import (
 )
 from baselines.transformer import Encoder, key_mask
 from DiffRec import Interactions
-from DiffRec.engine.settings import Between, NotNegative, Positive, Ranges, setting
+from DiffRec.engine.settings import (
+    MOST_STEPS,
+    Between,
+    Layers,
+    NotNegative,
+    Positive,
+    Ranges,
+    Repeats,
+    setting,
+)
 from DiffRec.models.DNN import timestep_embedding
 from DiffRec.models.gaussian_diffusion import LOSS_REDUCTIONS
 
@@ -29,7 +38,7 @@ class DiffRecDuSettings(DiffusionOfNextSettings):
     title = "DiffRec-Du"
     defaults: ClassVar = {"emb_size": 128, "dropout": 0.3, "max_length": 50}
     beta_0: NotNegative = setting(0.001, "the variance with which an item becomes a vector (Eq. 6)")
-    layers: Positive = setting(2, "blocks of the encoder")
+    layers: Layers = setting(2, "blocks of the encoder")
     heads: Positive = setting(2, "heads of attention")
     rec_loss: Literal["printed", "network"] = setting(
         "printed",
@@ -39,7 +48,7 @@ class DiffRecDuSettings(DiffusionOfNextSettings):
     loss_reduction: Literal[LOSS_REDUCTIONS] = setting(
         "sum", "of squared errors over the d dimensions: sum as printed, or mean"
     )
-    samples: Positive = setting(1, "random seeds whose outputs inference averages")
+    samples: Repeats = setting(1, "random seeds whose outputs inference averages")
 
 
 class DiffRecDuTraining(SequenceTraining):
@@ -78,6 +87,8 @@ class DiffRecDu(DiffusionOfNext):
 
     def make(self, settings: DiffRecDuSettings) -> None:
         size = settings.emb_size
+        if settings.samples * settings.steps > MOST_STEPS and settings.reverse == "full":
+            raise ValueError(f"samples times steps must not exceed {MOST_STEPS}.")
         self.make_diffusion(settings)
         self.embedding = nn.Embedding(self.n_items + 1, size)  # row 0 is the unknown item
         self.positions = nn.Embedding(settings.max_length + 1, size)

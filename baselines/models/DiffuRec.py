@@ -23,6 +23,7 @@ from DiffRec import Interactions
 from DiffRec.engine.settings import (
     Between,
     Count,
+    Layers,
     NotNegative,
     Positive,
     Ranges,
@@ -44,7 +45,7 @@ class DiffuRecSettings(DiffusionOfNextSettings, PositionSettings):
     defaults: ClassVar = {"emb_size": 128, "dropout": 0.1, "importance_sampling": False}
     lambda_mean: float = setting(0.001, "the mean of lambda, by which x_t joins the history")
     lambda_std: NotNegative = setting(0.001, "its standard deviation")
-    layers: Positive = setting(4, "blocks of the encoder")
+    layers: Layers = setting(4, "blocks of the encoder")
     heads: Positive = setting(4, "heads of attention")
     emb_dropout: Share = setting(0.3, "rate of dropout on the history's item vectors")
     init_std: Rate = setting(1.0, "standard deviation of the item vectors' first values")
@@ -202,32 +203,31 @@ class DiffuRec(DiffusionOfNext):
 
     # Inference -----------------------------------------------------------------------------------
 
-    def noise(self, batch: Interactions, width: int) -> torch.Tensor:
-        """(B, T, L + 1, d), or with one step (B, 1, L + 1, d): for each reverse step ε of the
-        vector, which step 1 has no use for and x_T is made of, and of λ at each position; 0 where
-        nobody sees the position."""
-        T = self.settings.steps if self.settings.reverse == "full" else 1
-        size = self.settings.emb_size
-        noise = torch.zeros(len(batch), T, width + 1, size)
+    def draws(self, batch: Interactions, width: int) -> Iterator[torch.Tensor]:
+        """(B, L + 1, d) for each reverse step, beginning with the last of the steps, T: ε of x, and
+        of λ at each position; 0 where nobody sees the position."""
         lengths = batch.lengths.clamp(max=width).tolist()
-        for row, (length, generator) in enumerate(zip(lengths, generators(batch), strict=True)):
-            n = (width if self.released_mask else length) + 1
-            noise[row, :, :n] = torch.randn(T, n, size, generator=generator)
-        return noise.to(batch.device)
+        of_rows = list(generators(batch))
+        while True:
+            noise = torch.zeros(len(batch), width + 1, self.settings.emb_size)
+            for row, length, generator in zip(noise, lengths, of_rows, strict=True):
+                row[: (width if self.released_mask else length) + 1].normal_(generator=generator)
+            yield noise.to(batch.device)
 
     def encode(self, batch: Interactions) -> torch.Tensor:
-        diffusion, steps = self.diffusion, self.settings.steps
+        diffusion = self.diffusion
         sequences, lengths = batch.padded(self.settings.max_length)
         if self.released_mask:
             sequences = F.pad(sequences, (0, self.settings.max_length - sequences.shape[1]))
-        history, noise = self.history(sequences), self.noise(batch, sequences.shape[1])
-        last = (lengths - 1).clamp(min=0)
-        x = x0_hat = noise[:, 0, 0]
-        of_steps = zip(reversed(range(steps)), reversed(noise.unbind(1)), strict=False)
-        for step, of_step in of_steps:  # of a single step the noise alone is short
+        history, draws = self.history(sequences), self.draws(batch, sequences.shape[1])
+        last, noise = (lengths - 1).clamp(min=0), next(draws)
+        x = noise[:, 0]
+        for step in reversed(range(self.settings.steps)):
             t = torch.full((len(x),), step, device=x.device)
-            lam = self.lambdas(of_step[:, 1:])
-            x0_hat = self.hidden(history, lengths, x[:, None], t, lam, last)
+            x0_hat = self.hidden(history, lengths, x[:, None], t, self.lambdas(noise[:, 1:]), last)
+            if step == 0 or self.settings.reverse == "direct":
+                break
+            noise = next(draws)
             mean, _ = diffusion.q_posterior(x0_hat, x, t)
-            x = mean + diffusion.beta[step].sqrt().to(x.dtype) * of_step[:, 0]
+            x = mean + diffusion.beta[step].sqrt().to(x.dtype) * noise[:, 0]
         return x0_hat

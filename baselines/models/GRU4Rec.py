@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from baselines.sequences import CausalModel, CausalSettings, at
-from DiffRec.engine.settings import Between, Positive, Ranges, setting
+from DiffRec.engine.settings import Between, Layers, Positive, Ranges, setting
 from DiffRec.models.layers import Dropout, states_of
 
 
@@ -16,7 +16,7 @@ class GRU4RecSettings(CausalSettings):
     title = "GRU4Rec"
     defaults: ClassVar = {"dropout": 0.3}
     hidden_size: Positive = setting(128, "size of the recurrent layers")
-    layers: Positive = setting(1, "recurrent layers")
+    layers: Layers = setting(1, "recurrent layers")
 
 
 class GRU4Rec(CausalModel):

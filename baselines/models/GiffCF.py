@@ -23,6 +23,7 @@ from DiffRec.engine.settings import (
     Positive,
     Ranges,
     Rate,
+    Repeats,
     Settings,
     Share,
     setting,
@@ -85,7 +86,7 @@ class GiffCFSettings(Settings):
 
     title = "GiffCF"
     emb_size: Positive = setting(200, "size of the item embeddings")
-    steps: Positive = setting(3, "T, the number of diffusion steps")
+    steps: Repeats = setting(3, "T, the number of diffusion steps")
     alpha: NotNegative = setting(1.5, "alpha, how far T steps smooth")
     gamma: Share = setting(0.5, "gamma, the share of what was smoothed away that a step keeps")
     noise_scale: NotNegative = setting(0.0, "scale of the noise at step T; gamma times less before")

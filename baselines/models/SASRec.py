@@ -7,7 +7,7 @@ from torch import nn
 
 from baselines.sequences import CausalModel, CausalSettings
 from baselines.transformer import Encoder
-from DiffRec.engine.settings import Between, Positive, Ranges, setting
+from DiffRec.engine.settings import Between, Layers, Positive, Ranges, setting
 from DiffRec.models.layers import Dropout
 
 
@@ -15,7 +15,7 @@ class SASRecSettings(CausalSettings):
     """SASRec."""
 
     title = "SASRec"
-    layers: Positive = setting(2, "blocks of the encoder")
+    layers: Layers = setting(2, "blocks of the encoder")
     heads: Positive = setting(2, "heads of attention")
     norm_first: bool = setting(False, "LayerNorm before attention and network, or behind them")
 
