@@ -48,6 +48,8 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "MultiVAE, searched": ("MultiVAE", SEARCHED),
     "LightGCN": ("LightGCN", ()),
     "LightGCN, searched": ("LightGCN", SEARCHED),
+    "LightGCN, vectors of 256 numbers": ("LightGCN", (("emb_size", "256"),)),
+    "LightGCN, every interaction in an epoch": ("LightGCN", (("positives", "interactions"),)),
     "GiffCF": ("GiffCF", ()),
     "GiffCF, item embeddings learn faster": ("GiffCF", (("lr", "0.003"), ("patience", "100"))),
     "GiffCF, mixers begin positive": ("GiffCF", (("patience", "100"), ("mixers", "positive"))),
