@@ -4,8 +4,9 @@ python scripts/epoch_study.py [--dataset ml-1m_clean] [--methods DiffRec,L-DiffR
 
 Each evaluation of a run is measured on validation and on test. The epoch that is best on validation
 is what all other pages have; the one that is best on test is what no figure may have: it bounds
-what any rule of stopping could give. Each method has its published settings, and those of a search
-where there are any. A CSV and a page go to results/; seeds that the CSV has are not run again.
+what another rule of stopping could give, among the epochs that these runs have. Each method has its
+published settings, and those of a search where there are any. A CSV and a page go to results/;
+seeds that the CSV has are not run again.
 """
 
 import argparse
@@ -104,7 +105,8 @@ def page(rows: Sequence[Row]) -> str:
         "Test metrics, mean ± standard deviation over seeds. *ours*: of each run's evaluations the "
         "one that is best on validation, as everywhere here. *best epoch*: the one with the best "
         "Recall@20 on test, which no figure may have: it bounds what another rule of stopping "
-        "could give, and *best epoch and seed* what another seed could give too. The last column "
+        "could give, among the epochs of these runs, which end as their patience says; *best epoch "
+        "and seed* what another seed could give too. The last column "
         "counts the seeds whose best epoch on test reaches the paper's Recall@20.",
     ]
     for dataset in dict.fromkeys(row["dataset"] for row in rows):

@@ -351,7 +351,7 @@ def test_stopping_the_script_stops_its_runs(datasets, tmp_path):
     logs = [path.read_text() for path in (tmp_path / "r" / "work").rglob("*.log")]
     assert len(logs) == 2
     for log in logs:
-        assert "--resume goes on from the last evaluation" in log.splitlines()[-1]
+        assert "goes on from the last evaluation" in log.splitlines()[-1]
 
 
 def until(true: Callable[[], bool], seconds: float = 60) -> None:

@@ -70,6 +70,8 @@ def peak_memory_mb(device: torch.device) -> float:
 @contextlib.contextmanager
 def precision_of_products(precision: str) -> Iterator[None]:
     """Within, a GPU multiplies float32 numbers in TF32 if ``precision`` is that, else exactly."""
+    if precision == "tf32" and not torch.cuda.is_available():
+        log.warning("precision tf32 is for GPUs: here it is float32.")
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     try:

@@ -13,7 +13,6 @@ from torch import nn
 from baselines.graph import GRAPH, expected_graph, normalised, set_graph, through_graph
 from baselines.recommender import Baseline
 from DiffRec import Dataset, InputError, Interactions
-from DiffRec.engine.machine import available_memory_mb
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.released import Released
 from DiffRec.engine.settings import (
@@ -34,6 +33,8 @@ from DiffRec.models.layers import Dropout
 
 STEP_SIZE = 20  # of the step embedding
 ROWS = 1024  # of A that are computed at a time
+# Items up to which A is a matrix, of 400 MB at most: for more, two sparse products are less work.
+MOST_DENSE = 10_000
 
 # The published arrays, by their names and ours; kernels are (in, out) there.
 DENSE = {
@@ -215,9 +216,9 @@ class GiffCF(Baseline):
         return dataset
 
     def prepare_filter(self) -> None:
-        """A itself where it fits in a quarter of the free memory, and U where it has a weight."""
-        free = available_memory_mb(self.device)
-        settings, fits = self.settings, 4 * self.n_items**2 / 2**20 < free / 4
+        """A itself where it is small, and U where it has a weight. How much memory is free does not
+        decide: products in another order round otherwise."""
+        settings, fits = self.settings, self.n_items <= MOST_DENSE
         if self.dense_filter is None and fits:
             dense = torch.empty(self.n_items, self.n_items, device=self.device)
             for start in range(0, self.n_items, ROWS):  # of which the products take more memory
