@@ -678,6 +678,11 @@ def test_what_would_do_nothing_is_said(tiny, tmp_path):
         train(small_model(tiny), tiny, lr_factor=0.5, save_path=tmp_path)
 
 
+def test_another_spelling_of_a_flag_is_told(tiny):
+    with pytest.raises(InputError, match="no setting learning_rate: did you mean lr"):
+        train(small_model(tiny), tiny, learning_rate=0.1)
+
+
 def test_defaults_are_checked_as_values_are():
     for wrong, words in (({"strat": 1.0}, "no setting strat: did you"), ({"start": "x"}, "a numb")):
         with pytest.raises(InputError, match=words):

@@ -260,6 +260,7 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
             "no column user, item, rating, timestamp; it has a, b, c, d",
         ),
         (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
+        ("user,item,rating,timestamp\nZoë,2,3,4\n".encode("latin-1"), "csv", "is not in UTF-8"),
         (b"user,item\n1,2,3,4\n", "csv", "rows of 4 columns, but 2 names"),
         (b"user;item;rating;timestamp\n1;2;3;4\n", "csv", "Is it separated by ';'"),
         (b"no json\n", "amazon-json", "does not hold a JSON object a line"),

@@ -181,7 +181,9 @@ def sentence(error: Mapping[str, Any], kind: type[Settings]) -> str:
     """What pydantic complains of first, in a sentence."""
     name = str(error["loc"][0]) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(name, kind.model_fields, 1)
+        told: Any = {field: about.json_schema_extra for field, about in kind.model_fields.items()}
+        spelled = [field for field in told if told[field] and name in told[field]["spellings"]]
+        near = spelled or difflib.get_close_matches(name, kind.model_fields, 1)
         return f"there is no setting {name}{f': did you mean {near[0]}?' if near else '.'}"
     message = SAID.get(error["type"], error["msg"])
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")

@@ -364,6 +364,8 @@ def read_delimited(
                 io.BytesIO(text), sep=sep, header=None, names=names, dtype=words,
                 keep_default_na=False, na_values=numbers, low_memory=False, 
             )  # fmt: skip
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is not in UTF-8 ({first_line(error)}).") from error
         except (pd.errors.ParserError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{path} is not separated by {separator!r} ({first_line(error)})."
