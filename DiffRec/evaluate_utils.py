@@ -31,6 +31,11 @@ Scorer = Callable[[Interactions], torch.Tensor]  # B rows of interactions → (B
 OwnMetric = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], Any]  # see `evaluate`
 
 
+def words(value: Any) -> Any:
+    """The names in a,b or "a b" or [a,b]."""
+    return tuple(re.findall(r"[^][,\s]+", value)) if isinstance(value, str) else value
+
+
 def mask_seen(scores: torch.Tensor, seen: Interactions) -> torch.Tensor:
     """Set the scores, (B, I), of each row's seen items to -inf, in place."""
     put(scores, seen.row_index(), seen.items.long(), -torch.inf)
@@ -303,7 +308,7 @@ def evaluate(
         tst_w_val = reads_rows and own.get("tst_w_val", False)
     metric_users = metric_users or own.get("metric_users", "all")
     rank_seen = own.get("rank_seen", False) if rank_seen is None else rank_seen
-    metrics = re.findall(r"[^][,\s]+", metrics) if isinstance(metrics, str) else list(metrics)
+    metrics = list(words(metrics))
     own_metrics = {name_of(metric): metric for metric in metrics if callable(metric)}
     if len({name_of(metric) for metric in metrics}) < len(metrics) or {*own_metrics} & {*METRICS}:
         raise InputError("metrics must have names of their own.")
@@ -425,8 +430,8 @@ def _evaluate(
                 if "novelty" in metrics:
                     values = torch.cat([values, novelty[:, None]], dim=1)
             for name, give in own_metrics.items():
-                found = [of_own(name, give, hits[:, :n], n_relevant, items[:, :n]) for n in topN]
-                of_cuts = torch.stack(found, dim=1)
+                cut_lists = [(hits[:, :n], n_relevant, items[:, :n]) for n in topN]
+                of_cuts = torch.stack([of_own(name, give, *some) for some in cut_lists], dim=1)
                 if metric_users == "with_items":
                     of_cuts[n_relevant == 0] = 0.0
                 values = torch.cat([values, of_cuts[:, None]], dim=1)
@@ -447,16 +452,15 @@ def _evaluate(
         if of_each is not None and metric_users == "with_items":
             of_each[~has_items] = torch.nan
         report[name] = {}
-        for word in metrics:
+        for metric in metrics:
             for column, cut in enumerate(topN):
-                if word in OF_LISTS:
+                if metric in OF_LISTS:
                     if not per_user:
-                        report[name][f"{word}@{cut}"] = lists[split].value(word, column)
+                        report[name][f"{metric}@{cut}"] = lists[split].value(metric, column)
                     continue
-                row = of_users.index(word)
-                report[name][f"{word}@{cut}"] = (
-                    means[row][column] if of_each is None else of_each[:, row, column].numpy()
-                )
+                row = of_users.index(metric)
+                found = means[row][column] if of_each is None else of_each[:, row, column].numpy()
+                report[name][f"{metric}@{cut}"] = found
     return ranks.from_rank_0(report)
 
 

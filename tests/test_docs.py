@@ -96,6 +96,7 @@ def test_a_model_of_a_file_is_trained_evaluated_and_searched_by_command(workplac
     assert f"no preset other of Fading in {workplace / 'p.toml'}: choose one of" in done.stderr
     with (workplace / "fading.py").open("a") as file:
         file.write("# it is another model now\n")
+    run_once.cache_clear()  # as in a process of its own
     done = run(*trained, "--epochs", "6", "--resume")
     assert "the file that registers Fading has changed since" in done.stderr
     assert "resumed after epoch 4" in done.stdout

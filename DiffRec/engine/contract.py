@@ -199,6 +199,11 @@ class Recommender(nn.Module):
 
     # Training ------------------------------------------------------------------------------------
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether its weights are those it was built with: no training has begun with them."""
+        return self.trained_on is None and self.begun is None
+
     def forget_data(self) -> None:
         """Let go of what `prepare_data` took from data of before: training begins."""
 

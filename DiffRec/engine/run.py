@@ -180,8 +180,7 @@ def train(
 
 def require_seed(model: Recommender, dataset: Dataset, seed: int) -> None:
     """InputError if the model's first weights, or the data's noise, come from another seed."""
-    fresh = model.trained_on is None and model.begun is None
-    if fresh and model.seeded is not None and model.seeded[0] != seed:
+    if model.is_fresh and model.seeded is not None and model.seeded[0] != seed:
         raise InputError(
             f"the model's first weights were drawn with seed {model.seeded[0]}: give for_dataset "
             f"seed={seed} too, or leave it out here."
@@ -232,7 +231,7 @@ def first_weights(
         take_over(model, options.warm_start, dataset)
         suffix = f"_warm-{digest_of(options.warm_start)}"
         return suffix, {"warm_start": options.warm_start.name}
-    if model.closed_form or (model.trained_on is None and model.begun is None):
+    if model.closed_form or model.is_fresh:
         return "", {}
     if options.resume and model.begun is not None and known(model.begun[0]):
         return model.begun

@@ -25,6 +25,7 @@ from DiffRec.evaluate_utils import (
     METRICS,
     PUBLISHED_METRICS,
     RECALL_DENOMINATORS,
+    words,
 )
 
 # Types
@@ -39,11 +40,6 @@ def integers(value: object) -> object:
     if not all(re.fullmatch(r"\+?\d+", part) for part in parts):
         raise ValueError("must be positive integers like [200,600] or 200 600")
     return tuple(int(part) for part in parts)
-
-
-def words(value: object) -> object:
-    """The names in a,b or "a b" or [a,b]."""
-    return tuple(re.findall(r"[^][,\s]+", value)) if isinstance(value, str) else value
 
 
 def not_empty(value: object) -> object:

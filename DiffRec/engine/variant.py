@@ -19,6 +19,7 @@ import pydantic
 
 from DiffRec.data_utils import home
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import hash_of
 from DiffRec.engine.flags import shown
 from DiffRec.engine.settings import (
     Between,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 OWN_DATA = "own_data"  # the preset of data that have none of their own
 TUNED = "_tuned"  # the end of the name of a preset that a search found for the data set
 FREE = ("epochs", "patience")  # in which a run may differ from the one whose state it goes on with
-OF_FILE = "from_file_"  # what the modules of such files are called before their own names
 LONGEST_HEAD = 36  # letters of a run's name before its seed and hash: with .safetensors.state 78
 
 
@@ -201,6 +201,7 @@ def settings_of(model: "type[Recommender]") -> type[Settings]:
 
 
 REGISTRY: dict[str, Variant] = {}
+CODE: dict[str, str] = {}  # hashes of files of models, by the names of their modules
 
 
 def register(*variants: Variant) -> None:
@@ -270,20 +271,18 @@ def register_from(path: Path) -> None:
 def run_once(path: Path) -> None:
     """So that a model has one class, however often its file is named; it may import from others
     beside it."""
-    found = importlib.util.spec_from_file_location(f"{OF_FILE}{path.stem}", path)
+    found = importlib.util.spec_from_file_location(f"from_file_{path.stem}", path)
     if found is None or found.loader is None or not path.is_file():
         raise InputError(f"{path} is no Python file.")
     sys.path.append(str(path.parent))
+    CODE[found.name] = hash_of(path)
     module = sys.modules[found.name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
 
 
 def code_of(model: "Recommender") -> str | None:
-    """A hash of the file that registered a model, if `register_from` ran it."""
-    module = type(model).__module__
-    if not module.startswith(OF_FILE):
-        return None
-    return hashlib.sha256(Path(str(sys.modules[module].__file__)).read_bytes()).hexdigest()[:12]
+    """A hash of the file that registered a model, as `register_from` ran it; None for others."""
+    return CODE.get(type(model).__module__)
 
 
 def variant_of(name: str) -> Variant:
