@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -116,11 +117,10 @@ class Dataset:
         known = times_of_pairs(self)
         if known is not None:
             keys, times = known
-            pairs = train.pairs()
-            wanted = pairs[:, 0] * self.n_items + pairs[:, 1]
+            wanted, users = train.keys(), train.row_index().cpu().numpy()
             places = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
             if len(keys) and (keys[places] == wanted).all():  # else the folder's lists are others
-                order = torch.from_numpy(np.lexsort((times[places], pairs[:, 0])))
+                order = torch.from_numpy(np.lexsort((times[places], users)))
                 train = dataclasses.replace(train, items=train.items[order.to(train.device)])
         nothing = Interactions.from_pairs(
             np.empty((0, 2), dtype=np.int64), self.n_users, self.n_items
@@ -388,7 +388,25 @@ def load_dataset(
         name, folder, parts["train"], parts["valid"], parts["test"],
         drop_unknown=drop_unknown, drop_repeated=drop_repeated, evaluation=evaluation,
     )  # fmt: skip
+    warn_of_seen(found)
     return add_random_noise(found, random_noise, seed) if random_noise else found
+
+
+def warn_of_seen(dataset: Dataset) -> None:
+    """Tell of what validation or test ask for though the user has it already: unless the folder
+    says otherwise, ranking leaves that out, and it counts as missed."""
+    if dataset.evaluation.get("rank_seen"):
+        return
+    seen = np.empty(0, dtype=np.int64)
+    for known, split in itertools.pairwise(SPLITS):
+        seen = np.sort(np.concatenate([seen, getattr(dataset, known).keys()]))
+        wanted = getattr(dataset, split).keys()
+        again = (seen[np.searchsorted(seen, wanted).clip(max=len(seen) - 1)] == wanted).sum()
+        if again:
+            log.warning(
+                "%s: %d of %d rows are in an earlier list too, which ranking leaves out: no model "
+                "can find them.", dataset.path / f"{split}_list.npy", again, len(wanted),
+            )  # fmt: skip
 
 
 def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
@@ -407,8 +425,7 @@ def add_random_noise(dataset: Dataset, proportion: float, seed: int) -> Dataset:
         )
     random = np.random.default_rng(seed)
     n_users, n_items = dataset.n_users, dataset.n_items
-    taken = np.concatenate([getattr(dataset, split).pairs() for split in SPLITS])
-    taken = np.unique(taken[:, 0] * n_items + taken[:, 1])
+    taken = np.unique(np.concatenate([getattr(dataset, split).keys() for split in SPLITS]))
     free = n_items - np.bincount(taken // n_items, minlength=n_users)
 
     noisy = {}

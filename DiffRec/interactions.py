@@ -207,6 +207,10 @@ class Interactions:
         """(nnz, 2) int64 (user, item) rows, users ascending."""
         return torch.stack([self.row_index(), self.items.long()], dim=1).cpu().numpy()
 
+    def keys(self) -> np.ndarray:
+        """(nnz,) int64: user · I + item of each pair, users ascending."""
+        return (self.row_index() * self.n_items + self.items).cpu().numpy()
+
 
 def join(first: Interactions, second: Interactions) -> Interactions:
     """Each user's items of ``first``, then those of ``second`` that are new; a missing weight

@@ -1,5 +1,7 @@
 """Reading, refusing, slicing and corrupting interactions."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -114,6 +116,19 @@ def test_repeated_pairs_may_be_dropped(save_lists, tmp_path):
     np.save(times, np.array([9, 5, 0, 1, 0, 7]))
     ordered = order_by_time(dataset, times)
     assert ordered.train.pairs().tolist() == [[0, 1], [0, 0], [0, 2], [1, 0], [2, 1]]
+
+
+def test_what_was_seen_already_is_told(save_lists, caplog):
+    """Of two rows of validation one is in train, of three of test one in train, one in valid."""
+    train = [(0, 2), (0, 1), (1, 0), (1, 2)]
+    folder = save_lists(train, [(0, 1), (0, 0)], [(1, 1), (1, 2), (0, 0)])
+    load_dataset(data_path=folder)
+    told = [record.getMessage() for record in caplog.records]
+    assert [words.split(": ")[1][:15] for words in told] == ["1 of 2 rows are", "2 of 3 rows are"]
+    caplog.clear()
+    (folder / "stats.json").write_text(json.dumps({"items": 3, "evaluation": {"rank_seen": True}}))
+    load_dataset(data_path=folder)
+    assert not caplog.records
 
 
 def test_a_run_on_repeated_pairs(run, save_lists, tmp_path):
