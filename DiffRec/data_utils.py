@@ -107,6 +107,22 @@ class Dataset:
         pairs = pairs[(pairs < (self.n_users, self.n_items)).all(axis=1)]
         return Interactions.from_pairs(pairs, self.n_users, self.n_items)
 
+    def left_out(self, with_test: bool = True, with_disliked: bool = True) -> Interactions:
+        """What lists for users leave out: `seen`, and if asked for what they disliked."""
+        seen = self.seen(with_test)
+        disliked = self.disliked() if with_disliked else None
+        return seen if disliked is None else join(seen, disliked.to(seen.device))
+
+    def asked_again(self) -> dict[str, int]:
+        """How many rows of validation and of test an earlier list has too."""
+        known, found = np.empty(0, dtype=np.int64), {}
+        for earlier, split in itertools.pairwise(SPLITS):
+            known = np.sort(np.concatenate([known, getattr(self, earlier).keys()]))
+            wanted = getattr(self, split).keys()
+            places = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+            found[split] = int((known[places] == wanted).sum()) if len(known) else 0
+        return found
+
     def everything(self) -> "Dataset":
         """The same with all three lists as train and nothing in the others.
 
@@ -397,15 +413,12 @@ def warn_of_seen(dataset: Dataset) -> None:
     says otherwise, ranking leaves that out, and it counts as missed."""
     if dataset.evaluation.get("rank_seen"):
         return
-    seen = np.empty(0, dtype=np.int64)
-    for known, split in itertools.pairwise(SPLITS):
-        seen = np.sort(np.concatenate([seen, getattr(dataset, known).keys()]))
-        wanted = getattr(dataset, split).keys()
-        again = (seen[np.searchsorted(seen, wanted).clip(max=len(seen) - 1)] == wanted).sum()
+    for split, again in dataset.asked_again().items():
         if again:
             log.warning(
                 "%s: %d of %d rows are in an earlier list too, which ranking leaves out: no model "
-                "can find them.", dataset.path / f"{split}_list.npy", again, len(wanted),
+                "can find them.",
+                dataset.path / f"{split}_list.npy", again, len(getattr(dataset, split).items),
             )  # fmt: skip
 
 

@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     header = header_of(args.checkpoint)
     dataset = data_of(args.checkpoint, header, args.dataset, args.data_path)
     model.require_rows("there is nothing to measure an index by")
-    rows = rows_to_serve(model, header, dataset)
+    rows = rows_to_serve(header, dataset, model)
     some = np.linspace(0, dataset.n_users - 1, min(args.users, dataset.n_users)).astype(np.int64)
     users, items = vectors_of(model, rows.rows(torch.from_numpy(some)))
     index = build(items, args.kind, args.links, args.search, args.bytes, args.probe)

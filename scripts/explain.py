@@ -158,8 +158,8 @@ def main(argv: list[str] | None = None) -> None:
     items = IdMap.of_folder("item", data.path, data.n_items)
     (number,) = users.to_numbers([args.user])
     which = torch.tensor([number])
-    seen = data.seen(with_test=True).rows(which)
-    found = explain(model, rows_to_serve(model, header, data).rows(which), seen, args.k)
+    seen = data.left_out().rows(which)
+    found = explain(model, rows_to_serve(header, data, model).rows(which), seen, args.k)
     names = titles_of(data.path, items.names())
     title = f"{model.variant} on {data.name}: user {args.user}"
     print(title, text(found, names), sep="\n")

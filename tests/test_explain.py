@@ -97,7 +97,10 @@ def test_it_is_told_by_title_and_drawn(tiny_folder, tmp_path, run):
     done = run(*base, raw, "--k", "3", "--out", tmp_path / "why.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "why.png").stat().st_size > 10_000
-    assert len(re.findall(r"^ +[123]\. \d+ Film, the \d+th  -?\d", done.stdout, re.MULTILINE)) == 3
+    lines = re.findall(r"^ +[123]\. (\d+) Film, the \d+th  -?\d", done.stdout, re.MULTILINE)
+    asked = ["DiffRec/inference.py", "--checkpoint", checkpoint, "--data_path", folder]
+    run(*asked, "--recommend", tmp_path / "top.csv", "--users", raw, "--k", "3")
+    assert lines == pd.read_csv(tmp_path / "top.csv", dtype=str)["item"].tolist()
     done = run(*base, "nobody", "--out", tmp_path / "none.png")
     assert (done.returncode, done.stderr) == (2, "error: there is no user 'nobody'.\n")
     assert not (tmp_path / "none.png").exists()

@@ -12,6 +12,7 @@ import urllib.request
 import export_onnx
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
 
 from DiffRec import DiffRec, InputError, train
@@ -79,14 +80,18 @@ def test_it_answers_as_the_model(checkpoint, tiny, tiny_folder, tmp_path, kind):
         assert [row["score"] for row in found] == pytest.approx(scores[0].tolist(), abs=1e-4)
         status, found = ask(address, f"/recommend?user={users.names()[3]}&k=30")
         assert status == 200
-        had = items.to_raw(tiny.seen(with_test=True).slice(3, 4).items.numpy()).tolist()
+        left_out = tiny.left_out().slice(3, 4).items
+        assert len(left_out) > len(tiny.seen(with_test=True).slice(3, 4).items)  # some disliked
+        had = items.to_raw(left_out.numpy()).tolist()
         assert len(found) == 30
         assert not set(had) & {row["item"] for row in found}
         assert ask(address, "/recommend?user=nobody") == (404, "there is no user 'nobody'.")
         unknown = ask(address, "/recommend", {"history": [raw[0], "nothing"]})
         assert unknown == (422, "there is no item 'nothing'.")
         assert ask(address, f"/recommend?user={users.names()[3]}&k=0")[0] == 422
-        assert ask(address, "/recommend", {"history": []})[0] == 200  # somebody new
+        status, found = ask(address, "/recommend", {"history": [], "k": 5})  # somebody new
+        popular = DiffRec.load(checkpoint).recommend([[]], k=5)[0][0]
+        assert (status, [row["item"] for row in found]) == (200, items.to_raw(popular).tolist())
         assert ask(address, "/health") == (200, {"items": tiny.n_items, "users": tiny.n_users})
 
 
@@ -131,3 +136,17 @@ def test_the_measurement_counts_every_answer(checkpoint, tiny, tiny_folder):
     assert clients == 4
     assert rate > 0
     assert 0 < median <= last
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "onnx"])
+def test_a_final_model_is_told_everything(tiny, tmp_path, kind):
+    model = DiffRec(tiny.n_items, dims=[8], steps=2)
+    path = train(model, tiny, epochs=1, save_path=tmp_path, final=True).checkpoint
+    found = service.of_checkpoint(path)
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+        export_onnx.export(path, tmp_path / "model.onnx")
+        found = service.of_onnx(tmp_path / "model.onnx")
+    rows, everything = found.rows(tiny), tiny.everything()
+    assert torch.equal(rows.items, everything.train.items)
+    assert found.popularity.tolist() == everything.popularity().tolist()

@@ -34,7 +34,7 @@ from DiffRec.engine.settings import InferenceOptions, Settings
 from DiffRec.engine.streaming import recommend_for_histories
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import Variant
-from DiffRec.interactions import Interactions, join
+from DiffRec.interactions import Interactions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,7 +238,7 @@ def evaluate_or_serve(
         told = options.history_from
         if told == "auto":  # known here already
             told = "all" if final else "train"
-        rows = rows_to_serve(model, about, dataset, told)
+        rows = rows_to_serve(about, dataset, model, told)
         serve(model, dataset, rows, training.batch_size, options)
         return None
 
@@ -295,10 +295,7 @@ def serve(
             model.popularity = dataset.popularity()
         seen = None
         if options.exclude_seen:
-            seen = dataset.seen(with_test=options.exclude_test)
-            disliked = dataset.disliked() if options.exclude_disliked else None
-            seen = seen if disliked is None else join(seen, disliked.to(seen.device))
-            seen = seen.rows(which)
+            seen = dataset.left_out(options.exclude_test, options.exclude_disliked).rows(which)
         written = write_recommendations(
             options.recommend, model, history, seen, options.k, names, items, batch_size,
             filters_of(options, items), options.min_history,

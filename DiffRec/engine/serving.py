@@ -35,16 +35,19 @@ def is_final(header: dict, dataset: Dataset) -> bool:
 
 
 def rows_to_serve(
-    model: Recommender, header: dict, dataset: Dataset, history_from: str = "auto"
+    header: dict, dataset: Dataset, model: Recommender | None = None, history_from: str = "auto"
 ) -> Interactions:
     """A row for each user: what a checkpoint's model is told of its users when it recommends, as
-    ``InferenceOptions.history_from`` says; with validation if it is tested so."""
+    ``InferenceOptions.history_from`` says; with validation if it is tested so. model: whose
+    `Recommender.prepare_data` the data need, if any."""
     if history_from == "all" or (history_from == "auto" and is_final(header, dataset)):
         dataset = dataset.everything()
     with_valid = header["settings"].get("tst_w_val", False)
-    if with_valid:
-        model.require_rows("validation as input too would change nothing")
-    return model.prepare_data(dataset).input_rows(with_valid)
+    if model is not None:
+        if with_valid:
+            model.require_rows("validation as input too would change nothing")
+        dataset = model.prepare_data(dataset)
+    return dataset.input_rows(with_valid)
 
 
 def write_tables(path: Path, tables: "Iterable[pd.DataFrame]") -> int:

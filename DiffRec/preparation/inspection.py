@@ -23,7 +23,7 @@ def describe(dataset: Dataset) -> dict[str, float]:
     per_user = train.lengths.numpy()
     per_item = np.bincount(train.items.numpy(), minlength=dataset.n_items)
     total = sum(len(getattr(dataset, split).items) for split in SPLITS)
-    keys = [part.pairs() @ (dataset.n_items, 1) for part in (train, dataset.valid, dataset.test)]
+    again = dataset.asked_again()
     top = np.sort(per_item)[::-1][: max(dataset.n_items // 10, 1)].sum()
     return {
         "users": dataset.n_users,
@@ -36,10 +36,8 @@ def describe(dataset: Dataset) -> dict[str, float]:
         "share of train in the top 10 % of items": float(top / max(per_item.sum(), 1)),
         "items without a train interaction": int((per_item == 0).sum()),
         "users without a test item": int((dataset.test.lengths == 0).sum()),
-        "pairs of validation that train has": int(np.isin(keys[1], keys[0]).sum()),
-        "pairs of test that train or validation has": int(
-            np.isin(keys[2], np.concatenate(keys[:2])).sum()
-        ),
+        "pairs of validation that train has": again["valid"],
+        "pairs of test that train or validation has": again["test"],
     }
 
 

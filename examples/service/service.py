@@ -36,8 +36,9 @@ class Model:
 
     n_items: int
     raw_ids: np.ndarray | None
+    popularity: np.ndarray | None  # what an empty history is served by, where it is known
     score: Callable[[Interactions], np.ndarray]
-    rows: Callable[[Dataset], Interactions] = lambda data: data.input_rows()  # of its users
+    rows: Callable[[Dataset], Interactions]  # what it is told of a data set's users
     weigh: Callable[[Interactions], Interactions] = lambda history: history
 
 
@@ -51,12 +52,13 @@ def of_checkpoint(path: Path) -> Model:
             return model.kept_scorer()(row)[0].numpy()
 
     raw_ids = None if known is None else known.raw
+    popularity = None if model.popularity is None else model.popularity.numpy()
     header = checkpoints.read_header(path)
 
     def rows(data: Dataset) -> Interactions:
-        return rows_to_serve(model, header, data)
+        return rows_to_serve(header, data, model)
 
-    return Model(model.n_items, raw_ids, score, rows, model.weigh)
+    return Model(model.n_items, raw_ids, popularity, score, rows, model.weigh)
 
 
 def of_onnx(path: Path) -> Model:
@@ -65,13 +67,20 @@ def of_onnx(path: Path) -> Model:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # requests are what runs side by side
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    told = session.get_modelmeta().custom_metadata_map.get("item_ids")
-    raw_ids = None if told is None else np.array(json.loads(told))
+    told = session.get_modelmeta().custom_metadata_map
+    header = json.loads(told["diffrec"])
+    raw_ids, popularity = (
+        np.array(json.loads(told[name])) if name in told else None
+        for name in ("item_ids", "popularity")
+    )
 
     def score(row: Interactions) -> np.ndarray:
         return session.run(["scores"], {"history": row.dense().numpy()})[0][0]
 
-    return Model(session.get_inputs()[0].shape[1], raw_ids, score)
+    def rows(data: Dataset) -> Interactions:
+        return rows_to_serve(header, data)
+
+    return Model(session.get_inputs()[0].shape[1], raw_ids, popularity, score, rows)
 
 
 class Item(BaseModel):
@@ -103,12 +112,13 @@ def create_app(model_path: Path, data_path: Path | None = None) -> FastAPI:
         items = of_data if model.raw_ids is None else items
         users = IdMap.of_folder("user", data_path, data.n_users)
         user_numbers = {str(raw): number for number, raw in enumerate(users.names())}
-        rows, seen = model.rows(data), data.seen(with_test=True)
+        rows, seen = model.rows(data), data.left_out()
     item_numbers = {str(raw): number for number, raw in enumerate(items.names())}
     app = FastAPI(title="DiffRec")
 
     def best(row: Interactions, left_out: torch.Tensor, k: int) -> list[Item]:
-        scores = model.score(row).copy()
+        popular = not len(row.items) and model.popularity is not None
+        scores = model.popularity.astype(np.float32) if popular else model.score(row).copy()
         scores[left_out.numpy()] = -np.inf
         k = min(k, model.n_items)
         top = np.argpartition(scores, -k)[-k:]
