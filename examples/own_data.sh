@@ -30,5 +30,13 @@ python DiffRec/inference.py --checkpoint "$checkpoint" --data_path "$out/mine" \
     --recommend "$out/top10.csv" --k 10
 head -4 "$out/top10.csv"
 # ... and for somebody who is not, by what this person has: here the first list's items.
-history=$(sed -n 2,4p "$out/top10.csv" | cut -d, -f3 | paste -sd,)
-python DiffRec/inference.py --checkpoint "$checkpoint" --history "$history" --k 5
+python - "$out" <<'PYTHON'
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+top = pd.read_csv(f"{sys.argv[1]}/top10.csv", dtype=str, keep_default_na=False)
+Path(sys.argv[1], "history.txt").write_text("\n".join(top["item"].head(3)), encoding="utf-8")
+PYTHON
+python DiffRec/inference.py --checkpoint "$checkpoint" --history "$out/history.txt" --k 5

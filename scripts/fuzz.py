@@ -145,7 +145,7 @@ class Workshop:
             elif known.separator is None:
                 for column in named.columns[:2]:
                     named = named.assign(**{column: named[column].astype(str)})
-                if known.time == readers.pa.string():
+                if format == "yelp":
                     named = named.assign(date=pd.to_datetime(named["date"], unit="s").astype(str))
                 named.to_json(path, orient="records", lines=True)
             else:

@@ -113,6 +113,13 @@ def test_everything_is_in_order_of_time_where_the_folder_tells_it(tmp_path):
     in_lists = [[time_of[u, i] for i in row] for u, row in enumerate(rows_of(plain.train))]
     assert found != in_lists
     assert [sorted(row) for row in in_lists] == found
+    # The paper's archives have no times either, and are known to be cut so.
+    papers = dataclasses.replace(load_dataset(data_path=tmp_path / "timed"), name="ml-1m_clean")
+    cut = papers.everything()
+    assert [[time_of[u, i] for i in row] for u, row in enumerate(rows_of(cut.train))] == found
+    assert papers.is_wholly(cut.fingerprint())
+    assert papers.is_wholly(plain.fingerprint())  # as an earlier version wrote it
+    assert not papers.is_wholly(papers.fingerprint())
     for name in protocol.SPLITS:
         np.save(tmp_path / "timed" / f"{name}_times.npy", split.times[name])
     # Data made in Python may have what the folder's lists have not, and it tells no times for it.

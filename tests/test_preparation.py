@@ -1,5 +1,6 @@
 """From raw ratings to splits: readers, protocol by hand, real ratings, noise, and the folder."""
 
+import bz2
 import contextlib
 import dataclasses
 import gzip
@@ -7,8 +8,10 @@ import hashlib
 import http.server
 import io
 import json
+import lzma
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -85,6 +88,7 @@ def json_lines(renamed):
     ).encode()
 
 
+HEAD = "user,item,rating,timestamp\n"
 AMAZON = json_lines(("reviewerID", "asin", "overall", "unixReviewTime"))
 RECBOLE = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 
@@ -100,7 +104,10 @@ RECBOLE = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
         ("Books.json", AMAZON, "amazon-json"),
         ("Books.json.gz", gzip.compress(AMAZON), "amazon-json"),
         ("x.inter", table("\t", RECBOLE), "recbole"),
-        ("x.csv", table(",", "user,item,rating,timestamp\n"), "csv"),
+        ("x.csv", table(",", HEAD), "csv"),
+        ("x.csv.bz2", bz2.compress(table(",", HEAD)), "csv"),
+        ("x.csv.xz", lzma.compress(table(",", HEAD)), "csv"),
+        ("x.jsonl", json_lines(readers.COLUMNS), "jsonl"),
         ("x.tsv", table("\t", "user\titem\trating\ttimestamp\n"), "tsv"),
     ],
 )
@@ -138,6 +145,77 @@ def test_parquet_and_named_columns(tmp_path):
             ("u1", "i9"),
             ("u2", "i3"),
         ]
+
+
+def test_json_lines_of_numbers_and_dates(tmp_path):
+    rows = (7, 2, "4.5", "2001-01-01"), (3, 2, "5", "")
+    lines = [json.dumps(dict(zip("uirt", row, strict=True))) for row in rows]
+    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match="line 2 has no valid timestamp"):
+        readers.read(tmp_path / "x.jsonl", "jsonl", list("uirt"))
+    found = readers.read(tmp_path / "x.jsonl", "jsonl", list("uirt"), drop_incomplete=True)
+    assert found.table().to_numpy().tolist() == [[7, 2, 4.5, 978307200]]
+
+
+def test_fields_may_hold_the_ends_of_lines(tmp_path, monkeypatch):
+    """Also where a block would end within one."""
+    monkeypatch.setattr(readers, "BLOCK", 40)
+    rows = [f'u{n},"so\nit, {n}\n",i{n},5,{n}' for n in range(20)]
+    (tmp_path / "x.csv").write_text("user,text,item,rating,timestamp\n" + "\n".join(rows))
+    found = readers.read(tmp_path / "x.csv", "csv")
+    assert pairs_of(found) == [(f"u{n}", f"i{n}") for n in range(20)]
+
+
+def test_large_ids_are_kept_exactly(tmp_path):
+    """Some are beyond what a signed number of 64 bits holds: they are words, as in a CSV."""
+    users = np.array([2**64 - 3, 5, 2**63 + 1], dtype=np.uint64)
+    frame = pd.DataFrame({"user": users, "item": [1, 2, 3], "rating": 5.0, "timestamp": 1})
+    frame.to_parquet(tmp_path / "x.parquet")
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    expected = [str(user) for user in users.tolist()]
+    for name in ("parquet", "csv"):
+        found = readers.read(tmp_path / f"x.{name}", name)
+        assert (
+            found.raw_users[found.database.arrays("FROM ratings")["user_no"]].tolist() == expected
+        )
+
+
+def test_a_missing_id_among_large_ones_is_told_by_its_row(tmp_path):
+    users = pd.array([2**60 + 1, 2**60 + 3, None], "Int64")
+    pd.DataFrame({"user": users, "item": 1, "rating": 5, "timestamp": 1}).to_parquet(
+        tmp_path / "x.parquet"
+    )
+    with pytest.raises(InputError, match="row 3 has no valid user"):
+        readers.read(tmp_path / "x.parquet", "parquet")
+
+
+def test_incomplete_rows_are_left_out_if_asked_for(tmp_path, caplog):
+    good = synthetic.make_ratings(seed=1)
+    bad = good.astype({"rating": object})
+    bad.loc[[3, 9], "rating"] = None
+    with pytest.raises(InputError, match="row 3 has no valid rating"):
+        prepare_folder(bad, tmp_path / "a", core=3)
+    folder = prepare_folder(bad, tmp_path / "a", core=3, drop_incomplete=True)
+    expected = prepare_folder(good.drop([3, 9]), tmp_path / "b", core=3)
+    assert load_dataset(data_path=folder).fingerprint() == (
+        load_dataset(data_path=expected).fingerprint()
+    )
+    assert "2 rows that lack something are left out." in caplog.messages
+
+
+def test_ids_with_spaces_around_are_told(tmp_path, caplog):
+    (tmp_path / "x.csv").write_text(f"{HEAD}u ,i,5,1\nu,i,5,2\n")
+    assert readers.read(tmp_path / "x.csv", "csv").raw_users.tolist() == ["u ", "u"]
+    assert caplog.messages == ["1 ids of users begin or end with spaces, which count: 'u ' is one."]
+
+
+def test_noise_that_is_not_there(tmp_path, caplog):
+    ratings = synthetic.make_ratings(seed=1)
+    log = ratings.drop(columns="rating")
+    with pytest.raises(InputError, match="there is no natural noise"):
+        prepare_folder(log, tmp_path / "a", columns=["user", "item", "timestamp"], noise=0.1)
+    prepare_folder(ratings, tmp_path / "a", core=3, noise=9)
+    assert "rows were asked for, and" in caplog.text
 
 
 def test_a_log_without_ratings(tmp_path, run):
@@ -261,7 +339,19 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
         ),
         (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
         ("user,item,rating,timestamp\nZoë,2,3,4\n".encode("latin-1"), "csv", "is not in UTF-8"),
-        (b"user,item\n1,2,3,4\n", "csv", "rows of 4 columns, but 2 names"),
+        (b"user,item\n1,2,3,4\n", "csv", "no column rating, timestamp; it has user, item"),
+        (HEAD.encode() + b"1,2,3,4,5\n", "csv", "rows of 5 columns, but 4 names"),
+        (b"user;item;rating;timestamp\n1;2;3,5;4\n", "csv", "Is it separated by ';'"),
+        (
+            HEAD.encode() + b'\n\na,"b\n\n",4,1\na,c,x,2\n',
+            "csv",
+            "line 7 has no valid rating",
+        ),
+        (
+            b'{"user": 1, "item": 2, "rating": 3, "timestamp": 4}\n{"user": "a"}\n',
+            "jsonl",
+            "with the same kind of value in a field",
+        ),
         (b"user;item;rating;timestamp\n1;2;3;4\n", "csv", "Is it separated by ';'"),
         (b"no json\n", "amazon-json", "does not hold a JSON object a line"),
         (b"", "movielens-1m", "holds no ratings"),
@@ -280,6 +370,8 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path, content, format, words)
     [
         (lambda t: t, None, []),
         (lambda t: t.assign(timestamp=t["timestamp"] * 1000), None, ["seem to be milliseconds"]),
+        (lambda t: t.assign(timestamp=t["timestamp"] * (1 + 999 * (t.index > 50))), None,
+         ["some seem to be seconds"]),
         (lambda t: t, ["user", "item", "rating"],
          ["row is an interaction, at the time in rating", "lie between 1 and 5"]),
         (lambda t: t, ["user", "item", "timestamp"], ["at the time in timestamp"]),
@@ -935,6 +1027,20 @@ def test_the_legend_of_a_data_report_is_off_the_bars(tiny, tmp_path, monkeypatch
     box = legend.get_window_extent()
     assert not any(box.overlaps(axis.get_window_extent()) for axis in figure.axes)
     pyplot.close(figure)
+
+
+@pytest.mark.parametrize("factor", [1000, 1e-9])
+def test_a_report_without_dates(tiny, tiny_folder, tmp_path, factor):
+    """Milliseconds, or places in an order, are no dates."""
+    folder = shutil.copytree(tiny_folder, tmp_path / "tiny")
+    assert inspection.days_of(load_dataset(data_path=folder)) is not None
+    for split in protocol.SPLITS:
+        path = folder / f"{split}_times.npy"
+        np.save(path, (np.load(path) * factor).astype(np.int64))
+    data = load_dataset(data_path=folder)
+    assert inspection.days_of(data) is None
+    inspection.picture(data, tmp_path / "tiny.png")
+    assert (tmp_path / "tiny.png").stat().st_size > 10_000
 
 
 def test_data_report(run, tmp_path):

@@ -459,7 +459,7 @@ def test_learning_rates_fall_in_steps(tiny, tmp_path, monkeypatch):
 
 def test_leave_one_out_by_hand(tmp_path):
     lines = "7 a b c d\n9 x a\n8 b a z\n\n"
-    (tmp_path / "seq.txt").write_text(lines)
+    (tmp_path / "seq.txt").write_text(lines, encoding="utf-8-sig")
     ratings = readers.read(tmp_path / "seq.txt", "sequences")
     split = protocol.prepare(ratings, min_rating=0, core=0, protocol="leave_one_out")
     raw = {
@@ -503,6 +503,7 @@ def test_sequences_of_text_and_arrays_are_equal(run, tmp_path):
         ("a.txt", b"1 2 3\n4\n", "line 2 has a user and no items"),
         ("a.txt", b"", "holds no ratings"),
         ("a.txt", b"1 2 3\n2 5 6\n1 9 8\n", "line 3 has the user 1 a second time"),
+        ("a.txt", "1 a b\n2 café b\n".encode("latin-1"), "line 2 is not in UTF-8"),
         ("a.npz", b"PK\x03\x04 no", "must hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2]}, "must hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2, 3], "order": [1]}, "equally many of each"),
@@ -738,7 +739,7 @@ def test_what_is_recommended_knows_the_last_known_item(next_item, next_item_mode
     assert done.returncode == 0, done.stderr
     dataset = load_dataset(data_path=next_item)
     model = GRU4Rec.load(path)
-    rows = rows_to_serve(model, checkpoints.load(path)[0], dataset)
+    rows = rows_to_serve(checkpoints.load(path)[0], dataset, model)
     assert rows.lengths.tolist() == dataset.seen().lengths.tolist()
     items, _ = model.recommend(rows, k=12, exclude_seen=False)
     seen = dataset.seen(with_test=True)

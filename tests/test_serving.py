@@ -252,7 +252,11 @@ def test_id_maps(tmp_path):
     assert IdMap.of_folder("user", tmp_path, 2).to_numbers(["1"]) == [1]
     assert split_ids("3, a b,256,") == ["3", "a b", "256"]
     (tmp_path / "ids.txt").write_text("\ufeffit 56\r\nit,140\n\n 7\n", encoding="utf-8")
-    assert split_ids(str(tmp_path / "ids.txt")) == ["it 56", "it,140", "7"]
+    assert split_ids(str(tmp_path / "ids.txt")) == ["it 56", "it,140", " 7"]
+    spaced = IdMap("item", 2, np.array(["7", " 8"]))
+    assert spaced.to_numbers([" 7", " 8"]) == [0, 1]  # as they are, or without the spaces
+    with pytest.raises(InputError, match="no item '8'"):
+        spaced.to_numbers(["8"])
 
 
 # Vectors

@@ -261,12 +261,34 @@ def test_processes_share_the_parts(recommend, table, tmp_path):
         (lambda t: t, ["--users", "1,2"], "histories goes with recommend, and not with"),
         (lambda t: t, ["--result_json", "x"], "not with serving"),
         (lambda t: pa.table({"user": [1], "item": [[1, None]]}), [], "hold an item that is none"),
+        (lambda t: pa.table({"user": [1], "item": [[1, 2]], "timestamp": [[2, 1]]}), [],
+         "the items of a list stand in order of time"),
+        (lambda t: t.assign(timestamp="9/1/2021"), [], "timestamp must hold numbers, or dates"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_is_one_sentence(recommend, table, change, flags, words):
     done, _ = recommend(change(table), *flags)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert words in done.stderr
+
+
+def test_a_folder_without_a_part_begins_anew(recommend, table):
+    assert recommend(table[::-1])[0].returncode == 2  # not sorted
+    done, found = recommend(table)
+    assert done.returncode == 0, done.stderr
+    assert len(found)
+
+
+@pytest.mark.parametrize("name", ["h.csv.gz", "h.CSV"])
+def test_texts_that_are_packed_or_named_otherwise(recommend, table, tmp_path, name):
+    _, expected = recommend(table, out="plain.parquet")
+    table.to_csv(tmp_path / name, index=False)
+    done, found = recommend(tmp_path / name)
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(found, expected)
+    (tmp_path / "other.csv").write_text("user;item\n1;2\n")
+    done, _ = recommend(tmp_path / "other.csv", out="o.parquet")
+    assert f"{tmp_path / 'other.csv'} must have the columns user and item" in done.stderr
 
 
 def test_a_folder_of_something_else_is_left_alone(recommend, table, tmp_path):

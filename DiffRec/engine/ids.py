@@ -92,8 +92,9 @@ class IdMap:
             raise InputError(f"ids must be a list of them, got the word {ids!r}.")
         numbers = {str(raw): number for number, raw in enumerate(self.names())}
         words = [str(raw) for raw in ids]
-        for word in words:
-            if word not in numbers:
+        for place, word in enumerate(words):
+            words[place] = word if word in numbers else word.strip()
+            if words[place] not in numbers:
                 raise InputError(f"there is no {self.name} {word!r}.")
         return [numbers[word] for word in words]
 
@@ -122,14 +123,17 @@ def file_of(text: str) -> Path | None:
 
 
 def split_ids(text: str) -> list[str]:
-    """Ids from "0,5,17", or from a file that holds one in a line, where they may have commas."""
+    """Ids from "0,5,17", or from a file that holds one in a line, where they may have commas, and
+    spaces at their ends."""
     path, words = file_of(text), text.split(",")
     if path is not None:
         try:
             words = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise InputError(f"{text} is not a file of ids.") from error
-    ids = [word.strip() for word in words if word.strip()]
+    else:
+        words = [word.strip() for word in words]
+    ids = [word for word in words if word.strip()]
     if not ids:
         raise InputError(f"there are no ids in {text!r}.")
     return ids

@@ -52,20 +52,22 @@ def readable(path: Path) -> Iterator[None]:
 class HistoryFile:
     """A Parquet file of histories, or a folder of such files in the order of their names.
 
-    Columns are user and item, and perhaps timestamp: a row for each interaction, sorted by user;
-    or item is a list, and each row a user. Without timestamps a user's items are in order of time.
+    Columns are user and item, and perhaps timestamp, numbers or moments: a row for each
+    interaction, sorted by user; or item is a list, and each row a user. Without timestamps a user's
+    items are in order of time.
 
     Attributes:
+        path: what messages call it.
         rows: how many there are.
         lists: whether each row is a user.
         numbers: whether its users are written as words and are whole numbers all the same.
     """
 
-    def __init__(self, path: Path, numbers: bool = False):
+    def __init__(self, path: Path, numbers: bool = False, called: Path | None = None):
         import pyarrow as pa
         import pyarrow.parquet
 
-        self.path, self.numbers = path, numbers
+        self.path, self.numbers = called or path, numbers
         files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
         if not files or not files[0].is_file():
             raise InputError(f"there is no file {path}, nor any .parquet file in it.")
@@ -76,14 +78,29 @@ class HistoryFile:
             raise InputError(f"the files in {path} have different columns.")
         if not {"user", "item"} <= set(schema.names):
             raise InputError(
-                f"{path} must have the columns user and item, and may have timestamp; it has "
-                f"{', '.join(schema.names)[:200]}."
+                f"{self.path} must have the columns user and item, and may have timestamp; it has "
+                f"{', '.join(schema.names)[:200]}. A text has commas between them."
             )
         of_item = schema.field("item").type
         self.lists = pa.types.is_list(of_item) or pa.types.is_large_list(of_item)
         self.columns = ["user", "item"]
-        if "timestamp" in schema.names and not self.lists:
-            self.columns.append("timestamp")
+        if "timestamp" in schema.names:
+            kind = schema.field("timestamp").type
+            if self.lists and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+                raise InputError(
+                    f"{self.path}: the items of a list stand in order of time, and have no list of "
+                    f"timestamps."
+                )
+            if not self.lists:
+                self.columns.append("timestamp")
+                if not (
+                    pa.types.is_integer(kind) or pa.types.is_floating(kind)
+                    or pa.types.is_temporal(kind) or pa.types.is_null(kind)
+                ):  # fmt: skip
+                    raise InputError(
+                        f"{self.path}: the column timestamp must hold numbers, or dates such as "
+                        f"2021-01-31 or 2021-01-31T12:00:00, all of one kind."
+                    )
         for name, kind in (
             ("user", schema.field("user").type),
             ("item", of_item.value_type if self.lists else of_item),
@@ -93,7 +110,7 @@ class HistoryFile:
                 or pa.types.is_string(kind)
                 or pa.types.is_large_string(kind)
             ):
-                raise InputError(f"{path}: the column {name} must hold numbers or words.")
+                raise InputError(f"{self.path}: the column {name} must hold numbers or words.")
         # Where each group of rows begins, over all files.
         self.groups = [
             (file, number) for file in self.files for number in range(file.num_row_groups)
@@ -174,15 +191,17 @@ def first_of_another(table: "pa.Table", user: Any) -> int:
 
 
 def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> HistoryFile:
-    """The histories of a file; those of a .csv file are copied to a temporary Parquet file first,
-    since nothing tells where its rows begin. Users are numbers there if all are written as such,
-    7 and not 007."""
+    """The histories of a file; those of a .csv file, packed or not, are copied to a temporary
+    Parquet file first, since nothing tells where its rows begin. Users are numbers there if all are
+    written as such, 7 and not 007."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
     import pyarrow.parquet
 
-    if path.suffix != ".csv" or not path.is_file():
+    packed = Path(path.name.lower()).suffix in (".gz", ".bz2")
+    kind = (Path(path.stem) if packed else path).suffix.lower()
+    if kind != ".csv" or not path.is_file():
         return HistoryFile(path)
     prefix = f"{temporary_prefix(beside)}{os.getpid()}."
     folder = stack.enter_context(tempfile.TemporaryDirectory(dir=beside.parent, prefix=prefix))
@@ -202,9 +221,7 @@ def parquet_of(path: Path, beside: Path, stack: contextlib.ExitStack) -> History
             if numbers and "user" in batch.schema.names:
                 plain = pc.match_substring_regex(batch["user"], "^(0|-?[1-9][0-9]{0,17})$")
                 numbers = pc.all(plain, min_count=0).as_py()
-    found = HistoryFile(copy, numbers)
-    found.path = path
-    return found
+    return HistoryFile(copy, numbers, path)
 
 
 class ItemNumbers:
@@ -270,7 +287,8 @@ def begin(folder: Path, about: dict[str, Any], own: list[Path], resume: bool) ->
     told = folder / ABOUT
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: lists for histories are a folder of parts.")
-    if folder.is_dir() and any(path.name[0] != "." for path in folder.iterdir()):
+    # One without a part was stopped before the first, and may begin anew.
+    if folder.is_dir() and any(path.name[0] not in "._" for path in folder.iterdir()):
         try:
             same = json.loads(told.read_text()) == about
         except (OSError, ValueError, RecursionError):

@@ -42,6 +42,7 @@ def prepare_folder(
     *,
     protocol: str = "paper",
     min_rating: float | None = None,
+    drop_incomplete: bool = False,
     **how: Any,
 ) -> Path:
     """A data set's folder, ``out``, of ratings of one's own; it is written whole or not at all.
@@ -55,6 +56,7 @@ def prepare_folder(
         protocol: how train, validation and test are cut, and ``how`` of it: see
             `DiffRec.preparation.protocol.prepare`.
         min_rating: ratings from here on are interactions, by default 4; of a log all rows are.
+        drop_incomplete: leave rows out that lack something, in the place of an InputError.
 
     Raises InputError for what cannot be read, and where nothing is left.
     """
@@ -70,13 +72,17 @@ def prepare_folder(
     if isinstance(ratings, pd.DataFrame):
         if format is not None:
             raise InputError(f"a table has no format, got {format}.")
-        read = functools.partial(readers.from_table, ratings, columns=columns)
+        read = functools.partial(
+            readers.from_table, ratings, columns=columns, drop_incomplete=drop_incomplete
+        )
     elif not isinstance(ratings, str | Path):
         raise InputError(f"ratings must be a table of pandas or a file, not {type(ratings)}.")
     elif format is None:
         raise InputError(f"{ratings} is a file, and needs a format.")
     else:
-        read = functools.partial(readers.read, at_home(Path(ratings)), format, columns)
+        read = functools.partial(
+            readers.read, at_home(Path(ratings)), format, columns, drop_incomplete=drop_incomplete
+        )
 
     def looked_at(database: Database) -> readers.Ratings:
         found = read(database)

@@ -67,15 +67,30 @@ def check_whole(dataset: Dataset) -> str:
     return f"{dataset.name} has the sizes of Table 1."
 
 
+# Of seconds since 1970, in the years 1973 and 2242: others are places in an order, or no seconds.
+EARLIEST, LATEST = 10**8, 2**33
+
+
 def read_times(path: Path) -> np.ndarray:
-    """(n,) int64 seconds since 1970; InputError for what is no time that a picture can show."""
+    """(n,) numbers; InputError for what is no time."""
     times = read_array(path, "times")
     if times.ndim != 1 or times.dtype.kind not in "fiu":
         raise InputError(f"{path} is no list of times: {times.dtype} of shape {times.shape}.")
-    latest = np.iinfo(np.int32).max * 4  # in the year 2242: others are no seconds
-    if not (np.isfinite(times) & (np.abs(times.astype(np.float64)) <= latest)).all():
-        raise InputError(f"{path} holds what is no time in seconds since 1970.")
-    return times.astype(np.int64)
+    if not np.isfinite(times).all():
+        raise InputError(f"{path} holds what is no time.")
+    return times
+
+
+def days_of(dataset: Dataset) -> list[np.ndarray] | None:
+    """The dates of each split's rows; None where their times are missing or no seconds."""
+    files = [dataset.path / f"{split}_times.npy" for split in SPLITS]
+    if not all(file.is_file() for file in files):
+        return None
+    times = [read_times(file) for file in files]
+    some = np.concatenate(times)
+    if not len(some) or some.max() < EARLIEST or np.abs(some.astype(np.float64)).max() > LATEST:
+        return None
+    return [(part.astype(np.int64) // 86_400).astype("datetime64[D]") for part in times]
 
 
 def picture(dataset: Dataset, path: Path) -> None:
@@ -96,19 +111,15 @@ def picture(dataset: Dataset, path: Path) -> None:
     axes[1].xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes[1].xaxis.set_major_formatter("{x:,.0f}")
     axes[1].xaxis.set_minor_formatter(ticker.NullFormatter())
-    times = {split: dataset.path / f"{split}_times.npy" for split in SPLITS}
-    if all(file.is_file() for file in times.values()):
-        days = [read_times(file) // 86_400 for file in times.values()]
-        axes[2].hist(
-            [day.astype("datetime64[D]") for day in days],
-            bins=40, stacked=True, color=[colours[s] for s in SPLITS], label=SPLITS,
-        )  # fmt: skip
+    days = days_of(dataset)
+    if days is not None:
+        axes[2].hist(days, bins=40, stacked=True, color=[colours[s] for s in SPLITS], label=SPLITS)
         axes[2].tick_params(axis="x", rotation=30)
         axes[2].set(title="Splits over time", xlabel="date", ylabel="interactions")
     else:
         counts = [len(getattr(dataset, split).items) for split in SPLITS]
         axes[2].bar(SPLITS, counts, color=[colours[s] for s in SPLITS])
-        axes[2].set(title="Splits (no times here)", xlabel="split", ylabel="interactions")
+        axes[2].set(title="Splits (no dates here)", xlabel="split", ylabel="interactions")
     if axes[2].get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower right", ncols=len(SPLITS), frameon=False)  # off the bars
     figure.suptitle(

@@ -116,6 +116,10 @@ def make_parser() -> Parser:
         "--random_noise", type=checked(NotNegative), default=0.0,
         help="random false interactions, as a share of each user's in train and validation",
     )  # fmt: skip
+    parser.add_argument(
+        "--drop_incomplete", action="store_true", default=False,
+        help="leave rows out that lack an id, a rating or a time, where they would be an error",
+    )  # fmt: skip
     parser.add_argument("--seed", type=checked(Seed), default=1, help="of noise and synthetic data")
     return parser
 
@@ -132,6 +136,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("name either a source of ratings or --synthetic.")
     if args.raw and source not in MOVIELENS:
         raise InputError(f"--raw goes with {' or '.join(MOVIELENS)}.")
+    if args.drop_incomplete and not own:
+        raise InputError("--drop_incomplete goes with a file of your own.")
     if source in LICENSED:
         raise InputError(f"{source} may not be downloaded automatically: get {LICENSED[source]}.")
     if made_up is not None and made_up.startswith("like:"):
@@ -147,7 +153,9 @@ def main(argv: list[str] | None = None) -> None:
     elif args.format is None or args.out is None:
         raise InputError("a file of your own needs --format and --out.")
     else:
-        folder = prepare_folder(source, args.out, args.format, args.columns, **how)
+        folder = prepare_folder(
+            source, args.out, args.format, args.columns, drop_incomplete=args.drop_incomplete, **how
+        )
     if own:
         shares = ":".join(f"{share:g}" for share in args.ratio or DEFAULT_SHARES)
         ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {shares}"

@@ -246,7 +246,18 @@ def add_natural_noise(
         f"{f'AND time <= {last_of_valid}' if by_time else ''} ORDER BY row"
     )
     n = database.run(f"SELECT count(*) FROM {at}.candidates")[0]
-    wanted = min(round(scale * database.run(f"SELECT count(*) FROM {at}.cut")[0]), n)
+    if not n:
+        raise InputError(
+            "there is no natural noise: no rating below min_rating is of these users"
+            f"{', and not later than validation' if by_time else ''}."
+        )
+    asked = round(scale * database.run(f"SELECT count(*) FROM {at}.cut")[0])
+    wanted = min(asked, n)
+    if wanted < asked:
+        log.warning(
+            "natural noise: %s rows were asked for, and %s are all there are.",
+            f"{asked:,}", f"{n:,}",
+        )  # fmt: skip
     chosen = np.sort(np.random.default_rng(seed).choice(n, wanted, replace=False))
     drawn = np.random.default_rng([seed, 1]).random(wanted)
     database.insert(f"{at}.chosen", place=chosen, drawn=drawn)

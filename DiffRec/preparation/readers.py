@@ -4,12 +4,17 @@ Every reader yields tables with the columns user, item, rating, timestamp, in fi
 are never unpacked: one member is read by its name, so that what else lies in them does not matter.
 """
 
+import bz2
+import codecs
 import contextlib
 import csv
 import dataclasses
 import gzip
 import io
 import itertools
+import json
+import logging
+import lzma
 import tarfile
 import zipfile
 import zlib
@@ -38,6 +43,9 @@ from DiffRec.preparation.tables import ROWS, Database
 
 COLUMNS = ("user", "item", "rating", "timestamp")
 LONGEST_LINE, MOST_COLUMNS = 1_000_000, 1000
+BLOCK = 1 << 26  # bytes of a text that are read at a time
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +74,12 @@ class Ratings:
         if low > LATEST:
             return (
                 "times seem to be milliseconds, or less, since 1970: interactions are in their "
-                "order, but dates, as of --newer_than, are wrong until they are seconds."
+                "order, but have no dates until they are seconds."
+            )
+        if high > LATEST:
+            return (
+                f"times lie between {low:g} and {high:g}: some seem to be seconds since 1970 and "
+                f"others milliseconds, or less, so that their order is wrong."
             )
         return None
 
@@ -87,6 +100,7 @@ class Ratings:
 UNREADABLE = frozenset("\r\n\0")  # in an id: a map of ids could not be read again
 # Beyond these float32 keeps no rating, and float64 no time, to the unit.
 LARGEST_RATING, LARGEST_TIME = 2**24, 2**53
+LARGEST_ID = 2**63 - 1  # that is kept as a number, not as a word
 # What times are doubted beyond: the stars of a rating, and seconds since 1970 in the year 5138.
 LARGEST_STARS, LATEST = 10, 10**11
 
@@ -112,7 +126,15 @@ class Numbering:
             raise InputError(
                 f"some ids of {self.name}s are numbers and others words: make all of them words."
             )
-        return as_numbers(np.array(list(self.numbers)))
+        ids = list(self.numbers)
+        padded = [word for word in ids if isinstance(word, str) and word != word.strip()]
+        if padded:
+            log.warning(
+                "%d ids of %ss begin or end with spaces, which count: %r is one.",
+                len(padded), self.name, padded[0],
+            )  # fmt: skip
+        large = any(isinstance(number, int) and number > LARGEST_ID for number in ids)
+        return as_numbers(np.array([str(number) for number in ids] if large else ids))
 
 
 def collect(tables: Iterator[pd.DataFrame], database: Database | None = None) -> Ratings:
@@ -138,19 +160,24 @@ def collect(tables: Iterator[pd.DataFrame], database: Database | None = None) ->
 
 
 def from_table(
-    table: pd.DataFrame, database: Database | None = None, columns: Sequence[str] | None = None
-) -> Ratings:
+    table: pd.DataFrame, database: Database | None = None, columns: Sequence[str] | None = None,
+    drop_incomplete: bool = False,
+) -> Ratings:  # fmt: skip
     """`Ratings` of a table, with columns as those of `read`; InputError names the first row, by its
-    place from 0, that lacks something."""
+    place from 0, that lacks something, unless such rows are left out by ``drop_incomplete``."""
     picked = pick(table, named(COLUMNS if columns is None else columns), "the table")
-    return collect(checked(iter([picked]), "row", 0), database)
+    picked = picked.reset_index(drop=True)
+    return collect(checked(iter([picked]), "row", drop_incomplete), database)
+
+
+PACKED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 @contextlib.contextmanager
 def opened(path: Path, member: str) -> Iterator[BinaryIO]:
-    """The bytes of ``path``: of itself, unpacked if it is .gz, or of the one file inside a zip or
-    tar archive whose name ends in ``member``, or that is alone there. InputError if it is missing
-    or damaged."""
+    """The bytes of ``path``: of itself, unpacked if it is .gz, .bz2 or .xz, or of the one file
+    inside a zip or tar archive whose name ends in ``member``, or that is alone there. InputError if
+    it is missing or damaged."""
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
     try:
@@ -161,16 +188,17 @@ def opened(path: Path, member: str) -> Iterator[BinaryIO]:
                 packed = stack.enter_context(zipfile.ZipFile(path))
                 names = [n for n in packed.namelist() if not n.endswith("/")]
                 file = stack.enter_context(packed.open(only(names, member, path)))
-            elif name.endswith((".tar", ".tar.gz", ".tgz")):
+            elif name.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
                 archive = stack.enter_context(tarfile.open(path))
                 inside = {m.name: m for m in archive if m.isfile()}
                 file = archive.extractfile(inside[only(list(inside), member, path)])
-            elif name.endswith(".gz"):
-                file = stack.enter_context(gzip.open(path))
             else:
-                file = stack.enter_context(path.open("rb"))
+                file = stack.enter_context(PACKED.get(path.suffix.lower(), open)(path, "rb"))
             yield file
-    except (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError,
+            OSError) as error:  # fmt: skip
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise InputError(f"{path} is damaged or truncated ({first_line(error)}).") from error
     except (RuntimeError, NotImplementedError) as error:  # of zipfile: encrypted, or packed oddly
         raise InputError(f"{path} cannot be unpacked ({first_line(error)}).") from error
@@ -244,13 +272,17 @@ def without_categories(values: pd.Series) -> pd.Series:
     return values.astype(object if values.hasnans else values.cat.categories.dtype)
 
 
-def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[pd.DataFrame]:
-    """Tables with numbers in place of words; InputError names the first row that lacks something.
+def checked(
+    tables: Iterator[pd.DataFrame], where: str, drop_incomplete: bool = False
+) -> Iterator[pd.DataFrame]:
+    """Tables with numbers in place of words; InputError names the first row that lacks something,
+    or all such rows are left out, which is told.
 
-    where: what a row's number stands behind, such as "ratings.csv line"; first: that of the first.
+    where: what a row's number, which the index has, stands behind, such as "ratings.csv line".
     """
-    number = first
+    left_out = 0
     for table in tables:
+        number = table.index
         user, item, rating, timestamp = (
             without_categories(table[name].reset_index(drop=True)) for name in COLUMNS
         )
@@ -267,21 +299,25 @@ def checked(tables: Iterator[pd.DataFrame], where: str, first: int) -> Iterator[
             if large.any():
                 at = int(np.flatnonzero(large)[0])
                 raise InputError(
-                    f"{where} {number + at} has the {column} {table[column].iloc[at]:.0f}, which "
+                    f"{where} {number[at]} has the {column} {table[column].iloc[at]:.0f}, which "
                     f"is too large to be kept exactly."
                 )
         missing = table[list(COLUMNS)].isna()
         missing |= table[["user", "item"]].eq("").reindex(columns=COLUMNS, fill_value=False)
-        if missing.to_numpy(bool, na_value=True).any():
-            at = int(np.flatnonzero(missing.any(axis=1))[0])
+        lacking = missing.to_numpy(bool, na_value=True).any(axis=1)
+        if lacking.any() and not drop_incomplete:
+            at = int(np.flatnonzero(lacking)[0])
             bad = [column for column in COLUMNS if missing[column].iloc[at]]
             known = " (a number, or a date such as 2021-01-31 or 2021-01-31T12:00:00)"
             raise InputError(
-                f"{where} {number + at} has no valid {' and '.join(bad)}"
-                f"{known if 'timestamp' in bad else ''}."
+                f"{where} {number[at]} has no valid {' and '.join(bad)}"
+                f"{known if 'timestamp' in bad else ''}: mend it, or leave rows that lack "
+                f"something out with drop_incomplete."
             )
-        number += len(table)
-        yield table
+        left_out += int(lacking.sum())
+        yield table[~lacking]
+    if left_out:
+        log.warning("%s rows that lack something are left out.", f"{left_out:,}")
 
 
 def pick(table: pd.DataFrame, columns: dict[str, Any], source: str | Path) -> pd.DataFrame:
@@ -316,38 +352,72 @@ def named(columns: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(ours, columns, strict=True))
 
 
-def words_of(line: str, separator: str, path: Path) -> list[str]:
-    """The words of a line of separated values."""
+def first_row(text: bytes, separator: str, path: Path) -> list[str]:
+    """The words of the first row of separated values that is not empty; [] where there is none."""
+    words = io.StringIO(text[:LONGEST_LINE].decode("utf-8-sig", errors="replace"), newline="")
     try:
-        return next(csv.reader([line], delimiter=separator), [])
+        return next(filter(None, csv.reader(words, delimiter=separator)), [])
     except csv.Error as error:
         raise InputError(f"{path} is not separated by {separator!r} ({error}).") from error
 
 
-def blocks_of(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Whole lines, many at a time; InputError for a line that has no end, as of a file that is
-    small only while it is packed."""
-    while block := file.read(1 << 26):
-        rest = file.readline(LONGEST_LINE)
-        if len(rest) == LONGEST_LINE:
-            raise InputError(f"{path} has a line of more than {LONGEST_LINE:,} letters.")
-        yield block + rest
+def line_of(file: BinaryIO, path: Path) -> bytes:
+    """The next line; InputError for one that has no end, as of a file that is small only while it
+    is packed."""
+    line = file.readline(LONGEST_LINE)
+    if len(line) == LONGEST_LINE:
+        raise InputError(f"{path} has a line of more than {LONGEST_LINE:,} letters.")
+    return line
+
+
+def blocks_of(file: BinaryIO, path: Path, quoted: bool = False) -> Iterator[bytes]:
+    """Whole lines, many at a time; of ``quoted`` values whole rows, as far as the number of quotes
+    tells, since a field may hold the ends of lines."""
+    while block := file.read(BLOCK):
+        block += line_of(file, path)
+        if quoted and block.count(b'"') % 2:
+            rest = [line_of(file, path)]
+            while rest[-1] and rest[-1].count(b'"') % 2 == 0 and sum(map(len, rest)) < LONGEST_LINE:
+                rest.append(line_of(file, path))
+            block += b"".join(rest)
+        yield block
+
+
+def lines_of(text: bytes, separator: str, first: int, rows: int) -> np.ndarray:
+    """(rows,) the line on which each row begins, that of the text's first being ``first``."""
+    if text.count(b"\n") + (not text.endswith(b"\n")) != rows:  # empty lines, or ends in a field
+        words = io.StringIO(text.decode(errors="replace"), newline="")
+        reader = csv.reader(words, delimiter=separator)
+        begins, before = [], 0
+        with contextlib.suppress(csv.Error):
+            for row in reader:
+                begins += [first + before] if row else []
+                before = reader.line_num
+            if len(begins) == rows:
+                return np.array(begins, dtype=np.int64)
+    return np.arange(first, first + rows)
 
 
 def read_delimited(
     file: BinaryIO, path: Path, separator: str, columns: dict[str, str], header: bool
 ) -> Iterator[pd.DataFrame]:
     """Rows of separated values; without a header line the columns are called "0", "1", …"""
-    names = None
+    names, line = None, 1  # of the file
     if header:
-        line = file.readline(LONGEST_LINE).decode("utf-8-sig", errors="replace")
-        names = words_of(line, separator, path)
-    for text in blocks_of(file, path):
-        first = text.split(b"\n", 1)[0].decode("utf-8", errors="replace")
+        while (head := line_of(file, path)).isspace():
+            line += 1
+        names = first_row(head, separator, path)
+        line += 1
+        if names:
+            pick(pd.DataFrame(columns=names), columns, path)
+    for text in blocks_of(file, path, quoted=True):
         if len(separator) > 1:  # pandas is slow with separators of several letters
             text = text.replace(separator.encode(), b"\t")
         sep = separator if len(separator) == 1 else "\t"
-        width = len(words_of(first.replace(separator, sep), sep, path))
+        width = len(first_row(text, sep, path))
+        if not width:
+            line += text.count(b"\n")
+            continue
         if width > MOST_COLUMNS:
             raise InputError(f"{path} has {width:,} columns, which no table of ratings has.")
         names = names or [str(i) for i in range(width)]
@@ -370,15 +440,44 @@ def read_delimited(
             raise InputError(
                 f"{path} is not separated by {separator!r} ({first_line(error)})."
             ) from error
+        table.index = lines_of(text, sep, line, len(table))
+        line += text.count(b"\n")
         yield pick(table, columns, path)
 
 
-def read_json_lines(
-    file: BinaryIO, path: Path, columns: dict[str, str], time: pa.DataType
-) -> Iterator[pd.DataFrame]:
-    """An object a line, of which four fields are read."""
-    types = {"user": pa.string(), "item": pa.string(), "rating": pa.float64(), "timestamp": time}
-    schema = pa.schema([(name, types[column]) for column, name in columns.items()])
+def numbered(tables: Iterator[pd.DataFrame]) -> Iterator[pd.DataFrame]:
+    """Tables whose rows the index counts from 1, over all of them."""
+    first = 1
+    for table in tables:
+        yield table.set_axis(range(first, first + len(table)))
+        first += len(table)
+
+
+def kinds_of(file: BinaryIO, path: Path, columns: dict[str, str]) -> list[tuple[str, pa.DataType]]:
+    """Of the fields of JSON lines, whose file is then at its beginning again: numbers or words,
+    as the first object has them."""
+    line = b" "
+    while line.isspace():
+        line = line_of(file, path)
+    file.seek(0)
+    try:
+        found = json.loads(line or "{}")
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} does not hold a JSON object a line ({error}).") from error
+
+    def kind(column: str, value: Any) -> pa.DataType:
+        if column in ("user", "item"):
+            return pa.int64() if isinstance(value, int) else pa.string()
+        return pa.string() if isinstance(value, str) else pa.float64()
+
+    return [(name, kind(column, found.get(name))) for column, name in columns.items()]
+
+
+def read_json_lines(file: BinaryIO, path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
+    """An object a line, of which the named fields are read."""
+    schema = pa.schema(kinds_of(file, path, columns))
     parsing = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     reading = pa.json.ReadOptions(block_size=1 << 24)
     try:
@@ -387,7 +486,10 @@ def read_json_lines(
             yield pick(batch.to_pandas(), columns, path)
     except pa.ArrowException as error:
         reason = first_line(error)
-        raise InputError(f"{path} does not hold a JSON object a line ({reason}).") from error
+        raise InputError(
+            f"{path} does not hold a JSON object a line, with the same kind of value in a field of "
+            f"all ({reason})."
+        ) from error
 
 
 def parquet_files(path: Path) -> list[Path]:
@@ -405,7 +507,7 @@ def read_parquet(path: Path, columns: dict[str, str]) -> Iterator[pd.DataFrame]:
         wanted = [name for name in columns.values() if name in file.schema_arrow.names]
         for batch in file.iter_batches(ROWS, columns=wanted):
             batch.validate(full=True)  # words that are no UTF-8
-            yield pick(batch.to_pandas(), columns, path)
+            yield pick(batch.to_pandas(integer_object_nulls=True), columns, path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} is not a whole Parquet file ({first_line(error)}).") from error
 
@@ -431,18 +533,24 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
         if not whole or len({len(array) for array in arrays.values()}) != 1:
             raise InputError(f"{path}: {', '.join(ARRAYS)} must be integers, equally many of each.")
         names = dict(zip(("user", "item", "timestamp"), arrays.values(), strict=True))
-        yield pd.DataFrame({**names, "rating": 1.0})
+        yield from numbered(iter([pd.DataFrame({**names, "rating": 1.0})]))
         return
     line, known = 0, set()
     with opened(path, path.name) as file:
         for block in blocks_of(file, path):
             users, items = [], []
             places: list[int] = []
-            for text in block.decode("utf-8", errors="replace").splitlines():
+            lines: list[int] = []
+            if not line:
+                block = block.removeprefix(codecs.BOM_UTF8)
+            for text in block.removesuffix(b"\n").split(b"\n"):
                 line += 1
                 if not text.strip():
                     continue
-                user, *rest = text.split()
+                try:
+                    user, *rest = (word.decode() for word in text.split())
+                except UnicodeDecodeError as error:
+                    raise InputError(f"{path} line {line} is not in UTF-8 ({error}).") from error
                 if not rest:
                     raise InputError(
                         f"{path} line {line} has a user and no items, with spaces between."
@@ -453,7 +561,9 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
                 users += [user] * len(rest)
                 items += rest
                 places += range(len(rest))
-            yield pd.DataFrame({"user": users, "item": items, "timestamp": places, "rating": 1.0})
+                lines += [line] * len(rest)
+            columns = {"user": users, "item": items, "timestamp": places, "rating": 1.0}
+            yield pd.DataFrame(columns, lines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -471,7 +581,6 @@ class Format:
     columns: tuple[str, str, str, str]
     separator: str | None = None
     header: bool = False
-    time: pa.DataType | None = None
 
 
 NAMED = COLUMNS
@@ -479,10 +588,8 @@ FORMATS = {
     "movielens-1m": Format("ratings.dat", ("0", "1", "2", "3"), "::"),
     "movielens-100k": Format("u.data", ("0", "1", "2", "3"), "\t"),
     "amazon-csv": Format(".csv", ("0", "1", "2", "3"), ","),
-    "amazon-json": Format(
-        ".json", ("reviewerID", "asin", "overall", "unixReviewTime"), time=pa.int64()
-    ),
-    "yelp": Format("review.json", ("user_id", "business_id", "stars", "date"), time=pa.string()),
+    "amazon-json": Format(".json", ("reviewerID", "asin", "overall", "unixReviewTime")),
+    "yelp": Format("review.json", ("user_id", "business_id", "stars", "date")),
     "recbole": Format(
         ".inter",
         ("user_id:token", "item_id:token", "rating:float", "timestamp:float"),
@@ -491,6 +598,7 @@ FORMATS = {
     ),
     "csv": Format(".csv", NAMED, ",", header=True),
     "tsv": Format(".tsv", NAMED, "\t", header=True),
+    "jsonl": Format(".jsonl", NAMED),
     "parquet": Format(".parquet", NAMED),
 }
 
@@ -500,31 +608,35 @@ def read(
     format: str,
     columns: Sequence[str] | None = None,
     database: Database | None = None,
+    drop_incomplete: bool = False,
 ) -> Ratings:
     """All ratings of a file, or a folder of Parquet files, into ``database`` or one of their own.
 
     format: one of `FORMATS`, or `SEQUENCES`. columns: the names of user, item, rating and timestamp
     where they are not the format's own; without a header line they are "0", "1" and so on. Three
     are user, item and timestamp of a log without ratings: every row is an interaction, rated 1.
+    drop_incomplete: leave rows out that lack something, in the place of an InputError.
     """
     path = Path(path)
+    where = f"{path} line"
     if format == SEQUENCES:
         if columns is not None:
             raise InputError("sequences have no columns to name.")
-        return collect(checked(read_sequences(path), f"{path} line", 1), database)
+        return collect(checked(read_sequences(path), where), database)
     if format not in FORMATS:
         raise InputError(f"format must be one of {', '.join([*FORMATS, SEQUENCES])}, got {format}.")
     known = FORMATS[format]
     names = named(known.columns if columns is None else columns)
     if format == "parquet":
         parts = (
-            checked(read_parquet(part, names), f"{part} line", 1) for part in parquet_files(path)
+            checked(numbered(read_parquet(part, names)), f"{part} row", drop_incomplete)
+            for part in parquet_files(path)
         )
         return collect(itertools.chain.from_iterable(parts), database)
     with opened(path, known.member) as file:
         tables = (
-            read_json_lines(file, path, names, known.time)
+            numbered(read_json_lines(file, path, names))
             if known.separator is None
             else read_delimited(file, path, known.separator, names, known.header)
         )
-        return collect(checked(tables, f"{path} line", 1 + known.header), database)
+        return collect(checked(tables, where, drop_incomplete), database)
