@@ -1017,8 +1017,13 @@ def make_record(shop: Workshop, folder: Path, what: tuple) -> Attempt:
         source.parent.mkdir()
         source.write_text(
             "trial,state,seed,valid,best_epoch,epochs,seconds,settings,data,commit,command\n"
-            f'0,done,1,0.1,1,1,0.1,"{{""reg"": 250.0}}",{shop.sha256},x,y\n'
-            f'1,failed,1,,1,1,0.1,"{{""reg"": 10.0}}",{shop.sha256},x,y\n'
+            + "".join(
+                f'{n},{state},1,{valid},1,1,0.1,"{{""reg"": {reg}}}",{shop.sha256},x,"python '
+                f'baselines/main.py --model EASE --dataset tiny --seed 1 --reg {reg}"\n'
+                for n, (state, valid, reg) in enumerate(
+                    [("done", 0.1, 250.0), ("failed", "", 10.0), ("pruned", 0.05, 500.0)]
+                )
+            )
         )
     raw = source.read_bytes()
     if how in ("top", "row") and which in ("result.json", "finished"):

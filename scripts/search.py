@@ -4,8 +4,9 @@ python scripts/search.py --model DiffRec --dataset ml-1m_clean --trials 30 --job
 
 The first trial has the data set's preset. The next are drawn by the tree-structured Parzen
 estimator from the model's ranges, or from those of a file (--ranges, in the words of RecBole's
-range files). A trial that is worse than the median of the others at one epoch is stopped early.
-Where --trials are enough for all combinations, and no --minutes end them, all are tried.
+range files). A trial that is worse at an epoch than the median there of those that came to their
+end, if they are three or more, is stopped early. Where --trials are enough for all combinations,
+and no --minutes end them, all are tried to their end.
 Further flags of the model's main.py hold in all trials; --from_file names a file of a model of
 your own. results/search/tpe/MODEL_DATASET.csv keeps every trial with its metric on validation,
 never that on test; a search that is stopped, or called again with the same flags and more trials,
@@ -34,19 +35,29 @@ from reproduction.runs import RESULTS, read_once
 from tqdm import tqdm
 
 from DiffRec.data_utils import Dataset, default_dataset, find_dataset
-from DiffRec.engine.commands import command, command_line, parse, stop_asked
+from DiffRec.engine.commands import command, command_line, make_parser, parse, stop_asked
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import read_csv, write_csv, write_text
-from DiffRec.engine.flags import Parser, checked, flags_of
-from DiffRec.engine.machine import code_version
+from DiffRec.engine.flags import Parser, checked, flags_of, given
+from DiffRec.engine.machine import choose_device, code_version
 from DiffRec.engine.run import train
-from DiffRec.engine.settings import Between, Folder, NotNegative, Positive, Ranges, Settings
+from DiffRec.engine.settings import (
+    Between,
+    Folder,
+    NotNegative,
+    Positive,
+    Ranges,
+    RunOptions,
+    Settings,
+)
 from DiffRec.engine.variant import REGISTRY, TUNED, Variant, register_from, variant_of
 from DiffRec.engine.warm import digest_of
 
 COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
            "commit", "command")  # fmt: skip
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
+# Of a training's options those that trials have; the others would do nothing in a search.
+OF_TRIALS = {"dataset", "data_path", "preset", "seed", "cuda", "gpu"}
 WENT_WRONG = "  # "  # behind a command
 REPEATED = 100  # times in a row that known settings are drawn before a search is over
 # Spellings in the range file that RecBole's page of this model prints.
@@ -84,13 +95,17 @@ def read_ranges(path: Path, kind: type[Settings]) -> dict[str, Sequence[Any] | B
                 found[spelt.get(name, name)] = list(given)
             elif how == "quniform":
                 low, high, step = map(float, given)
-                count = math.floor((high - low) / step) + 1
+                count = math.floor((high - low) / step + 1e-9) + 1  # .3 / .1 is 2.9999…
                 found[spelt.get(name, name)] = [low + step * n for n in range(count)]
             else:
                 low, high = map(float, given)
                 log = how == "loguniform"
                 bounds = (math.exp(low), math.exp(high)) if log else (low, high)
+                if not low < high:
+                    raise ValueError
                 found[spelt.get(name, name)] = Between(*bounds, log=log)
+            if not found[spelt.get(name, name)]:
+                raise ValueError
         except (ValueError, TypeError, SyntaxError, ZeroDivisionError, OverflowError) as error:
             raise InputError(f"{where} has no values that can be read: {values}.") from error
     kind.of(dict.fromkeys(set(found) - kind.names()))  # names what is no setting
@@ -126,9 +141,14 @@ def combinations(ranges: Ranges, trials: int, minutes: float) -> list[dict[str, 
 
 
 def check_trial(row: Mapping[str, str]) -> None:
-    float(row["valid"] or 0), float(row["seconds"])
+    """ValueError for a row that no trial left."""
     if not isinstance(json.loads(row["settings"]), dict):
         raise ValueError("settings must be an object")
+    if row["state"] not in (DONE, PRUNED, FAILED) or (row["state"] == DONE and not row["valid"]):
+        raise ValueError("a trial is done, pruned or failed, and one that is done has a metric")
+    int(row["seed"]), int(row["epochs"]), int(row["best_epoch"] or 0)
+    if not all(math.isfinite(float(row[name] or 0)) for name in ("valid", "seconds")):
+        raise ValueError("a metric is finite")
 
 
 def read_trials(path: Path) -> list[dict[str, str]]:
@@ -186,6 +206,9 @@ class Search:
     ):  # fmt: skip
         self.variant, self.dataset, self.flags, self.ranges = variant, dataset, flags, ranges
         base = [*variant.flags, "--dataset", dataset, *flags]
+        told = RunOptions.own(given(make_parser(variant, "", variant.options), base))
+        if idle := sorted(set(told) - OF_TRIALS):
+            raise InputError(f"{idle[0]} is of a training by itself: a search has no use for it.")
         self.settings, self.options = parse(variant, base)
         self.prepared: dict[int, Dataset] = {}  # by the seed of the noise, 0 without
         data = self.data_with(self.options.seed).fingerprint()["sha256"]
@@ -260,7 +283,7 @@ class Search:
                 built = model.for_dataset(data, seed=seed, **of_model, **sources)
                 run = train(
                     built, data, seed=seed, save_path=folder, on_evaluation=watch,
-                    device=None if self.options.cuda is not False else "cpu",
+                    device=choose_device(self.options.cuda, self.options.gpu),
                     **settings.part(model.Training).dump(),
                 )  # fmt: skip
             state = DONE
@@ -300,7 +323,7 @@ def study_of(journal: Path, seed: int) -> optuna.Study:
             seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8
         ),
         load_if_exists=True,
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=8),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=8, n_min_trials=3),
     )  # fmt: skip
 
 
@@ -310,6 +333,24 @@ def holds(known: optuna.distributions.BaseDistribution, value: Any) -> bool:
         return known._contains(known.to_internal_repr(value))
     except (ValueError, TypeError):  # none of what it chooses from
         return False
+
+
+def curve_of(row: Mapping[str, str]) -> dict[int, float]:
+    """The best metric up to each epoch, as far as a row of the table tells it: from the best epoch
+    on, or, of a trial that was stopped early, at its last."""
+    epochs, value = int(row["epochs"]), float(row["valid"])
+    first = int(row["best_epoch"] or epochs) if row["state"] == DONE else epochs
+    return dict.fromkeys(range(first, epochs + 1), value)
+
+
+def as_trial(row: Mapping[str, str], known: Mapping) -> optuna.trial.FrozenTrial:
+    """A row of the table that has a metric."""
+    done = row["state"] == DONE
+    return optuna.trial.create_trial(
+        params=json.loads(row["settings"]), distributions=known,
+        value=float(row["valid"]) if done else None, intermediate_values=curve_of(row),
+        state=optuna.trial.TrialState.COMPLETE if done else optuna.trial.TrialState.PRUNED,
+    )  # fmt: skip
 
 
 def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float) -> None:
@@ -322,10 +363,7 @@ def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float)
             holds(known[name], value) for name, value in values.items()
         )
         if inside and row["valid"] and row["state"] != FAILED:
-            study.add_trial(
-                optuna.trial.create_trial(params=values, distributions=known,
-                                          value=float(row["valid"]))
-            )  # fmt: skip
+            study.add_trial(as_trial(row, known))
     tried = [json.loads(row["settings"]) for row in rows]
     every = combinations(search.ranges, trials, minutes)
     for values in every or ([] if rows else [search.start()]):
@@ -363,8 +401,8 @@ def work(
         register_from(own)
     search = Search(variant_of(name), dataset, flags, ranges, table, own)
     study = study_of(journal, seed=number + 1)
-    trials = len(combinations(ranges, trials, minutes)) or trials
-    known = distributions(ranges)
+    every = combinations(ranges, trials, minutes)
+    trials, known = len(every) or trials, distributions(ranges)
     seed, repeated = search.options.seed, 0
     while True:
         count, taken = spent(search)
@@ -373,17 +411,17 @@ def work(
         trial = study.ask(known)
         before = search.known(trial.params, seed)
         if before is not None:  # it is known how it ends
-            failed = before["state"] == FAILED or not before["valid"]
-            study.tell(
-                trial,
-                None if failed else float(before["valid"]),
-                optuna.trial.TrialState.PRUNED if failed else None,
-            )
+            if before["state"] == DONE:
+                study.tell(trial, float(before["valid"]))
+            else:
+                for epoch, value in curve_of(before).items() if before["valid"] else ():
+                    trial.report(value, epoch)
+                study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             repeated += 1
             continue
         repeated = 0
         try:
-            study.tell(trial, search.run(trial.params, seed, trial))
+            study.tell(trial, search.run(trial.params, seed, None if every else trial))
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
 
@@ -393,12 +431,13 @@ def quiet() -> None:
     logging.getLogger("DiffRec").setLevel(logging.WARNING)  # a line for each trial is enough
 
 
-def means(search: Search) -> list[tuple[float, dict[str, Any], int]]:
-    """Mean validation metric over seeds, settings, and number of seeds, of all finished trials,
-    best first."""
+def means(search: Search, seeds: int) -> list[tuple[float, dict[str, Any], int]]:
+    """Mean validation metric over the first so many seeds, settings, and number of seeds, of all
+    finished trials, best first."""
+    first = search.options.seed
     values: dict[str, dict[str, float]] = {}
     for row in search.table.rows():
-        if row["state"] == DONE:
+        if row["state"] == DONE and first <= int(row["seed"]) < first + seeds:
             values.setdefault(row["settings"], {})[row["seed"]] = float(row["valid"])
     found = [
         (statistics.mean(of_seed.values()), json.loads(key), len(of_seed))
@@ -410,7 +449,7 @@ def means(search: Search) -> list[tuple[float, dict[str, Any], int]]:
 def confirm(search: Search, candidates: int, seeds: int) -> tuple[float, dict[str, Any], int]:
     """Run the best few with further seeds; the best by the mean of equally many seeds."""
     first = search.options.seed
-    chosen = means(search)[:candidates]
+    chosen = means(search, seeds)[:candidates]
     if not chosen:
         raise InputError("no trial came to its end: there is nothing to choose.")
     done = {(row["settings"], int(row["seed"])) for row in search.table.rows()}
@@ -423,7 +462,7 @@ def confirm(search: Search, candidates: int, seeds: int) -> tuple[float, dict[st
                     print(f"with seed {seed} {values} did not come to its end: {error}")
     wanted = [json.dumps(values) for _, values, _ in chosen]
     return max(
-        (row for row in means(search) if json.dumps(row[1]) in wanted and row[2] >= seeds),
+        (row for row in means(search, seeds) if json.dumps(row[1]) in wanted and row[2] >= seeds),
         key=lambda row: row[0],
         default=chosen[0],
     )

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import time
 import tomllib
+from types import SimpleNamespace
 
 import gpu_check
 import numpy as np
+import optuna
 import pytest
 import search
 from conftest import REPOSITORY
@@ -25,6 +27,7 @@ import T_DiffRec
 from baselines.models.EASE import EASE
 from DiffRec.engine.commands import sentence_of
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.settings import Between
 from DiffRec.engine.variant import REGISTRY
 
 
@@ -296,6 +299,100 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert len(more) == len(rows) + 2
 
 
+def row_of(state, lr, seed, valid, best_epoch=6, epochs=20):
+    """A row of a table of trials."""
+    told = {"state": state, "settings": json.dumps({"lr": lr}), "seed": str(seed)}
+    return told | {"valid": str(valid), "best_epoch": str(best_epoch), "epochs": str(epochs)}
+
+
+class Trials:
+    """A search whose trials are those rows; a further one has the metric .2."""
+
+    def __init__(self, *rows):
+        self.all, self.options, self.table = list(rows), SimpleNamespace(seed=1), self
+
+    def rows(self):
+        return self.all
+
+    def run(self, values, seed):
+        self.all.append(row_of("done", values["lr"], seed, 0.2))
+
+
+def test_the_best_is_chosen_by_equally_many_seeds():
+    """Neither by what was stopped early, nor by a seed that others do not have."""
+    rows = [row_of("done", 0.1, seed, v) for seed, v in ((1, 0.10), (2, 0.10), (3, 0.90))]
+    rows += [row_of("done", 0.2, seed, v) for seed, v in ((1, 0.11), (2, 0.105))]
+    rows += [row_of("pruned", 0.3, 1, 0.8, ""), row_of("failed", 0.4, 1, "", "")]
+    found = Trials(*rows, row_of("done", 0.5, 1, 0.05))
+    assert [(values["lr"], n) for _, values, n in search.means(found, 2)] == [
+        (0.2, 2), (0.1, 2), (0.5, 1),
+    ]  # fmt: skip
+    value, values, seeds = search.confirm(found, candidates=2, seeds=2)
+    assert (round(value, 6), values, seeds) == (0.1075, {"lr": 0.2}, 2)
+    assert len(found.all) == len(rows) + 1  # nothing was run again
+    # Of three candidates the third gets its second seed, and all are looked at.
+    assert search.confirm(found, candidates=3, seeds=2)[1:] == ({"lr": 0.5}, 2)
+    with pytest.raises(InputError, match="no trial came to its end"):
+        search.confirm(Trials(rows[5]), candidates=2, seeds=2)
+
+
+def test_what_is_worse_than_the_median_is_stopped(tmp_path):
+    """Where three trials came to their end, and not in the first epochs; higher is better."""
+    known = search.distributions({"lr": Between(0.01, 1.0)})
+    study = search.study_of(tmp_path / "journal", seed=1)
+
+    def is_stopped(epoch, value):
+        trial = study.ask(known)
+        trial.report(value, epoch)
+        stop = trial.should_prune()
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        return stop
+
+    done = [row_of("done", 0.1 * n, 1, v) for n, v in enumerate((0.1, 0.2, 0.3, 0.4, 0.5), 1)]
+    for row in done[:2]:
+        study.add_trial(search.as_trial(row, known))
+    assert not is_stopped(10, 0.01)
+    for row in [*done[2:], row_of("pruned", 0.7, 1, 0.9, "", 10)]:
+        study.add_trial(search.as_trial(row, known))
+    assert study.best_value == 0.5
+    assert is_stopped(10, 0.25)
+    assert not is_stopped(10, 0.35)
+    assert not is_stopped(7, 0.25)
+    assert not is_stopped(21, 0.25)  # none of the others was there
+
+
+def test_a_trial_that_is_stopped_early_says_so(searching, monkeypatch):
+    monkeypatch.setattr(optuna.Trial, "should_prune", lambda trial: True)
+    call, _, out = searching
+    done = call("DiffRec", "--trials", "2", "--epochs", "9")
+    assert "no trial came to its end" in done.stderr
+    rows = search.read_trials(out / "DiffRec_tiny.csv")
+    assert [row["state"] for row in rows] == ["pruned"] * 2
+    assert all(row["epochs"] == str(json.loads(row["settings"])["eval_every"]) for row in rows)
+    # All combinations are tried to their end.
+    assert call("EASE", "--trials", "7", "--candidates", "1").returncode == 0
+    assert {row["state"] for row in search.read_trials(out / "EASE_tiny.csv")} == {"done"}
+
+
+@pytest.mark.parametrize("flags", ["--warm_start x", "--item_shards 2", "--result_json x.json"])
+def test_what_a_search_has_no_use_for_is_refused(searching, flags):
+    call, _, out = searching
+    done = call("DiffRec", "--trials", "1", *flags.split())
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{flags.split()[0][2:]} is of a training by itself" in done.stderr
+    assert not list(out.glob("*.csv"))
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [("dropout quniform 0,0.3,0.1", [0, 0.1, 0.2, 0.3]), ("steps quniform 2,7,2", [2, 4, 6])],
+)
+def test_steps_of_a_range_hold_both_ends(tmp_path, text, values):
+    (tmp_path / "r.txt").write_text(text)
+    ranges = search.read_ranges(tmp_path / "r.txt", REGISTRY["DiffRec"].settings)
+    assert ranges[text.split()[0]] == pytest.approx(values)
+
+
 def test_a_search_without_flags_is_not_one_whose_flags_begin_with_a_seed(searching):
     """Though their commands begin alike."""
     call, _presets, out = searching
@@ -412,6 +509,9 @@ def test_settings_that_do_not_go_together_are_a_failed_trial(searching):
         lambda text: text[: len(text) // 2],
         lambda text: text.replace(",0.5,", ",high,"),
         lambda text: text.replace("reg", '"reg', 1),
+        lambda text: text.replace(",0.5,", ",inf,"),
+        lambda text: text.replace(",0.5,", ",,"),
+        lambda text: text.replace("done", "finished"),
         lambda text: "\xff\0",
     ],
 )
@@ -435,6 +535,9 @@ def test_a_damaged_table_of_trials_is_one_sentence(searching, damage):
         ("lr loguniform 1", "no values that can be read"),
         ("clicks choice [1]", "there is no setting clicks"),
         ("lr choice [-1]", "lr must be greater than 0"),
+        ("lr choice []", "no values that can be read"),
+        ("steps quniform 10,2,1", "no values that can be read"),
+        ("lr loguniform -3,-8", "no values that can be read"),
     ],
 )
 def test_wrong_ranges_are_one_sentence(searching, text, words):
