@@ -121,18 +121,24 @@ def test_item_knn_by_hand(matrix, small):
     np.testing.assert_allclose(found, matrix @ s, atol=1e-6)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("normalize", [False, True])
-def test_rp3beta_by_hand(matrix, small, normalize):
-    from_item = matrix.T / matrix.sum(axis=0)[:, None]
-    from_user = matrix / matrix.sum(axis=1)[:, None]
+def test_rp3beta_by_hand(matrix, small, normalize, weighted):
+    """Weighted interactions are walked along in proportion, and popularity counts users."""
+    x = matrix * (np.random.default_rng(0).uniform(0.1, 1, matrix.shape) if weighted else 1)
+    from_item = x.T / x.sum(axis=0)[:, None]
+    from_user = x / x.sum(axis=1)[:, None]
     w = (from_item**0.7) @ (from_user**0.7) / matrix.sum(axis=0) ** 0.4
     np.fill_diagonal(w, 0)
     for i in range(6):
         w[i, np.argsort(w[i])[:-3]] = 0
     if normalize:
         w /= w.sum(axis=1, keepdims=True)
-    found = fitted("RP3beta", small, alpha=0.7, beta=0.4, neighbors=3, normalize=normalize)
-    np.testing.assert_allclose(found, matrix @ w, atol=1e-6)
+    given = {"alpha": 0.7, "beta": 0.4, "neighbors": 3, "normalize": normalize}
+    found = build("RP3beta", small, **given).similarities(scipy.sparse.csr_matrix(x)).toarray()
+    np.testing.assert_allclose(found, w, atol=1e-6)
+    if not weighted:
+        np.testing.assert_allclose(fitted("RP3beta", small, **given), matrix @ w, atol=1e-6)
 
 
 def test_slim_meets_its_optimality_conditions(matrix, small):

@@ -22,7 +22,8 @@ class RP3betaSettings(Settings):
 class RP3beta(ItemItem):
     """W_ij = Σ_u P_iu^α P_uj^α / |N_j|^β with the walk's probabilities P_iu = 1/|N_i| and
     P_uj = 1/|N_u|; item i keeps its k largest W_ij, itself left out, and with ``normalize`` they
-    are scaled to sum to 1; score x W.
+    are scaled to sum to 1; score x W. Weighted interactions (``w_at``) are walked along with
+    probabilities of their share, w_ui / Σ_i w_ui; popularity counts users.
 
     Source: the version of Ferrari Dacrema et al. 2019, and its ranges.
     """
@@ -38,11 +39,8 @@ class RP3beta(ItemItem):
 
     def similarities(self, x: scipy.sparse.csr_matrix) -> scipy.sparse.spmatrix:
         alpha, beta = self.settings.alpha, self.settings.beta
-        lengths = np.maximum(x.sum(axis=1).A1, 1)
-        popularity = np.maximum(x.sum(axis=0).A1, 1)
-        from_users = scipy.sparse.diags(lengths**-alpha) @ x
-        to_users = scipy.sparse.diags(popularity**-alpha) @ x.T.tocsr()
-        penalty = popularity**-beta
+        from_users, to_users = shares(x).power(alpha), shares(x.T.tocsr()).power(alpha)
+        penalty = np.maximum(x.getnnz(axis=0), 1.0) ** -beta
 
         def block(start: int, stop: int) -> np.ndarray:
             walks = (to_users[start:stop] @ from_users).toarray() * penalty
@@ -51,5 +49,11 @@ class RP3beta(ItemItem):
 
         found = nearest(self.n_items, block, self.settings.neighbors)
         if self.settings.normalize:
-            found = scipy.sparse.diags(1 / np.maximum(found.sum(axis=1).A1, 1e-12)) @ found
+            found = shares(found)
         return found
+
+
+def shares(weights: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
+    """Each row's weights, scaled to sum to 1."""
+    sums = np.maximum(np.asarray(weights.sum(axis=1)).ravel(), 1e-12)
+    return (scipy.sparse.diags(1 / sums) @ weights).tocsr()

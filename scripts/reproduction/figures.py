@@ -12,7 +12,6 @@ from DiffRec.engine.variant import variant_of
 from reproduction.runs import Run, mean_and_std
 
 SHOWN = {"recall@20": "Recall@20", "ndcg@20": "NDCG@20"}
-UNCLEAR = "as the paper sees it, but within the spread of the seeds"
 FASTER = "_fast"  # ends the names of presets with which a figure's many runs take less time
 
 
@@ -33,8 +32,9 @@ class Panel:
 
 # The seeds' values by method, what is shown, and point.
 Values = dict[tuple[str, str, str], list[float]]
-# Whether it is seen here, whether beyond the spread of seeds, and the numbers behind.
-Verdict = tuple[bool, bool, str]
+# Whether it is seen here, None where the seeds confirm neither that nor the contrary; and the
+# numbers behind.
+Verdict = tuple[bool | None, str]
 # What the paper saw, and the verdict on each of what is shown.
 Claims = list[tuple[str, dict[str, Verdict]]]
 
@@ -71,17 +71,23 @@ def along(values: Values, panel: Panel, what: str, method: str = "DiffRec") -> l
     return [values[method, what, label] for label, _ in panel.points]
 
 
-def above(a: list[float], b: list[float]) -> tuple[bool, bool]:
-    """Whether a's mean is above b's, and whether they differ with p < 0.05 in Welch's test."""
+def above(a: list[float], b: list[float]) -> bool | None:
+    """Whether a's mean is above b's; None unless they differ with p < 0.05 in Welch's test."""
     from scipy.stats import ttest_ind  # here, since it takes most of a second
 
-    clear = min(len(a), len(b)) > 1 and ttest_ind(a, b, equal_var=False).pvalue < 0.05
-    return statistics.mean(a) > statistics.mean(b), bool(clear)
+    if min(len(a), len(b)) < 2 or not ttest_ind(a, b, equal_var=False).pvalue < 0.05:
+        return None
+    return statistics.mean(a) > statistics.mean(b)
+
+
+def every(found: list[bool | None]) -> bool | None:
+    """Whether all hold; None where none is refuted, and not all are confirmed."""
+    return False if False in found else None if None in found else True
 
 
 def against(a: list[float], b: list[float]) -> Verdict:
     """That a is above b."""
-    return *above(a, b), f"{mean_and_std(a)} against {mean_and_std(b)}"
+    return above(a, b), f"{mean_and_std(a)} against {mean_and_std(b)}"
 
 
 def best_of(series: list[list[float]]) -> list[float]:
@@ -91,7 +97,7 @@ def best_of(series: list[list[float]]) -> list[float]:
 def steady(series: list[list[float]]) -> Verdict:
     """That all means lie within 5 % of the least."""
     means = [statistics.mean(values) for values in series]
-    return max(means) < 1.05 * min(means), True, f"{min(means):.4f} to {max(means):.4f}"
+    return max(means) < 1.05 * min(means), f"{min(means):.4f} to {max(means):.4f}"
 
 
 def noise_panels(dataset: str) -> tuple[Panel, ...]:
@@ -106,23 +112,24 @@ def noise_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
 
     def falls(what: str) -> Verdict:
         curves = {method: along(values, panel, what, method)[1:] for method in panel.methods}
-        seen, clear = zip(*(above(curve[0], curve[-1]) for curve in curves.values()), strict=True)
+        found = [above(curve[0], curve[-1]) for curve in curves.values()]
         ends = (
             f"{method} {statistics.mean(curve[0]):.4f} to {statistics.mean(curve[-1]):.4f}"
-            for method, curve in curves.items()
+            f"{', which is not confirmed' if confirmed is None else ''}"
+            for (method, curve), confirmed in zip(curves.items(), found, strict=True)
         )
-        return all(seen), all(clear), ", ".join(ends)
+        return every(found), ", ".join(ends)
 
     def leads(what: str) -> Verdict:
         ours = along(values, panel, what)[1:]
         others = zip(*(along(values, panel, what, m)[1:] for m in panel.methods[:-1]), strict=True)
         rivals = [best_of(some) for some in others]
-        seen, clear = zip(*map(above, ours, rivals), strict=True)
         gaps = (
             f"{statistics.mean(a) - statistics.mean(b):+.4f}"
             for a, b in zip(ours, rivals, strict=True)
         )
-        return all(seen), all(clear), f"to the better of the others: {', '.join(gaps)}"
+        found = [above(a, b) for a, b in zip(ours, rivals, strict=True)]
+        return every(found), f"to the better of the others: {', '.join(gaps)}"
 
     return [
         ("every method loses accuracy from 10 % to 50 % noise", on_both(falls)),
@@ -214,7 +221,7 @@ def cluster_claims(values: Values, panels: tuple[Panel, ...]) -> Claims:
     def declines(what: str) -> Verdict:
         means = [statistics.mean(v) for v in along(values, resources, what, "L-DiffRec")]
         seen = all(b < a for a, b in itertools.pairwise(means))
-        return seen, True, ", ".join(f"{mean:.4g}" for mean in means)
+        return seen, ", ".join(f"{mean:.4g}" for mean in means)
 
     return [
         ("accuracy declines from C = 1 to C = 5", on_both(loses)),
@@ -313,14 +320,10 @@ def draw(figure: Figure, dataset: str, found: dict, subtitle: str, folder: Path,
 
 
 def said(verdicts: dict[str, Verdict]) -> str:
-    """What is seen counts as a yes only if it is more than the spread of the seeds."""
-    words = []
-    for label, (seen, clear, numbers) in verdicts.items():
-        answer = "**no**"
-        if seen:
-            answer = "**yes**" if clear else f"**not clear**: {UNCLEAR}"
-        words.append(f"{label} {answer} ({numbers})")
-    return "; ".join(words)
+    answers = {True: "yes", False: "no", None: "not confirmed"}
+    return "; ".join(
+        f"{label} **{answers[seen]}** ({numbers})" for label, (seen, numbers) in verdicts.items()
+    )
 
 
 def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) -> str:
@@ -341,9 +344,9 @@ def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) ->
         lines.append("Some of its runs are missing, so that the paper's findings are not tested.")
     else:
         lines.append(
-            "What the paper finds on Amazon-book, and whether it is seen here. A difference that "
-            "Welch's test of the seeds does not confirm (p < 0.05) is within their spread, and "
-            "so not clear:\n\n"
+            "What the paper finds on Amazon-book, and whether it is seen here. Not confirmed: "
+            "Welch's test of the few seeds shows neither that nor the contrary (p < 0.05, not "
+            "corrected for the number of comparisons).\n\n"
             + "\n".join(f"- {claim}: {said(verdicts)}" for claim, verdicts in claims)
         )
     return "\n\n".join([*lines, figure.note] if figure.note else lines)

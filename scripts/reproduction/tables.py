@@ -85,8 +85,9 @@ def tuned_run_of(method: str, dataset: str, seed: int) -> Run | None:
 
 
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
-    """For each proposed method the best of the paper's others, and one-sided p-values: of a
-    one-sample t-test of its seeds against the mean of that one, and of Welch's test of both."""
+    """For each proposed method the best of the paper's others, and one-sided p-values: of Welch's
+    t-test of both's seeds, NaN where that one has no two, and of a one-sample t-test against its
+    mean."""
     from scipy.stats import ttest_1samp, ttest_ind  # here, since it takes most of a second
 
     others = {
@@ -105,12 +106,12 @@ def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, 
             both = math.nan
             if len(theirs) > 1:
                 both = ttest_ind(ours, theirs, equal_var=False, alternative="greater").pvalue
-            found[method] = best, one, both
+            found[method] = best, both, one
     return found
 
 
 def p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return "< 0.001" if p < 0.001 else "none" if math.isnan(p) else f"{p:.3f}"
 
 
 def block(
@@ -145,7 +146,8 @@ def block(
         for short, name in METRICS.items():
             mean = statistics.mean(columns[short][method])
             text = mean_and_std(columns[short][method])
-            if tests[short].get(method, (None, 1))[1] < 0.05:
+            _, both, one = tests[short].get(method, (None, 1, 1))
+            if (one if math.isnan(both) else both) < 0.05:
                 text += "\\*"
             if method in table.more:
                 text += " †" if ranked[short] and mean > ranked[short][0] else ""
@@ -169,12 +171,12 @@ def block(
         lines.append(markdown.line(cells))
 
     p_values = [
-        f"{method} against {best} {short} {p_value(one)} ({p_value(both)})"
+        f"{method} against {best} {short} {p_value(both)} ({p_value(one)})"
         for short, found in tests.items()
-        for method, (best, one, both) in found.items()
+        for method, (best, both, one) in found.items()
     ]
     if p_values:
-        lines += ["", "p of the t-tests (of Welch's): " + "; ".join(p_values) + "."]
+        lines += ["", "p of Welch's (the one-sample) tests: " + "; ".join(p_values) + "."]
     return "\n".join(lines)
 
 
@@ -187,8 +189,9 @@ def size_of(records: Sequence[dict]) -> str:
 LEGEND = (
     "Test metrics, mean ± standard deviation over seeds, and the difference to the paper in %. "
     "Best of the paper's methods in bold, second underlined; \\*: a proposed method is better than "
-    "the best of the others with p < 0.05, in a one-sided one-sample t-test as the paper's. It "
-    "treats the other's mean as known exactly; Welch's test counts the spread of its seeds too."
+    "the best of the others with p < 0.05 in Welch's one-sided t-test. (The paper's one-sample "
+    "t-test treats the other's mean as known exactly, so that it confirms more, the more seeds the "
+    "proposed method alone has; it decides where the other has a single seed.)"
 )
 MORE_LEGEND = (
     " †: one that the paper does not have is better than all of the paper's. What has no spread "
