@@ -116,7 +116,8 @@ def page(found: Found) -> str:
         "can only help. Settings are the models' defaults or presets, but: *small*, one reverse "
         "step, padding hidden, and item vectors that begin with a standard deviation of .02 "
         "instead of 1; *falling*, a learning rate that is a tenth after epoch 10 (SASRec: 8), "
-        "*late* after epoch 18; *averaged*, an exponential moving average of the weights, .999. The command of each run is in its file in runs/.",
+        "*late* after epoch 18; *averaged*, an exponential moving average of the weights, .999. "
+        "The command of each run is in its file in runs/.",
     ]
     for dataset, rows in found.items():
         header = ["model", "seeds", "best epoch", *METRICS]
