@@ -276,9 +276,9 @@ def evaluate(
     Args:
         scores: a model; or a function from B rows of interactions to scores, (B, I); or all scores,
             a (U, I) array, tensor or SciPy sparse matrix, in which what is not stored scores 0.
-            They are not written to. What scores -inf is not recommended, and never a hit. Items
-            that score the same are ranked by their place, on a CPU low numbers first, and not at
-            random: in many data those are the popular ones.
+            They are not written to. What scores -inf is not recommended, and never a hit. Which
+            of items that score the same come first depends on the selection, neither on their
+            numbers nor on chance: give scores without ties where many would tie.
         topN, metrics, tst_w_val, metric_users, rank_seen: by default as ``dataset.evaluation``
             says, or else as published: cut-offs 10, 20, 50 and 100, precision, recall, ndcg and
             mrr, over all users, with tst_w_val and rank_seen False.

@@ -49,7 +49,7 @@ class Scenario:
 
     Attributes:
         result: what it makes, a file or a folder, by its path where it is called.
-        again: further flags of every call, the first included.
+        bounded: whether its calls get a limit of memory, as `sandbox` sets it.
     """
 
     name: str

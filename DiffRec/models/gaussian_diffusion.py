@@ -22,8 +22,12 @@ Denoiser = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def betas_from_variances(variances: torch.Tensor) -> torch.Tensor:
-    """The β_t, at most 0.999, whose products ᾱ_t give 1 - ᾱ_t = ``variances``: (T,) → (T,)."""
-    alpha_bar = torch.cat([torch.ones(1, dtype=variances.dtype), 1 - variances])
+    """The β_t whose products ᾱ_t give 1 - ᾱ_t = ``variances``: (T,) → (T,)."""
+    return betas_along(torch.cat([torch.ones(1, dtype=variances.dtype), 1 - variances]))
+
+
+def betas_along(alpha_bar: torch.Tensor) -> torch.Tensor:
+    """The β_t = 1 - ᾱ_t / ᾱ_{t-1}, at most 0.999, of ᾱ_0..ᾱ_T: (T + 1,) → (T,)."""
     return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
 
 
@@ -34,10 +38,12 @@ def make_betas(
 
     linear-var: 1 - ᾱ_t rises linearly from s·α_min to s·α_max (Eq. 4).
     linear:     β_t itself rises linearly between the same bounds (Ho et al. 2020).
-    cosine:     ᾱ_t follows a squared cosine (Nichol & Dhariwal 2021); ignores s and the bounds.
+    cosine:     ᾱ_t / ᾱ_0 follows a squared cosine (Nichol & Dhariwal 2021); ignores s and the
+                bounds.
     binomial:   β_t = 1 / (T - t + 2), the release's variant of Sohl-Dickstein et al. 2015, 2.4.1;
                 ignores s and the bounds.
-    sqrt:       ᾱ = 1 - √(u + 10⁻⁴) at u = t / T (Li et al. 2022); ignores s and the bounds.
+    sqrt:       ᾱ_t / ᾱ_0 follows 1 - √(u + 10⁻⁴) at u = t / T (Li et al. 2022); ignores s and
+                the bounds.
     trunc_lin:  β_t rises linearly from a + 0.01 to 200 a + 0.01 with a = 0.1 / T, or, where that
                 would exceed 1, to 10 a + 0.01 (the release of DiffuRec); ignores s and the bounds.
     """
@@ -47,11 +53,10 @@ def make_betas(
         return line if noise_schedule == "linear" else betas_from_variances(line)
     if noise_schedule == "cosine":
         time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
-        alpha_bar = torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2
-        return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+        return betas_along(torch.cos((time + 0.008) / 1.008 * math.pi / 2) ** 2)
     if noise_schedule == "sqrt":
-        alpha_bar = 1 - torch.sqrt(torch.linspace(0, 1, steps + 1, dtype=torch.float64) + 1e-4)
-        return (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=0.999)
+        time = torch.linspace(0, 1, steps + 1, dtype=torch.float64)
+        return betas_along(1 - torch.sqrt(time + 1e-4))
     if noise_schedule == "trunc_lin":
         low = 0.1 / steps
         high = 200 * low + 0.01
