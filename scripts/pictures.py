@@ -1,5 +1,6 @@
 """What all pictures share: colours, markers, and files written whole."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -35,5 +36,14 @@ def save(picture: Any, path: Path) -> None:
     """Write a picture in the format of the file's ending."""
     format = path.suffix[1:] or "png"
     metadata = {"Date": None} if format == "svg" else {}
-    with written_whole(path) as temporary:
+    with written_whole(path) as temporary, warnings.catch_warnings(record=True) as told:
+        warnings.filterwarnings("always", "Glyph")
         picture.savefig(temporary, format=format, dpi=150, metadata=metadata)
+    boxes = [warning for warning in told if str(warning.message).startswith("Glyph")]
+    for warning in told:
+        if warning not in boxes:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if boxes:
+        print(f"note: some letters are in no font here: {path} has boxes in their place.")

@@ -6,6 +6,7 @@ import shutil
 import explain
 import numpy as np
 import pandas as pd
+import pictures
 import pytest
 import torch
 
@@ -105,3 +106,14 @@ def test_it_is_told_by_title_and_drawn(tiny_folder, tmp_path, run):
     done = run(*base, "nobody", "--out", tmp_path / "none.png")
     assert (done.returncode, done.stderr) == (2, "error: there is no user 'nobody'.\n")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_letters_that_no_font_has_are_told_once(tmp_path, capsys, recwarn):
+    pyplot = pictures.drawing()
+    picture, axis = pyplot.subplots(layout="constrained")
+    axis.set_title("用户 1")
+    pictures.save(picture, tmp_path / "x.png")
+    pyplot.close(picture)
+    assert capsys.readouterr().out.count("some letters are in no font here") == 1
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+    assert (tmp_path / "x.png").is_file()
