@@ -59,6 +59,7 @@ DONE, PRUNED, FAILED = "done", "pruned", "failed"
 # Of a training's options those that trials have; the others would do nothing in a search.
 OF_TRIALS = {"dataset", "data_path", "preset", "seed", "cuda", "gpu"}
 WENT_WRONG = "  # "  # behind a command
+LONGEST = 100_000  # epochs of a trial in a table
 REPEATED = 100  # times in a row that known settings are drawn before a search is over
 # Spellings in the range file that RecBole's page of this model prints.
 MISSPELT = {"noice_scale": "noise_scale", "noice_min": "noise_min", "noice_max": "noise_max"}
@@ -146,7 +147,9 @@ def check_trial(row: Mapping[str, str]) -> None:
         raise ValueError("settings must be an object")
     if row["state"] not in (DONE, PRUNED, FAILED) or (row["state"] == DONE and not row["valid"]):
         raise ValueError("a trial is done, pruned or failed, and one that is done has a metric")
-    int(row["seed"]), int(row["epochs"]), int(row["best_epoch"] or 0)
+    int(row["seed"])
+    if not 0 <= int(row["best_epoch"] or 0) <= int(row["epochs"]) <= LONGEST:
+        raise ValueError(f"a trial has from 0 to {LONGEST} epochs, and the best is one of them")
     if not all(math.isfinite(float(row[name] or 0)) for name in ("valid", "seconds")):
         raise ValueError("a metric is finite")
 

@@ -512,6 +512,8 @@ def test_settings_that_do_not_go_together_are_a_failed_trial(searching):
         lambda text: text.replace(",0.5,", ",inf,"),
         lambda text: text.replace(",0.5,", ",,"),
         lambda text: text.replace("done", "finished"),
+        lambda text: text.replace(",0.5,1,", ",0.5,-164833090,"),
+        lambda text: text.replace(",0.5,1,1,", ",0.5,1,10000000000,"),
         lambda text: "\xff\0",
     ],
 )
