@@ -225,13 +225,13 @@ def test_causal_losses_by_hand(rows, loss):
     sequences[:3, :4] = torch.tensor([3, 1, 4, 2])
     sequences[3:] = torch.tensor([0, 1, 2, 3, 4])
     others = absent(sequences, 9).tolist() if loss == "bce" else []
-    items = model.embedding.weight[1:]
+    items = model.embedding.weight[1:].detach()
     for inputs, targets in pairs:
-        h = model.hidden(torch.tensor([inputs]) + 1)[0]
+        h = model.hidden(torch.tensor([inputs]) + 1)[0].detach()
         for m, target in enumerate(targets):
             scores = items @ h[m]
             if loss == "ce":
-                expected.append(float(-scores.log_softmax(0)[target]))
+                expected.append(-scores.log_softmax(0)[target].item())
             else:
                 other = others[len(expected)]
                 of = torch.nn.functional.logsigmoid
