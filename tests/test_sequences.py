@@ -352,7 +352,7 @@ def test_diffurecs_loss_by_hand(rows):
         history = model.norm(table[batch.sequences[row, :n]])
         z = history + (0.001 + 0.001 * for_lambda[row, :n]) * (x_t + step)
         x0_hat = model.last(model.encoder(z[None])[0, n - 1])
-        expected.append(float(-(table @ x0_hat).log_softmax(0)[batch.targets[row] + 1]))
+        expected.append(-(table @ x0_hat).log_softmax(0)[batch.targets[row] + 1].item())
     assert found == pytest.approx(np.mean(expected), rel=1e-4)
 
 
