@@ -21,13 +21,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fuzz
 import sandbox
+from hostile.workshop import Workshop, workshop
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from DiffRec.engine.commands import command
 from DiffRec.engine.flags import Parser, checked
+from DiffRec.engine.machine import REPOSITORY
 from DiffRec.engine.settings import Positive, Seed
 from DiffRec.engine.variant import variant_of
 
@@ -59,12 +60,12 @@ class Scenario:
     bounded: bool = True
 
 
-def scenarios(shop: fuzz.Workshop) -> list[Scenario]:
+def scenarios(shop: Workshop) -> list[Scenario]:
     """One for each kind of work."""
     found = []
     for name, words in RUNS.items():
         variant = variant_of(name)
-        script = str(variant.folder.relative_to(fuzz.REPOSITORY) / "main.py")
+        script = str(variant.folder.relative_to(REPOSITORY) / "main.py")
         flags = [*variant.flags, "--data_path", str(shop.data), "--preset", "none", *words,
                  "--cuda", "0", "--eval_every", "2", "--patience", "1000", "--resume",
                  "--save_path", "saved", "--result_json", "result.json"]  # fmt: skip
@@ -179,7 +180,7 @@ def killed(
     return killed_so_far, None
 
 
-def kill_runs(shop: fuzz.Workshop, kills: int, seed: int, names: list[str] | None = None) -> dict:
+def kill_runs(shop: Workshop, kills: int, seed: int, names: list[str] | None = None) -> dict:
     """A tally for each scenario; together they are killed ``kills`` times."""
     draw, wanted = random.Random(seed), []
     tallies: dict[str, Tally] = {}
@@ -213,7 +214,7 @@ def full_after(size: int):
     return limit
 
 
-def full_commands(shop: fuzz.Workshop) -> Iterator[tuple[str, str, list[str], str]]:
+def full_commands(shop: Workshop) -> Iterator[tuple[str, str, list[str], str]]:
     """Name, script and flags of what writes, and what it writes."""
     (saved,) = (shop.folder / "saved" / "DiffRec").glob("*.safetensors")
     serve = ["--checkpoint", str(saved), "--data_path", str(shop.data), "--cuda", "0"]
@@ -276,7 +277,7 @@ def fill_in_training(scenario: Scenario, known: tuple, draw: random.Random) -> s
     return None
 
 
-def fill_disks(shop: fuzz.Workshop, times: int, seed: int) -> dict[str, Tally]:
+def fill_disks(shop: Workshop, times: int, seed: int) -> dict[str, Tally]:
     """Each command so many times on a disk that is full."""
     draw, tallies = random.Random(seed), {}
     for name, script, flags, made in full_commands(shop):
@@ -300,7 +301,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--full", type=checked(Positive), default=5, help="full disks per command")
     parser.add_argument("--seed", type=checked(Seed), default=1, help="of the moments")
     args = parser.parse_args(argv)
-    with fuzz.workshop() as shop:
+    with workshop() as shop:
         kills = kill_runs(shop, args.kills, args.seed)
         disks = fill_disks(shop, args.full, args.seed)
     print(f"{'killed':<20}{'kills':>8}{'ends':>8}{'as promised':>14}")

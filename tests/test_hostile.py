@@ -15,18 +15,23 @@ import pandas as pd
 import pytest
 import sandbox
 import torch
+from hostile import arrays, checkpoints
+from hostile.values import DEEP
+from hostile.workshop import Attempt, workshop
+from safetensors.torch import save_file
 
 from DiffRec import DiffRec, InputError
 from DiffRec.engine import tensors
 from DiffRec.engine.files import temporary_prefix
 from DiffRec.engine.variant import REGISTRY
+from DiffRec.preparation import readers
 
 SHORT = ["--preset", "none", "--dims", "[4]", "--steps", "2", "--cuda", "0"]
 
 
 @pytest.fixture(scope="module")
 def shop():
-    with fuzz.workshop() as found:
+    with workshop() as found:
         yield found
 
 
@@ -78,8 +83,8 @@ def test_what_is_drawn_breaks_no_promise(shop, kind, capsys):
         ("header", ("DiffRec", "export", [])), ("header", ("LightGCN", "recommend", [])),
         ("header", ("MultiVAE", "history", [])), ("header", ("iALS", "compare", [])),
         ("tensor", ("L-DiffRec", "evaluate", 0, ("none", 0))),
-        *(("array", (which, ("cut", 10**9))) for which in fuzz.ARRAYS[5:]),
-        *(("table", (format, ("cut", 10**9), [])) for format in fuzz.readers.FORMATS),
+        *(("array", (which, ("cut", 10**9))) for which in arrays.ARRAYS[5:]),
+        *(("table", (format, ("cut", 10**9), [])) for format in readers.FORMATS),
         ("map", ("user", ("swap",), "recommend")), ("state", ("DiffRec", ("cut", 10**9))),
         *(("pickle", (which, ("missing", "x"))) for which in ("network", "latent", "autoencoder")),
         ("record", ("result.json", ("cut", 10**9))), ("record", ("trials", ("cut", 10**9))),
@@ -94,7 +99,7 @@ def test_what_nobody_tampered_with_is_accepted(shop, kind, what):
 
 
 def test_the_judge_sees_what_breaks_promises(shop, tmp_path):
-    attempt = fuzz.Attempt("DiffRec/main.py", [], ("out",))
+    attempt = Attempt("DiffRec/main.py", [], ("out",))
     good = sandbox.Outcome(2, "", "error: no.\n", 0.1, 5)
     cases = [
         ({}, [], None),
@@ -134,7 +139,7 @@ def test_a_process_is_bounded_in_time_and_watched(shop, tmp_path):
 # The ten rows of the list -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", fuzz.OPTIONS[:6])
+@pytest.mark.parametrize("name", checkpoints.OPTIONS[:6])
 def test_no_header_steers_a_command(shop, name):
     what = ("EASE", "evaluate", [("setting", name, "stolen")])
     assert tried(shop, "header", what).refused
@@ -169,7 +174,7 @@ def test_index_tensors_stay_inside(shop, name, value):
         ("DiffRec", "steps", 10**9), ("DiffRec", "steps", 10**5), ("DiffRec", "dims", [1] * 10**4),
         ("DiffRec", "noise_schedule", "x"), ("DiffRec", "mlp_act_func", ["tanh"]),
         ("LightGCN", "layers", 10**9), ("iALS", "factors", 10**12), ("GF-CF", "gamma", math.nan),
-        ("L-DiffRec", "n_cate", fuzz.DEEP), ("CDAE", "metric_users", "x" * 10**5),
+        ("L-DiffRec", "n_cate", DEEP), ("CDAE", "metric_users", "x" * 10**5),
         ("MultiVAE", "dims", [6, 10**9]),
     ],
 )  # fmt: skip
@@ -195,7 +200,7 @@ def test_sizes_of_a_header_are_checked(shop, users):
 
 @pytest.mark.parametrize(
     "change",
-    [*(("dtype", name) for name in fuzz.DTYPES),
+    [*(("dtype", name) for name in checkpoints.DTYPES),
      *(("value", value) for value in (math.nan, math.inf, 1e38)), ("drop", None), ("add", "x")],
     ids=str,
 )  # fmt: skip
@@ -214,7 +219,7 @@ def test_scores_that_are_no_numbers_are_no_answer(shop, value):
 
 @pytest.mark.parametrize(
     ("which", "change"),
-    [("result.json", ("text", fuzz.DEEP)), ("finished", ("text", fuzz.DEEP)),
+    [("result.json", ("text", DEEP)), ("finished", ("text", DEEP)),
      ("finished", ("top", "settings", [])), ("trials", ("row", "x", {})),
      ("curve.csv", ("cut", 30))],
 )  # fmt: skip
@@ -421,7 +426,7 @@ def test_raw_ids_of_a_checkpoint_are_checked(shop, tmp_path):
     for text in ("[1, 2]", "[" * 5000 + "]" * 5000, "{}", "[1e400]", "null"):
         metadata, found = shop.checkpoints["DiffRec"]
         path = tmp_path / "x.safetensors"
-        fuzz.save_file(found, path, {**metadata, "item_ids": text})
+        save_file(found, path, {**metadata, "item_ids": text})
         with pytest.raises(InputError, match="raw id"):
             DiffRec.load(path)
 

@@ -1,0 +1,1 @@
+"""Good files, and what scripts/fuzz.py puts into their places."""
