@@ -43,6 +43,7 @@ class Dataset:
         path: the folder they came from.
         drop_unknown, drop_repeated, random_noise, noise_seed: how they were read (`load_dataset`).
         evaluation: how the folder says that models are evaluated on them (`read_evaluation`).
+        reordered: whether train was put into an order that the folder's files of times do not tell.
         first_item: the number of the first item here, and ``whole`` the fingerprint of all, where
             these are some of the items alone (`columns`).
     """
@@ -59,6 +60,7 @@ class Dataset:
     drop_repeated: bool = False
     first_item: int = 0
     whole: Mapping[str, Any] | None = None
+    reordered: bool = False
 
     @property
     def n_users(self) -> int:
@@ -131,13 +133,13 @@ class Dataset:
     def everything(self) -> "Dataset":
         """The same with all three lists as train and nothing in the others.
 
-        A user's items are in order of time where the folder tells it (`times_of_pairs`), else those
-        of train come first, then validation's, then test's; of the paper's data test's, then
-        validation's.
+        A user's items are in order of time where the folder tells it (`times_of_pairs`) and train
+        was not ``reordered``, else those of train come first, then validation's, then test's; of
+        the paper's data test's, then validation's.
         """
         later = ("test", "valid") if self.name in RELEASED else ("valid", "test")
         train = functools.reduce(join, (getattr(self, split) for split in ("train", *later)))
-        known = times_of_pairs(self)
+        known = None if self.reordered else times_of_pairs(self)
         if known is not None:
             keys, times = known
             wanted, users = train.keys(), train.row_index().cpu().numpy()

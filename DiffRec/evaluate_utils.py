@@ -530,22 +530,20 @@ def compare(
     for name in first:
         both = ~(np.isnan(first[name]) | np.isnan(second[name]))
         ours, theirs = first[name][both], second[name][both]
-        d = ours - theirs
+        d = (ours - theirs).round(12)  # means of equal values in another order are equal
         if len(d) < 2:
             raise InputError("a paired test needs at least two users.")
-        spread = d.std(ddof=1)
-        same = spread <= 1e-12 * np.abs(d).max()  # then no test is defined, and none is needed
-        test = stats.ttest_rel(ours, theirs) if not same else None
+        same = bool((d == d[0]).all())  # then no test is defined, and none is needed
+        test = stats.ttest_1samp(d, 0) if not same else None
         low, high = test.confidence_interval(confidence) if test else (d[0], d[0])
         certain = 1.0 if d[0] == 0 else 0.0
         sure = np.sign(d[0]) * np.inf if d[0] else 0.0
         found[name] = {
             "a": float(ours.mean()), "b": float(theirs.mean()), "difference": float(d.mean()),
             "low": float(low), "high": float(high),
-            "effect": float(d.mean() / spread) if not same else float(sure),
+            "effect": float(d.mean() / d.std(ddof=1)) if not same else float(sure),
             "p": float(test.pvalue) if test else certain,
-            # Rounded, so that means of equal values in another order are equal.
-            "wilcoxon": float(stats.wilcoxon(d.round(12)).pvalue) if test else certain,
+            "wilcoxon": float(stats.wilcoxon(d).pvalue) if test else certain,
         }  # fmt: skip
     adjusted = stats.false_discovery_control([row["p"] for row in found.values()])
     for row, p in zip(found.values(), adjusted, strict=True):

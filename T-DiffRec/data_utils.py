@@ -88,7 +88,7 @@ def order_by_time(dataset: Dataset, timestamps: Path) -> Dataset:
     pairs = pairs[np.lexsort((times, pairs[:, 0]))]
     pairs = last_of_repeated(pairs) if dataset.drop_repeated else pairs
     train = Interactions.from_pairs(pairs, dataset.n_users, dataset.n_items)
-    return dataclasses.replace(dataset, train=train.to(dataset.train.device))
+    return dataclasses.replace(dataset, train=train.to(dataset.train.device), reordered=True)
 
 
 def weigh(

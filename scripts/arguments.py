@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from DiffRec import Dataset, load_dataset
-from DiffRec.data_utils import holds_dataset
+from DiffRec.data_utils import SPLITS, holds_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.settings import Folder
@@ -75,7 +75,9 @@ def require_known(path: Path, header: dict, dataset: Dataset) -> None:
     other data."""
     checkpoints.require_items(path, header, dataset)
     if header["data"] != dataset.fingerprint() and not dataset.is_wholly(header["data"]):
-        print(f"note: {dataset.name} is not the data that {path.name} was trained on.")
+        sizes = all(header["data"].get(name) == dataset.fingerprint()[name] for name in SPLITS)
+        order = ", or not in its order, as by --timestamps" if sizes else ""
+        print(f"note: {dataset.name} is not the data that {path.name} was trained on{order}.")
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:

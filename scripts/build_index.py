@@ -98,6 +98,8 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError("faiss is not installed: pip install faiss-cpu.")
     if args.out.suffix != ".faiss":
         raise InputError(f"{args.out} must end in .faiss.")
+    if args.links < 2:
+        raise InputError("a graph needs at least 2 --links of an item.")
     require_writable(args.out)
     model = any_model(args.checkpoint)
     header = header_of(args.checkpoint)

@@ -1,11 +1,13 @@
-"""Whether models differ by more than chance, user by user:
+"""Whether trained models differ by more than the chance of the users, user by user:
 
 python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20,ndcg@20]
 
 Each is evaluated on the data of the first by the conventions of the first, but given validation as
 input (tst_w_val) as it was itself; every later one is compared with the first by paired tests over
-the users, and p is corrected for all comparisons of the table. With --pool_seeds runs that differ
-in their seed alone are one: each user's metrics are averaged.
+the users, and p is corrected for all comparisons of the table. All of this is of these weights:
+with another seed a model may differ from itself as clearly. With --pool_seeds runs that differ in
+their seed alone are one: each user's metrics are averaged, and Welch's test of the seeds' means
+tells whether the models differ by more than their seeds do.
 """
 
 import argparse
@@ -102,9 +104,9 @@ def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset)
 
 def pooled(
     paths: Sequence[Path], headers: Sequence[dict], found: Sequence[dict]
-) -> tuple[list[str], list[dict]]:
-    """Runs of one model on one data set with one set of settings as one, with the mean metrics of
-    each user; InputError if a seed is there twice.
+) -> tuple[list[str], list[list[dict]]]:
+    """Runs of one model on one data set with one set of settings together: the groups' names, and
+    of each what was ``found`` of its runs; InputError if a seed is there twice.
 
     A group is called by its model, and by the settings in which groups of this model differ.
     """
@@ -128,21 +130,32 @@ def pooled(
         if any(other["data"] != first["data"] for other in others):
             words.append(f"{first['data']['train']:,} interactions")
         names.append(", ".join([*words, f"seeds: {len(of_seed)}"]))
-    means = [mean_of_runs([found[n] for n in of_seed.values()]) for of_seed in groups.values()]
-    return names, means
+    return names, [[found[n] for n in of_seed.values()] for of_seed in groups.values()]
 
 
-def table_of(names: Sequence[str], found: Sequence[dict]) -> list[dict]:
-    """A row for each metric and run: its mean, and for all but the first the tests against the
-    first; p is corrected over all rows."""
+def of_seeds(ours: Sequence[dict], theirs: Sequence[dict], metric: str) -> float | str:
+    """p of Welch's test, two-sided, of the means of two models' seeds; nothing for a single one."""
+    from scipy.stats import ttest_ind  # here, since it takes most of a second
+
+    if min(len(ours), len(theirs)) < 2:
+        return ""
+    means = ([np.nanmean(values[metric]) for values in some] for some in (ours, theirs))
+    return float(ttest_ind(*means, equal_var=False).pvalue)
+
+
+def table_of(names: Sequence[str], runs: Sequence[Sequence[dict]]) -> list[dict]:
+    """A row for each metric and model, of which there are one or several runs: its mean, and for
+    all but the first the tests against the first; p is corrected over all rows."""
     from scipy.stats import false_discovery_control  # here, since it takes most of a second
 
+    found = [mean_of_runs(some) for some in runs]
     compared = [compare(values, found[0]) for values in found[1:]]
     rows, tested = [], []
     for metric, values in found[0].items():
         rows.append({"metric": metric, "run": names[0], "mean": float(np.nanmean(values))})
-        for name, tests in zip(names[1:], compared, strict=True):
+        for name, some, tests in zip(names[1:], runs[1:], compared, strict=True):
             of_metric = {**tests[metric], "metric": metric, "run": name, "mean": tests[metric]["a"]}
+            of_metric["seeds"] = of_seeds(some, runs[0], metric)
             rows.append(of_metric)
             tested.append(of_metric)
     if tested:
@@ -150,22 +163,23 @@ def table_of(names: Sequence[str], found: Sequence[dict]) -> list[dict]:
         for row, p in zip(tested, corrected, strict=True):
             row["adjusted"] = float(p)
     columns = ("metric", "run", "mean", "difference", "low", "high", "effect", "p", "wilcoxon",
-               "adjusted")  # fmt: skip
+               "adjusted", "seeds")  # fmt: skip
     return [{column: row.get(column, "") for column in columns} for row in rows]
 
 
 def shown(rows: Sequence[dict]) -> str:
     """The table as aligned text."""
     lines = [("metric", "run", "mean", "difference", "95 % interval", "effect", "p", "Wilcoxon",
-              "corrected")]  # fmt: skip
+              "corrected", "of seeds")]  # fmt: skip
     for row in rows:
         cells = [row["metric"], row["run"], f"{row['mean']:.4f}"]
         if row["p"] == "":
-            cells += [""] * 6
+            cells += [""] * 7
         else:
             interval = f"[{row['low']:+.4f}, {row['high']:+.4f}]"
             cells += [f"{row['difference']:+.4f}", interval, f"{row['effect']:+.2f}"]
             cells += [p_value(row[name]) for name in ("p", "wilcoxon", "adjusted")]
+            cells.append("" if row["seeds"] == "" else p_value(row["seeds"]))
         lines.append(tuple(cells))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
@@ -192,16 +206,18 @@ def main(argv: list[str] | None = None) -> None:
     if len(set(names)) < len(names):
         names = short_names(args.runs)
     found = measure(args, headers, dataset)
+    runs = [[values] for values in found]
     if args.pool_seeds:
-        names, found = pooled(args.runs, headers, found)
-        if len(found) < 2:
+        names, runs = pooled(args.runs, headers, found)
+        if len(runs) < 2:
             raise InputError("all runs are of one model and one set of settings.")
-    rows = table_of(names, found)
+    rows = table_of(names, runs)
     print(
         f"{dataset.name}, {args.split}, {dataset.n_users:,} users; differences to {names[0]}, with "
         f"two-sided paired tests;\neffect: mean over standard deviation of the users' differences; "
         f"corrected: p of the t-test\nfor the {len(rows) - len(args.metrics)} comparisons "
-        f"(Benjamini-Hochberg)\n"
+        f"(Benjamini-Hochberg); of seeds: p of Welch's test of their means. The others\nare of "
+        f"these weights: a model may differ as clearly from itself with another seed.\n"
     )
     print(shown(rows))
     if args.out:

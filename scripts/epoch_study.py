@@ -6,7 +6,7 @@ Each evaluation of a run is measured on validation and on test. The epoch that i
 is what all other pages have; the one that is best on test is what no figure may have: it bounds
 what another rule of stopping could give, among the epochs that these runs have. Each method has its
 published settings, and those of a search where there are any. A CSV and a page go to results/;
-seeds that the CSV has are not run again.
+seeds that the CSV has are not run again: remove its rows of a preset that was changed.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from DiffRec import Dataset, load_dataset, train
 from DiffRec.engine.commands import command
+from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import read_csv, write_csv, write_text
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import code_version
@@ -138,6 +139,10 @@ def study(args: argparse.Namespace, dataset: str) -> list[Row]:
         if (dataset, method, preset, str(seed)) not in done
     ]
     data = load_dataset(dataset)
+    if data.evaluation:
+        raise InputError(f"{dataset} is evaluated otherwise: this study is of {SELECT_BY}.")
+    if not rows and not asked:
+        raise InputError(f"no preset of {', '.join(args.methods)} is called {dataset}.")
     for method, preset, seed in tqdm(asked, "runs", disable=None):
         rows += evaluations(method, preset, data, seed)
         rows.sort(key=lambda row: (row["dataset"], row["method"], row["preset"], int(row["seed"])))

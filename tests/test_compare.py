@@ -13,6 +13,7 @@ from arguments import short_names
 from scipy import stats
 
 from DiffRec import DiffRec, evaluate, train
+from DiffRec import compare as compare_users
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.variant import variant_of
 from DiffRec.preparation import synthetic, writer
@@ -127,13 +128,34 @@ def test_runs_of_other_settings_or_data_are_not_pooled():
     ]
     headers.append({**headers[0], "data": {"train": 2000, "sha256": "2"}})
     found = [{"recall@20": np.array([n, 2.0 * n])} for n in range(4)]
-    names, means = compare.pooled(paths, headers, found)
+    names, runs = compare.pooled(paths, headers, found)
     assert names == [
         "DiffRec, lr 0.1, 3,000 interactions, seeds: 2",
         "DiffRec, lr 0.2, 3,000 interactions, seeds: 1",
         "DiffRec, lr 0.1, 2,000 interactions, seeds: 1",
     ]
-    assert [list(mean["recall@20"]) for mean in means] == [[0.5, 1], [2, 4], [3, 6]]
+    means = [row["mean"] for row in compare.table_of(names, runs)]
+    assert means == pytest.approx([0.75, 3, 4.5])
+
+
+def test_the_spread_of_the_seeds_has_a_test_of_its_own():
+    """Users all agree in each pair of runs, and the seeds do not."""
+    users = np.linspace(0, 1, 50)
+    a = [{"recall@20": users + shift} for shift in (0.10, 0.20, 0.31)]
+    b = [{"recall@20": users + shift + users / 100} for shift in (0.11, 0.21, 0.30)]
+    _, row = compare.table_of(["b", "a"], [b, a])
+    means = [[run["recall@20"].mean() for run in runs] for runs in (a, b)]
+    assert row["seeds"] == pytest.approx(stats.ttest_ind(*means, equal_var=False).pvalue)
+    assert row["p"] < 0.001 < 0.5 < row["seeds"]
+    assert compare.table_of(["b", "a"], [b, a[:1]])[1]["seeds"] == ""
+
+
+def test_runs_in_another_order_are_no_difference():
+    """Though their means differ by rounding."""
+    runs = [{"recall@20": np.random.default_rng(n).choice([1 / 3, 1 / 7, 1 / 9], 60)}
+            for n in range(3)]  # fmt: skip
+    found = compare_users(runs, runs[::-1])["recall@20"]
+    assert [found[name] for name in ("difference", "effect", "p", "wilcoxon")] == [0, 0, 1, 1]
 
 
 def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
@@ -147,7 +169,7 @@ def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     how = {"recall_denominator": "min_k", "metric_users": "with_items", "topN": [5]}
     right = evaluate(DiffRec.load(files[0]), tiny, **how, per_user=True)["test"]["recall@5"]
     np.testing.assert_array_equal(found[0]["recall@5"], right)
-    row = compare.table_of(["a", "b"], found)[0]
+    row = compare.table_of(["a", "b"], [[values] for values in found])[0]
     assert row["mean"] == pytest.approx(np.nanmean(right))
 
 

@@ -108,6 +108,7 @@ def test_each_filter_alone():
     assert top(disliked=[[1]]) == [0, 2, 3]
     assert top(disliked=[[1]], exclude_seen=False, k=5) == [0, 2, 3, 4, 5]
     assert top(categories=["a", "a", "a", "b", None, "b"], per_category=1) == [0, 3, 4]
+    assert top(categories=["a", "a", "b", None, None, None], per_category=1) == [0, 2, 3]
     dates = ["2024-01-01", "2024-03-01", "NaT", "2024-05-01", "2024-02-01", "2024-04-01"]
     assert top(item_dates=dates, newer_than="2024-02-01", k=2) == [1, 3]
 

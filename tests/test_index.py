@@ -56,6 +56,7 @@ def test_what_no_index_can_be_made_of(build, run, tiny, tiny_folder, tmp_path):
         (run("scripts/build_index.py", other, tmp_path / "a.faiss", "--data_path", tiny_folder),
          "mean_type x0"),
         (build(out="a.txt"), "must end in .faiss"),
+        (build("--links", "1", out="a.faiss"), "needs at least 2 --links"),
     ):  # fmt: skip
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert words in done.stderr

@@ -86,6 +86,10 @@ def test_timestamps_beat_the_lists_order(save_lists, tmp_path):
     np.save(tmp_path / "times.npy", np.array([30.5, 1, 10, 20]))
     ordered = order_by_time(load_dataset(data_path=folder), tmp_path / "times.npy")
     assert ordered.train.items.tolist() == [1, 2, 0, 3]
+    # Also where all lists are one, and the folder has other times.
+    for name, count in (("train", 4), ("valid", 1), ("test", 1)):
+        np.save(folder / f"{name}_times.npy", np.arange(count))
+    assert ordered.everything().train.items.tolist() == [1, 2, 0, 3, 3, 0]
     for wrong, words in (
         (np.zeros(3), "each of the 4 rows"),
         (np.array([1, np.nan, 2, 3]), "row 1"),

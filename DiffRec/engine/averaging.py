@@ -6,12 +6,13 @@ from torch.optim.swa_utils import AveragedModel
 
 
 class MovingAverage(AveragedModel):
-    """The exponential moving average w̄ of a model's weights w: after update n
+    """The exponential moving average w̄ of a model's weights w: the weights after the first update,
+    and after a later one, before which n have been,
 
         w̄ ← d w̄ + (1 - d) w,   d = min(decay, (1 + n) / (10 + n)),
 
-    so that the first weights, which are random, are soon forgotten. Buffers are the model's own. No
-    update waits for a device, as torch's own does, which sends the number of the update there.
+    so that early weights are soon forgotten. Buffers are the model's own. No update waits for a
+    device, as torch's own does, which sends the number of the update there.
     """
 
     def __init__(self, model: nn.Module, decay: float):
