@@ -74,8 +74,9 @@ def require_known(path: Path, header: dict, dataset: Dataset) -> None:
     """InputError if a checkpoint does not know the data's items; says so where it was trained on
     other data."""
     checkpoints.require_items(path, header, dataset)
-    if header["data"] != dataset.fingerprint() and not dataset.is_wholly(header["data"]):
-        sizes = all(header["data"].get(name) == dataset.fingerprint()[name] for name in SPLITS)
+    known, found = header["data"], dataset.fingerprint()
+    if known != found and not dataset.is_wholly(known):
+        sizes = all(known.get(name) == found[name] for name in SPLITS)
         order = ", or not in its order, as by --timestamps" if sizes else ""
         print(f"note: {dataset.name} is not the data that {path.name} was trained on{order}.")
 

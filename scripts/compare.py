@@ -148,10 +148,9 @@ def table_of(names: Sequence[str], runs: Sequence[Sequence[dict]]) -> list[dict]
     all but the first the tests against the first; p is corrected over all rows."""
     from scipy.stats import false_discovery_control  # here, since it takes most of a second
 
-    found = [mean_of_runs(some) for some in runs]
-    compared = [compare(values, found[0]) for values in found[1:]]
+    first, compared = mean_of_runs(runs[0]), [compare(some, runs[0]) for some in runs[1:]]
     rows, tested = [], []
-    for metric, values in found[0].items():
+    for metric, values in first.items():
         rows.append({"metric": metric, "run": names[0], "mean": float(np.nanmean(values))})
         for name, some, tests in zip(names[1:], runs[1:], compared, strict=True):
             of_metric = {**tests[metric], "metric": metric, "run": name, "mean": tests[metric]["a"]}

@@ -17,7 +17,13 @@ from collections.abc import Mapping, Sequence
 from arguments import listed
 from reproduce import full_name, gather
 from reproduction import markdown
-from reproduction.runs import RESULTS, mean_and_std, present, require_methods
+from reproduction.runs import (
+    RESULTS,
+    mean_and_std,
+    present,
+    require_methods,
+    require_released_evaluation,
+)
 from tqdm import tqdm
 
 from DiffRec import Dataset, load_dataset, train
@@ -139,8 +145,6 @@ def study(args: argparse.Namespace, dataset: str) -> list[Row]:
         if (dataset, method, preset, str(seed)) not in done
     ]
     data = load_dataset(dataset)
-    if data.evaluation:
-        raise InputError(f"{dataset} is evaluated otherwise: this study is of {SELECT_BY}.")
     if not rows and not asked:
         raise InputError(f"no preset of {', '.join(args.methods)} is called {dataset}.")
     for method, preset, seed in tqdm(asked, "runs", disable=None):
@@ -156,6 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
     if not present(dataset):
         return
+    require_released_evaluation(dataset, SELECT_BY)
     rows = study(args, dataset)
     flags = ["--dataset", dataset, "--methods", ",".join(args.methods), "--seeds", str(args.seeds)]
     made_by = shlex.join(["bash", f"scripts/{WHAT}.sh", *flags])

@@ -23,13 +23,12 @@ from reproduction.runs import (
     mean_and_std,
     present,
     require_methods,
+    require_released_evaluation,
     seeds_on_disk,
 )
 from reproduction.tables import METRICS
 
-from DiffRec.data_utils import evaluation_beside
 from DiffRec.engine.commands import command
-from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.paper import paper_figures
 from DiffRec.engine.settings import Positive
@@ -163,8 +162,7 @@ def main(argv: list[str] | None = None) -> None:
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
     if not present(dataset):
         return
-    if evaluation_beside(dataset, None):
-        raise InputError(f"{dataset} is evaluated otherwise: this study is of {SELECT_BY}.")
+    require_released_evaluation(dataset, SELECT_BY)
     asked = [Run(name, dataset, seed) for name in args.methods for seed in range(1, args.seeds + 1)]
     done = [  # those of an earlier call stay on the page
         Run(name, dataset, seed)

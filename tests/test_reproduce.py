@@ -27,6 +27,7 @@ from reproduction.runs import (
     datasets_on_disk,
     finished,
     of_group,
+    require_released_evaluation,
     seeds_on_disk,
     work_folder,
 )
@@ -666,3 +667,13 @@ def test_tuned_runs_are_asked_for_where_a_search_has_been(datasets, run):
     assert sum("--preset ml-1m_clean_tuned" in line for line in lines) == 2
     assert len([line for line in lines if line.startswith("python")]) == 4
     assert tables.tuned_run_of("DiffRec-eps", "ml-1m_clean", 1) is None
+
+
+def test_a_study_of_recall_refuses_data_that_are_evaluated_otherwise(tmp_path, monkeypatch):
+    for name, words in (("plain_clean", "{}"), ("next_clean", '{"evaluation": {"topN": [5]}}')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "stats.json").write_text(words)
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path))
+    require_released_evaluation("plain_clean", "recall@20")
+    with pytest.raises(InputError, match=r"next_clean is evaluated otherwise: this study is of re"):
+        require_released_evaluation("next_clean", "recall@20")

@@ -20,7 +20,13 @@ from pathlib import Path
 from arguments import flags_in
 from tqdm import tqdm
 
-from DiffRec.data_utils import EVALUATION, Dataset, find_dataset, load_dataset
+from DiffRec.data_utils import (
+    EVALUATION,
+    Dataset,
+    evaluation_beside,
+    find_dataset,
+    load_dataset,
+)
 from DiffRec.engine import checkpoints
 from DiffRec.engine.commands import parse
 from DiffRec.engine.errors import InputError
@@ -192,6 +198,12 @@ def present(dataset: str) -> bool:
         how = HOW_TO_GET.get(dataset, "bash scripts/get_data.sh")
         print(f"skipped: {dataset} is not here ({how}; see datasets/README.md).")
     return is_here(dataset)
+
+
+def require_released_evaluation(dataset: str, metric: str) -> None:
+    """InputError, before any run, for a study of a metric on data that are evaluated otherwise."""
+    if evaluation_beside(dataset, None):
+        raise InputError(f"{dataset} is evaluated otherwise: this study is of {metric}.")
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
