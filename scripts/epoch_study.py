@@ -6,10 +6,12 @@ Each evaluation of a run is measured on validation and on test. The epoch that i
 is what all other pages have; the one that is best on test is what no figure may have: it bounds
 what another rule of stopping could give, among the epochs that these runs have. Each method has its
 published settings, and those of a search where there are any. A CSV and a page go to results/;
-seeds that the CSV has are not run again: remove its rows of a preset that was changed.
+seeds that the CSV has are not run again, unless their preset was changed since.
 """
 
 import argparse
+import hashlib
+import json
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -41,7 +43,7 @@ METRICS = {"R@20": "recall@20", "N@20": "ndcg@20"}
 SELECT_BY = "recall@20"
 Row = dict[str, str]
 MEASURED = tuple(f"{split}_{name}" for split in ("valid", "test") for name in METRICS.values())
-COLUMNS = ("dataset", "method", "preset", "seed", "epoch", *MEASURED, "commit")
+COLUMNS = ("dataset", "method", "preset", "seed", "epoch", *MEASURED, "preset_sha256", "commit")
 
 
 def check_row(row: Row) -> None:
@@ -51,10 +53,18 @@ def check_row(row: Row) -> None:
         float(row[name])
 
 
+def preset_hash(method: str, preset: str) -> str:
+    """Of what a preset sets; of one that is gone, none."""
+    found = variant_of(method).known_presets().get(preset)
+    told = json.dumps(found, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12] if found is not None else ""
+
+
 def evaluations(method: str, preset: str, data: Dataset, seed: int) -> list[Row]:
     """A row for each evaluation of a run."""
     found: list[Row] = []
     about = {"dataset": data.name, "method": method, "preset": preset, "seed": str(seed)}
+    made_with = {"preset_sha256": preset_hash(method, preset), "commit": str(code_version())}
 
     def note(row: Mapping[str, float]) -> None:
         values = {
@@ -62,7 +72,7 @@ def evaluations(method: str, preset: str, data: Dataset, seed: int) -> list[Row]
             for split, before in (("valid", ""), ("test", "test_"))
             for name in METRICS.values()
         }
-        found.append({**about, "epoch": str(row["epoch"]), **values, "commit": str(code_version())})
+        found.append({**about, "epoch": str(row["epoch"]), **values, **made_with})
 
     kind = variant_of(method).model
     model = kind.for_dataset(data, preset=preset, seed=seed)
@@ -134,7 +144,13 @@ def make_parser() -> Parser:
 def study(args: argparse.Namespace, dataset: str) -> list[Row]:
     """All evaluations, those of earlier calls first; the CSV has them after each run."""
     path = args.results / f"{WHAT}.csv"
-    rows = read_csv(path, COLUMNS, check_row) if path.is_file() else []
+    kept = read_csv(path, COLUMNS, check_row) if path.is_file() else []
+    require_methods({row["method"] for row in kept}, REGISTRY)
+    rows = [
+        row for row in kept if row["preset_sha256"] == preset_hash(row["method"], row["preset"])
+    ]
+    if changed := len(kept) - len(rows):
+        print(f"{changed} evaluations in {path} are of presets that were changed: they go.")
     done = {tuple(row[name] for name in ("dataset", "method", "preset", "seed")) for row in rows}
     asked = [
         (method, preset, seed)

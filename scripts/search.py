@@ -53,8 +53,9 @@ from DiffRec.engine.settings import (
 from DiffRec.engine.variant import REGISTRY, TUNED, Variant, register_from, variant_of
 from DiffRec.engine.warm import digest_of
 
-COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "seconds", "settings", "data",
-           "commit", "command")  # fmt: skip
+COLUMNS = ("trial", "state", "seed", "valid", "best_epoch", "epochs", "curve", "seconds",
+           "settings", "data", "commit", "command")  # fmt: skip
+NEWER = ("curve",)  # which tables of before 2026-11-29 lack
 DONE, PRUNED, FAILED = "done", "pruned", "failed"
 # Of a training's options those that trials have; the others would do nothing in a search.
 OF_TRIALS = {"dataset", "data_path", "preset", "seed", "cuda", "gpu"}
@@ -150,13 +151,27 @@ def check_trial(row: Mapping[str, str]) -> None:
     int(row["seed"])
     if not 0 <= int(row["best_epoch"] or 0) <= int(row["epochs"]) <= LONGEST:
         raise ValueError(f"a trial has from 0 to {LONGEST} epochs, and the best is one of them")
+    rises = rises_of(row)
+    if [epoch for epoch, _ in rises] != sorted({epoch for epoch, _ in rises}):
+        raise ValueError("the epochs of a curve rise")
+    if rises and not 0 < rises[0][0] <= rises[-1][0] <= int(row["epochs"]):
+        raise ValueError("a curve is of the trial's epochs")
+    if not all(math.isfinite(value) for _, value in rises):
+        raise ValueError("a curve is finite")
     if not all(math.isfinite(float(row[name] or 0)) for name in ("valid", "seconds")):
         raise ValueError("a metric is finite")
 
 
 def read_trials(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV of trials; InputError if it is damaged."""
-    return read_csv(path, COLUMNS, check_trial) if path.is_file() else []
+    return read_csv(path, COLUMNS, check_trial, NEWER) if path.is_file() else []
+
+
+def rises_of(row: Mapping[str, str]) -> list[tuple[int, float]]:
+    """The epochs at which a trial's best metric rose, and to what, as its row tells them:
+    "5:0.1107 10:0.1130"."""
+    pairs = (word.split(":") for word in row["curve"].split())
+    return [(int(epoch), float(value)) for epoch, value in pairs]
 
 
 class Table:
@@ -266,12 +281,14 @@ class Search:
             "seed": seed, "settings": json.dumps(dict(values)), "data": self.table.data,
             "commit": self.commit, "command": self.command_of(values, seed),
         }  # fmt: skip
-        metric, best, rows = settings.select_by, -math.inf, []
+        metric, best, last, rises = settings.select_by, -math.inf, 0, []
 
         def watch(found: dict[str, float]) -> None:
-            nonlocal best
-            rows.append(found)
-            best = max(best, found[metric])
+            nonlocal best, last
+            last = found["epoch"]
+            if found[metric] > best:
+                best = found[metric]
+                rises.append(f"{last}:{best:.6f}")
             if trial is not None:
                 trial.report(best, found["epoch"])
                 if trial.should_prune():
@@ -302,9 +319,9 @@ class Search:
             stopped = True
             raise
         finally:
-            told = {"best_epoch": run.best_epoch, "epochs": run.record["epochs"]} if run else {
-                "epochs": rows[-1]["epoch"] if rows else 0
-            }  # fmt: skip
+            told = {"epochs": last, "curve": " ".join(rises)}
+            if run:
+                told |= {"best_epoch": run.best_epoch, "epochs": run.record["epochs"]}
             value = run.valid[metric] if run else best
             if not (stopped or stop_asked.is_set()):
                 self.table.add(
@@ -339,11 +356,19 @@ def holds(known: optuna.distributions.BaseDistribution, value: Any) -> bool:
 
 
 def curve_of(row: Mapping[str, str]) -> dict[int, float]:
-    """The best metric up to each epoch, as far as a row of the table tells it: from the best epoch
-    on, or, of a trial that was stopped early, at its last."""
-    epochs, value = int(row["epochs"]), float(row["valid"])
-    first = int(row["best_epoch"] or epochs) if row["state"] == DONE else epochs
-    return dict.fromkeys(range(first, epochs + 1), value)
+    """The best metric up to each epoch. Of a table of before curves were kept, what a trial had
+    when it was stopped early is known, and nothing of one that came to its end: from its best epoch
+    on alone it would make others look slow."""
+    last = int(row["epochs"])
+    rises = rises_of(row)
+    if not rises:
+        return {last: float(row["valid"])} if row["state"] != DONE else {}
+    ends = [epoch for epoch, _ in rises[1:]] + [last + 1]
+    return {
+        epoch: value
+        for (start, value), end in zip(rises, ends, strict=True)
+        for epoch in range(start, end)
+    }
 
 
 def as_trial(row: Mapping[str, str], known: Mapping) -> optuna.trial.FrozenTrial:

@@ -637,11 +637,31 @@ def test_the_study_of_epochs_has_the_best_by_validation_and_by_test(
     assert run(*call, "--seeds", "2").returncode == 0
     assert "| DiffRec | published | 2 | 0.1787 |" in (tmp_path / "r" / "epoch_study.md").read_text()
     assert "## What the choice of the epoch" in (tmp_path / "r" / "README.md").read_text()
+    monkeypatch.setattr(epoch_study, "train", train)
+    other = {**short, "dropout": 0.1}  # a preset that was changed: its rows do not count
+    monkeypatch.setattr(Variant, "known_presets", lambda _: {"ml-1m_clean": other})
+    monkeypatch.setattr(Variant, "preset", lambda _, name: other)
+    again = run(*call, "--seeds", "1")
+    assert f"{len(rows)} evaluations in" in again.stdout
+    with (tmp_path / "r" / "epoch_study.csv").open(newline="") as file:
+        others = list(csv.DictReader(file))
+    assert {row["seed"] for row in others} == {"1"}
+    assert others[0]["preset_sha256"] != rows[0]["preset_sha256"]
     damaged = (tmp_path / "r" / "epoch_study.csv").read_text().rsplit(",", 3)[0]
     (tmp_path / "r" / "epoch_study.csv").write_text(damaged)
     refused = run(*call, "--seeds", "2")
     assert refused.returncode == 2
     assert "epoch_study.csv is not a whole table" in refused.stderr
+
+
+def test_the_study_of_epochs_takes_for_equal_what_training_does():
+    rows = [
+        {"seed": "1", "epoch": epoch, "valid_recall@20": valid, "test_recall@20": valid}
+        for epoch, valid in (("5", "0.112310"), ("10", "0.112340"), ("15", "0.112260"))
+    ]
+    assert [row["epoch"] for row in epoch_study.chosen_by("valid", rows)] == ["5"]
+    rows[1]["valid_recall@20"] = "0.112360"
+    assert [row["epoch"] for row in epoch_study.chosen_by("valid", rows)] == ["10"]
 
 
 # What a search found, in the tables

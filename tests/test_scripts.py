@@ -299,9 +299,9 @@ def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     assert len(more) == len(rows) + 2
 
 
-def row_of(state, lr, seed, valid, best_epoch=6, epochs=20):
+def row_of(state, lr, seed, valid, best_epoch=6, epochs=20, curve=""):
     """A row of a table of trials."""
-    told = {"state": state, "settings": json.dumps({"lr": lr}), "seed": str(seed)}
+    told = {"state": state, "settings": json.dumps({"lr": lr}), "seed": str(seed), "curve": curve}
     return told | {"valid": str(valid), "best_epoch": str(best_epoch), "epochs": str(epochs)}
 
 
@@ -348,7 +348,10 @@ def test_what_is_worse_than_the_median_is_stopped(tmp_path):
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
         return stop
 
-    done = [row_of("done", 0.1 * n, 1, v) for n, v in enumerate((0.1, 0.2, 0.3, 0.4, 0.5), 1)]
+    values = (0.1, 0.2, 0.3, 0.4, 0.5)
+    done = [
+        row_of("done", 0.1 * n, 1, v, curve=f"5:{v} 15:{v + 1}") for n, v in enumerate(values, 1)
+    ]
     for row in done[:2]:
         study.add_trial(search.as_trial(row, known))
     assert not is_stopped(10, 0.01)
@@ -357,8 +360,36 @@ def test_what_is_worse_than_the_median_is_stopped(tmp_path):
     assert study.best_value == 0.5
     assert is_stopped(10, 0.25)
     assert not is_stopped(10, 0.35)
+    assert is_stopped(15, 1.25)
     assert not is_stopped(7, 0.25)
     assert not is_stopped(21, 0.25)  # none of the others was there
+
+
+def test_what_a_table_tells_of_the_way_of_a_trial():
+    """From its first evaluation on; a table of before curves were kept has no early values of what
+    came to its end, and those of quick learners alone would stop all others."""
+    told = row_of("done", 0.1, 1, 0.3, epochs=9, curve="2:0.1 4:0.25 7:0.3")
+    assert search.curve_of(told) == {
+        2: 0.1, 3: 0.1, 4: 0.25, 5: 0.25, 6: 0.25, 7: 0.3, 8: 0.3, 9: 0.3,
+    }  # fmt: skip
+    assert search.curve_of(row_of("done", 0.1, 1, 0.3)) == {}
+    assert search.curve_of(row_of("pruned", 0.1, 1, 0.3, "", 10)) == {10: 0.3}
+
+
+def test_a_table_without_curves_is_read_and_goes_on(searching):
+    call, _presets, out = searching
+    flags = ["--epochs", "4", "--candidates", "1", "--seeds", "1"]
+    assert call("DiffRec", "--trials", "1", *flags).returncode == 0
+    path = out / "DiffRec_tiny.csv"
+    (row,) = search.read_trials(path)
+    epoch, value = row["curve"].split()[-1].split(":")
+    assert (epoch, float(value)) == (row["best_epoch"], float(row["valid"]))
+    older = [name for name in search.COLUMNS if name not in search.NEWER]
+    search.write_csv(path, [{name: row[name] for name in older}])
+    assert call("DiffRec", "--trials", "2", *flags).returncode == 0
+    first, second = search.read_trials(path)
+    assert first == {**row, "curve": ""}
+    assert second["curve"]
 
 
 def test_a_trial_that_is_stopped_early_says_so(searching, monkeypatch):
@@ -514,12 +545,30 @@ def test_settings_that_do_not_go_together_are_a_failed_trial(searching):
         lambda text: text.replace("done", "finished"),
         lambda text: text.replace(",0.5,1,", ",0.5,-164833090,"),
         lambda text: text.replace(",0.5,1,1,", ",0.5,1,10000000000,"),
+        lambda text: text.replace("1:0.5", "1:0.4 1:0.5"),
+        lambda text: text.replace("1:0.5", "1:0.4 2:0.5"),
+        lambda text: text.replace("1:0.5", "0:0.5"),
+        lambda text: text.replace("1:0.5", "1:nan"),
+        lambda text: text.replace("1:0.5", "1"),
         lambda text: "\xff\0",
     ],
 )
 def test_a_damaged_table_of_trials_is_one_sentence(searching, damage):
     call, _, out = searching
-    values = ["0", "done", "1", "0.5", "1", "1", "1.0", '"{""reg"": 1.0}"', "x", "c", "python"]
+    values = [
+        "0",
+        "done",
+        "1",
+        "0.5",
+        "1",
+        "1",
+        "1:0.5",
+        "1.0",
+        '"{""reg"": 1.0}"',
+        "x",
+        "c",
+        "python",
+    ]
     whole = f"{','.join(search.COLUMNS)}\n{','.join(values)}\n"
     out.mkdir()
     (out / "EASE_tiny.csv").write_text(damage(whole), encoding="latin-1")

@@ -202,19 +202,23 @@ def write_csv(path: str | Path, rows: list[dict]) -> None:
 
 
 def read_csv(
-    path: Path, columns: Sequence[str], check: Callable[[dict[str, str]], object]
-) -> list[dict[str, str]]:
+    path: Path, columns: Sequence[str], check: Callable[[dict[str, str]], object],
+    newer: Collection[str] = (),
+) -> list[dict[str, str]]:  # fmt: skip
     """The rows of a table with these columns; InputError if it is damaged.
 
     check: raises ValueError for a row that must not be there.
+    newer: those of the columns that a file of before them lacks: they are empty then.
     """
     try:
         with path.open(newline="") as file:
             reader = csv.DictReader(file, strict=True)
             rows = list(reader)
-        whole = tuple(reader.fieldnames or ()) == tuple(columns)
+        older = [name for name in columns if name not in newer]
+        whole = reader.fieldnames in ([*columns], older)
         if not whole or any(None in row or None in row.values() for row in rows):
             raise ValueError(f"not all lines have the columns {', '.join(columns)}")
+        rows = [{**dict.fromkeys(columns, ""), **row} for row in rows]
         for row in rows:
             check(row)
     except (ValueError, RecursionError, csv.Error) as error:
