@@ -11,7 +11,7 @@ from DiffRec.engine.files import written_whole
 from DiffRec.engine.paper import paper_sizes
 
 # Of the authors' archives: rows of each list, and the fingerprint's hash where it was seen.
-RELEASED = {
+ARCHIVES = {
     "ml-1m_clean": ((403_277, 110_722, 57_532), "b34a042d529514df"),
     "ml-1m_noisy": ((429_993, 130_772, 57_532), "24808f7e8fba8525"),
 }
@@ -45,8 +45,8 @@ def check_whole(dataset: Dataset) -> str:
     """Compare with what the authors' archive holds; InputError if rows are missing."""
     found = dataset.fingerprint()
     sizes = tuple(found[split] for split in SPLITS)
-    if dataset.name in RELEASED:
-        expected, sha256 = RELEASED[dataset.name]
+    if dataset.name in ARCHIVES:
+        expected, sha256 = ARCHIVES[dataset.name]
         if any(size < right for size, right in zip(sizes, expected, strict=True)):
             raise InputError(
                 f"{dataset.path} has {sizes} rows in train, validation and test, but the released "
