@@ -20,6 +20,7 @@ from DiffRec.evaluate_utils import (
     PUBLISHED_METRICS,
     are_relevant,
     mask_seen,
+    places_of_ties,
     ranking_metrics,
     top_k,
 )
@@ -112,6 +113,34 @@ def test_top_k_equals_torchs():
     for k in (1, 7, 50):
         expected = scores.topk(k, dim=1).values
         assert torch.equal(scores.gather(1, top_k(scores, k)), expected)
+
+
+@pytest.mark.parametrize("wide", [20_000, 30])
+def test_equal_scores_come_in_one_order_on_both_sides_of_the_end(monkeypatch, wide):
+    monkeypatch.setattr("DiffRec.evaluate_utils.WIDE", wide)
+    torch.manual_seed(0)
+    scores = torch.randint(0, 4, (200, 40)).float()
+    scores = scores.masked_fill(torch.rand(200, 40) < 0.6, -torch.inf)
+    scores[:20] = torch.rand(20, 40)  # rows without equal ones beside those with
+    places = places_of_ties(40, scores.device)
+    assert sorted(places.tolist()) == list(range(40))
+    for k in (1, 5, 20, 39, 40):
+        found = top_k(scores, k)
+        for row, items in zip(scores, found, strict=True):
+            order = np.lexsort((places.numpy(), -row.numpy()))[:k]
+            some = (row[order] > -torch.inf).numpy()
+            assert items.numpy()[some].tolist() == order[some].tolist()
+            assert len(set(items.tolist())) == k
+
+
+@pytest.mark.parametrize("n", [100, 1_498, 12_101, 94_949])
+def test_equal_scores_prefer_no_stretch_of_items(n):
+    """Data sets number the items last that train lacks, and each of them is what somebody seeks."""
+    (items,) = top_k(torch.zeros(1, n), 50)
+    for share in (0.02, 0.1, 0.3, 0.5):
+        for start in (0.0, 0.4, 1 - share):
+            inside = (items >= start * n) & (items < (start + share) * n)
+            assert inside.double().mean().item() == pytest.approx(share, abs=0.045)
 
 
 def test_top_k_and_masks():

@@ -31,7 +31,7 @@ def trained(name: str, dataset, folder, device: str = "cuda", epochs: int = 2, *
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_every_model_trains_there_and_scores_as_on_a_cpu(name, tiny, tmp_path):
-    """Metrics too, but of those whose scores have ties, which are settled by another rule there."""
+    """Metrics too, but of those whose scores have ties, which rounding parts on one of them."""
     run = trained(name, tiny, tmp_path)
     scores, metrics = {}, {}
     for device in ("cpu", "cuda"):
