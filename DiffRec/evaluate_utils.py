@@ -8,7 +8,7 @@ Where others differ, a named argument says so, or the data set itself (`Dataset.
 import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from DiffRec.interactions import Interactions, put
 
 PUBLISHED_METRICS = ("precision", "recall", "ndcg", "mrr")
 OF_LISTS = ("coverage", "gini")  # of all users' lists together
+OF_ALL_ITEMS = (*OF_LISTS, "novelty")  # which a process that has some items alone can not tell
 METRICS = (*PUBLISHED_METRICS, "hit", "hr", "map", "novelty", *OF_LISTS)
 CUT_OFFS = (10, 20, 50, 100)
 RECALL_DENOMINATORS = ("relevant", "min_k")
@@ -378,10 +379,7 @@ def evaluate(
         dataset = scores.prepare_data(dataset)
     if scores.shards is not None:
         ranks, dataset = scores.shards, scores.shards.own(dataset)
-        alone = [name for name in how[5] if name in (*OF_LISTS, "novelty", *own_metrics)]
-        if alone or per_user:
-            what = alone[0] if alone else "per_user"
-            raise InputError(f"item_shards does not go with {what}, which needs all items at once.")
+        require_parts_suffice([*how[5], *(["per_user"] if per_user else [])], own_metrics)
     if scores.n_items != dataset.n_items:
         raise InputError(
             f"the model scores {scores.n_items} items, but {dataset.name} has {dataset.n_items}."
@@ -391,6 +389,14 @@ def evaluate(
         scores.require_rows("to test it with validation as input too would change nothing")
     with evaluating(scores):
         return _evaluate(scorer_of(scores, dataset), dataset, *how, ranks)
+
+
+def require_parts_suffice(metrics: Sequence[str], own: Collection[str] = ()) -> None:
+    """InputError for what is not told by processes that have some of the items each; ``own`` are
+    the names of a user's metrics."""
+    for name in metrics:
+        if name in (*OF_ALL_ITEMS, "per_user", *own):
+            raise InputError(f"item_shards does not go with {name}, which needs all items at once.")
 
 
 def name_of(metric: "str | OwnMetric") -> str:

@@ -117,6 +117,8 @@ def test_presets_by_name(tiny, tmp_path):
         ({"learning": 1}, "there is no setting learning"),
         ({"lr": 0}, "lr must be greater than 0"),
         ({"patience": 5}, "patience 5 must be more than eval_every 5"),
+        ({"metrics": ["gini"]}, "metrics must hold one that is better the higher it is"),
+        ({"metrics": ["gini", "hr"]}, "such as hr@100, got recall@20"),
         ({"select_by": "recall@7"}, "select_by must be one of"),
         ({"dims": [3]}, "dims is a setting of the model: give it to for_dataset"),
         ({"dim": [3]}, "there is no setting dim"),
@@ -571,13 +573,102 @@ def test_one_that_was_stopped_is_fresh_no_more(tiny, tmp_path):
         train(model, tiny, **about)
 
 
-def test_a_function_may_end_a_training(tiny, tmp_path):
-    model = DiffRec.for_dataset(tiny, **SMALL)
+@pytest.mark.parametrize("kind", [bool, np.bool_, torch.tensor])
+def test_a_function_may_end_a_training(tiny, tmp_path, kind):
+    """Whose truth is; and it has a result like any other."""
     about = {"epochs": 9, "eval_every": 1, "save_path": tmp_path, "log_name": "ended"}
-    run = train(model, tiny, on_evaluation=lambda row: row["epoch"] == 3, **about)
+    answers = about | {"on_evaluation": lambda row: kind(row["epoch"] == 3)}
+    model = DiffRec.for_dataset(tiny, **SMALL)
+    run = train(model, tiny, **answers)
     assert run.record["epochs"] == 3
     assert run.checkpoint.is_file()
     assert evaluate(model, tiny)["valid"] == pytest.approx(run.valid)
+    for given in (about, answers):
+        again = train(DiffRec.for_dataset(tiny, **SMALL), tiny, resume=True, **given)
+        assert (again.history, again.test) == (run.history, run.test)
+    kept = train(DiffRec.for_dataset(tiny, **SMALL), tiny, keep_state=True, **answers)
+    assert kept.record["ended"]
+    longer = train(DiffRec.for_dataset(tiny, **SMALL), tiny, resume=True, **about)
+    assert longer.record["epochs"] == 9  # from the state that was kept
+    assert "ended" not in longer.record
+    whole = train(DiffRec.for_dataset(tiny, **SMALL), tiny, **{**about, "log_name": "whole"})
+    assert (longer.history, longer.test) == (whole.history, whole.test)
+
+
+def test_other_first_weights_are_another_run(tiny, tmp_path, caplog):
+    """Such as pretrained ones, or those that a constructor drew: no seed makes them again."""
+    about = {"epochs": 3, "eval_every": 1, "save_path": tmp_path}
+    plain = train(DiffRec.for_dataset(tiny, **SMALL), tiny, **about)
+    donor = train(DiffRec.for_dataset(tiny, seed=5, **SMALL), tiny, **about)
+
+    def begun():
+        model = DiffRec.for_dataset(tiny, **SMALL)
+        model.load_state_dict(DiffRec.load(donor.checkpoint).state_dict())
+        return model
+
+    run = train(begun(), tiny, **about)
+    assert "are not those of for_dataset: it begins with them" in caplog.text
+    assert run.record["went_on"]
+    assert run.checkpoint.name.startswith(f"{plain.checkpoint.stem}_more-")
+    assert run.history != plain.history
+    resumed = train(begun(), tiny, resume=True, **about)
+    assert (resumed.history, resumed.checkpoint) == (run.history, run.checkpoint)
+    built = []
+    for seed in (98, 99):
+        torch.manual_seed(seed)
+        built.append(train(DiffRec(tiny.n_items, **SMALL), tiny, **about).checkpoint)
+    assert len({*built, plain.checkpoint, run.checkpoint}) == 4
+    assert DiffRec.load(plain.checkpoint).digest() != DiffRec.load(built[0]).digest()
+    moved = DiffRec.for_dataset(tiny, **SMALL)
+    evaluate(moved.to("cpu"), tiny)
+    assert train(moved, tiny, **about).checkpoint == plain.checkpoint
+
+
+def test_less_patience_makes_no_run_shorter(tiny, tmp_path):
+    """Less patience would have ended it before, with another best epoch perhaps."""
+    about = {"epochs": 40, "eval_every": 1, "lr": 0.05, "save_path": tmp_path, "keep_state": True}
+    patient = train(small_model(tiny), tiny, patience=12, **about)
+    rises = [row["epoch"] for row in patient.history]
+    assert patient.record["epochs"] == patient.best_epoch + 11
+    with pytest.raises(InputError, match="where patience 2 would have ended it"):
+        train(small_model(tiny), tiny, patience=2, resume=True, **about)
+    next(tmp_path.glob("*.state")).unlink()
+    with pytest.raises(InputError, match="where patience 11 would have ended it"):
+        train(small_model(tiny), tiny, patience=11, resume=True, **about)
+    again = train(small_model(tiny), tiny, patience=12, resume=True, **about)
+    assert [row["epoch"] for row in again.history] == rises
+
+    # Nobody is kept from less patience where it has not run out.
+    def stop(row):
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    some = {**about, "log_name": "less"}
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(tiny), tiny, patience=30, on_evaluation=stop, **some)
+    less = train(small_model(tiny), tiny, patience=4, resume=True, **some)
+    fresh = train(small_model(tiny), tiny, patience=4, **{**some, "log_name": "fresh"})
+    assert (less.best_epoch, less.history) == (fresh.best_epoch, fresh.history)
+
+
+def test_a_state_without_its_best_model_is_told_at_once(tiny, tmp_path):
+    about = {"eval_every": 1, "lr": 0.05, "patience": 40, "save_path": tmp_path, "keep_state": True}
+    run = train(small_model(tiny), tiny, epochs=40, **about)
+    assert run.best_epoch < 40
+    run.checkpoint.unlink()
+    with pytest.raises(InputError, match=r"is gone, and .* does not hold the best model"):
+        train(small_model(tiny), tiny, epochs=60, resume=True, **about)
+
+
+def test_files_of_split_items_are_not_passed_over(tiny, tmp_path):
+    run = train(small_model(tiny), tiny, epochs=1, save_path=tmp_path)
+    for suffix in (".state", ""):
+        part = checkpoints.part_path(run.checkpoint, 0, 2)
+        part = part.with_name(part.name + suffix)
+        part.write_bytes(b"")
+        with pytest.raises(InputError, match="is of this run with its items split"):
+            train(small_model(tiny), tiny, epochs=1, save_path=tmp_path, resume=True)
+        part.unlink()
 
 
 @pytest.mark.parametrize("shown", [None, True, False])

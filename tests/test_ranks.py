@@ -4,6 +4,7 @@ Two ranks are started once, over Gloo; each writes down what it finds, and the t
 """
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from conftest import REPOSITORY
 from safetensors.torch import load_file
 from test_baselines import SMALL
 
-from DiffRec import Dataset, InputError, evaluate, load_dataset, train
+from DiffRec import Dataset, InputError, Recommender, evaluate, load_dataset, train
 from DiffRec.engine.ranks import (
     ALONE,
     Ranks,
@@ -30,7 +31,8 @@ from DiffRec.engine.ranks import (
     of_environment,
     started_together,
 )
-from DiffRec.engine.variant import REGISTRY
+from DiffRec.engine.settings import OptimizerSettings, Settings, setting
+from DiffRec.engine.variant import REGISTRY, Variant, register
 from DiffRec.evaluate_utils import METRICS
 
 N = 2
@@ -119,6 +121,59 @@ def by_ranks(work: Callable, data_folder: Path, folder: Path) -> list[dict]:
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(N)]
 
 
+class Normed(Recommender):
+    """Keeps statistics of its rows, and has what ``parts`` says of it no part in the loss."""
+
+    variant = "Normed"
+
+    class Settings(Settings):
+        parts: int = setting(2, "parameters that have a part")
+
+    Training = OptimizerSettings
+
+    def make(self, settings):
+        self.inner = torch.nn.Linear(self.n_items, 8)
+        self.norm = torch.nn.BatchNorm1d(8)
+        self.outer, self.other = torch.nn.Linear(8, self.n_items), torch.nn.Linear(1, 1)
+        self.other.requires_grad_(settings.parts == 3)
+
+    def scores(self, x):
+        return self.outer(self.norm(self.inner(x)))
+
+    def scorer(self):
+        return lambda batch: self.scores(batch.dense())
+
+    def training_loss(self, batch):
+        x = batch.dense()
+        return ((self.scores(x) - x) ** 2).mean()
+
+
+def of_models_with_states(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
+    """What goes wrong where a model has more than weights, or only one rank watches."""
+    register(Variant(Normed, folder, dict))
+    about = {"epochs": 2, "eval_every": 1, "batch_size": 20, "lr": 0.05, "save_path": folder / "n",
+             "device": "cpu"}  # fmt: skip
+    watch = {"on_evaluation": lambda row: row["epoch"] == 1} if ranks.rank == 1 else {}
+    found: dict = {"ended": train(Normed.for_dataset(dataset), dataset, **about, **watch).record}
+    for ema in (0.0, 0.9):
+        run = train(Normed.for_dataset(dataset), dataset, ema=ema, log_name="norm", **about)
+        ranks.wait()
+        alone = evaluate(Normed.load(run.checkpoint), dataset, batch_size=20)
+        found[f"ema {ema}"] = run.valid, alone["valid"]
+    with pytest.raises(InputError) as error:
+        train(Normed.for_dataset(dataset, parts=3), dataset, **about)
+    found["unused"] = str(error.value)
+    mine = dataset if ranks.rank else dataset.columns(0, dataset.n_items - 1)
+    mine = dataclasses.replace(mine, whole=None)
+    with pytest.raises(InputError) as error:
+        two_epochs(mine, folder / "other", 1)
+    found["items"] = str(error.value)
+    with pytest.raises(InputError) as error:
+        two_epochs(dataset, folder / "resume", 1, resume=ranks.rank == 0)
+    found["resume"] = str(error.value)
+    return found
+
+
 def work(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
     rank, found = ranks.rank, {}
     found["gradients"] = {n: gradient_of(n, dataset, ranks) for n in trained_by_gradients()}
@@ -134,6 +189,7 @@ def work(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
     with pytest.raises(InputError) as error:
         two_epochs(dataset, folder / "differing", 1, lr=1e-3 * (1 + rank))
     found["differing"] = str(error.value)
+    found |= of_models_with_states(ranks, dataset, folder)
     few = torch.arange(1)
     found["few"] = ranks.part(few, len), ranks.gather_rows(few)
     return found
@@ -206,9 +262,28 @@ def test_another_number_of_ranks_goes_on_with_the_state(found, tiny):
     assert run.history[:4] == found[0]["broken"][1]["history"]
 
 
+def test_what_a_model_counts_of_its_rows_is_that_of_its_checkpoint(found):
+    for one in found:
+        for ema in ("ema 0.0", "ema 0.9"):
+            valid, alone = one[ema]
+            assert valid == pytest.approx(alone)
+    assert found[0]["ema 0.0"] != found[0]["ema 0.9"]
+
+
+def test_one_rank_may_watch_and_end_the_training(found):
+    assert [one["ended"]["epochs"] for one in found] == [1, 1]
+
+
+def test_a_parameter_without_a_part_is_one_sentence(found):
+    for one in found:
+        assert "other.weight has no part in the training_loss of Normed" in one["unused"]
+
+
 def test_ranks_that_differ_are_told_so(found):
     for one in found:
         assert "processes of this training differ in lr:" in one["differing"]
+        assert "processes of this training differ in data:" in one["items"]
+        assert "processes of this training differ in resume:" in one["resume"]
 
 
 @pytest.mark.parametrize(

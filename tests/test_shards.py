@@ -157,6 +157,7 @@ def work(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
         sentence(DiffRec.for_dataset, dataset, item_shards=3),
         sentence(evaluate, again, dataset, metrics=["coverage"]),
         sentence(again.recommend, dataset.train.slice(0, 2)),
+        sentence(train, model, dataset, metrics=["recall", "novelty"], save_path=folder / "novel"),
     ]
     return found
 
@@ -256,7 +257,8 @@ def test_any_number_of_ranks_reads_its_items(found, tiny):
 
 def test_what_can_not_be_split_is_refused(found):
     for one in found:
-        of_latent, norm, of_dae, number, coverage, recommend = one["refused"]
+        of_latent, norm, of_dae, number, coverage, recommend, novelty = one["refused"]
+        assert "item_shards does not go with novelty" in novelty
         assert "item_shards is not for L-DiffRec" in of_latent
         assert "item_shards does not go with norm" in norm
         assert "item_shards is not for MultiDAE" in of_dae

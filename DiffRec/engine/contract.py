@@ -26,7 +26,13 @@ from DiffRec.engine.settings import (
     at_home,
 )
 from DiffRec.engine.shards import Shards
-from DiffRec.engine.tensors import Expected, no_larger_than, of_tensor, require
+from DiffRec.engine.tensors import (
+    Expected,
+    digest_of_tensors,
+    no_larger_than,
+    of_tensor,
+    require,
+)
 from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
 from DiffRec.interactions import Interactions, join
@@ -58,8 +64,8 @@ class Recommender(nn.Module):
         epoch: set by the training loop, from 1, before each epoch.
         begun: what tells its last training apart from one that begins with fresh weights: the end
             of its files' names, and what its header says of it; None before the first.
-        seeded: seed and state of the random numbers behind the first weights, if `for_dataset` made
-            them; a training with the same seed goes on there.
+        seeded: if `for_dataset` made the first weights, the seed, the state of the random numbers
+            behind them, where a training with the same seed goes on, and their `digest`.
     """
 
     variant: ClassVar[str]
@@ -78,7 +84,7 @@ class Recommender(nn.Module):
     popularity: torch.Tensor | None = None
     epoch: int = 0
     begun: tuple[str, dict[str, Any]] | None = None
-    seeded: tuple[int, torch.Tensor] | None = None
+    seeded: tuple[int, torch.Tensor, str] | None = None
     _kept: tuple[tuple, Scorer] | None = None
 
     def __init__(
@@ -126,7 +132,7 @@ class Recommender(nn.Module):
         if shards is not None:
             model.split_items(shards)
             model.first_weights(shards, seed)
-        model.seeded = seed, torch.get_rng_state()
+        model.seeded = seed, torch.get_rng_state(), "" if cls.closed_form else model.digest()
         return model
 
     @classmethod
@@ -201,8 +207,12 @@ class Recommender(nn.Module):
 
     @property
     def is_fresh(self) -> bool:
-        """Whether its weights are those it was built with: no training has begun with them."""
+        """Whether no training has begun with it."""
         return self.trained_on is None and self.begun is None
+
+    def digest(self) -> str:
+        """A hash of its parameters."""
+        return digest_of_tensors(dict(self.named_parameters()))
 
     def forget_data(self) -> None:
         """Let go of what `prepare_data` took from data of before: training begins."""

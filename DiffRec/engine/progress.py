@@ -25,6 +25,7 @@ class Progress:
         history: of each evaluation the epoch, its mean loss per batch, and the metrics of
             validation.
         peak_memory_mb: of all processes that had a part in it.
+        ended: whether the one who watches it (`train`'s on_evaluation) ended it.
     """
 
     epoch: Count = 0
@@ -36,6 +37,7 @@ class Progress:
     training_seconds: float = 0.0
     evaluation_seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    ended: bool = False
 
     @classmethod
     def read(cls, saved: dict[str, Any], select_by: str | None) -> "Progress":

@@ -141,7 +141,14 @@ class Ranks:
         return checkpoint
 
     def keep_alike(self, model: "Recommender") -> None:
-        """Let what all ranks have be equal on all."""
+        """Let what all ranks have be equal on all. Gradients, and so weights, are; what a network
+        counts of its own rows, such as the statistics of a BatchNorm, becomes rank 0's."""
+        if not self.several:
+            return
+        learned = {name for name, _ in model.named_parameters()}
+        for name, tensor in model.state_dict().items():
+            if name not in learned and tensor.is_floating_point() and not tensor.is_sparse:
+                dist.broadcast(tensor, src=0)
 
     def write_state(self, path: Path, write: Callable[[Path], None]) -> None:
         write(path)

@@ -11,6 +11,7 @@ import torch
 
 from DiffRec.data_utils import Dataset, require_dataset
 from DiffRec.engine import checkpoints
+from DiffRec.engine.checkpoints import part_paths
 from DiffRec.engine.contract import Recommender
 from DiffRec.engine.errors import InputError, require_built
 from DiffRec.engine.ids import IdMap
@@ -27,6 +28,7 @@ from DiffRec.engine.settings import DataSettings, RunOptions, TrainingSettings
 from DiffRec.engine.training import OnEvaluation, Training, result_of, state_of
 from DiffRec.engine.variant import OWN_DATA, own_variant, settings_of
 from DiffRec.engine.warm import digest_of, digest_of_weights, take_over
+from DiffRec.evaluate_utils import require_parts_suffice
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +84,9 @@ def train(
     **settings: Any,
 ) -> Run:
     """Train a model until validation stops rising; afterwards it holds its best weights. One that
-    was trained before goes on from its weights, be it that it was stopped: its files' names end in
-    _more and six letters that tell these weights from others.
+    was trained before goes on from its weights, be it that it was stopped, and one whose weights
+    are not those that `for_dataset` drew begins with what it has: its files' names end in _more and
+    six letters that tell these weights from others.
 
     Args:
         preset: settings to start from, such as "ml-1m_clean" for the published ones.
@@ -94,7 +97,8 @@ def train(
             in.
         resume: go on where the model's last run was stopped, or the one that began with its
             weights. One that is done gives its result again; it is made longer only if it was
-            called with ``keep_state``, which keeps what it goes on from.
+            called with ``keep_state``, which keeps what it goes on from; so is one that
+            ``on_evaluation`` ended.
         long_names: name files by all settings, as the released checkpoints are.
         final: train on everything, `Dataset.everything`, for all ``epochs``, with nothing left to
             evaluate by; the names of the run's files end in _final.
@@ -105,6 +109,7 @@ def train(
         on_evaluation: called after each evaluation with its row of the history, beside which are
             the metrics on test (test_recall@20, …), for nothing to be chosen by. If it gives True
             the training ends there, as after its last epoch; an error that it raises breaks it off.
+            Of several processes any one may end it.
         progress: whether bars are shown; by default in a terminal, and not in a notebook.
         settings: those of the model's ``Training``, such as lr, epochs or batch_size. How it is
             evaluated the data set may say (`Dataset.evaluation`).
@@ -128,6 +133,8 @@ def train(
         dataset = dataset.everything()
     require_fit(model, dataset, options)
     chosen = settings_of_training(model, dataset, variant.preset(preset), settings)
+    if model.shards is not None:
+        require_parts_suffice(chosen.metrics)
     of_data = {name: getattr(dataset, name) for name in DataSettings.names()}
     everything = settings_of(type(model)).of(model.settings.dump(), chosen.dump(), of_data)
     about = dataset.name, everything.dump(), options.seed, options.log_name
@@ -156,11 +163,14 @@ def train(
     dataset = ranks.own(model.prepare_data(dataset.to(device)))
     if chosen.compile:
         model.compile()
+    if model.shards is None:
+        require_no_parts(checkpoint)
     own = ranks.file(checkpoint)
     training = Training(model, dataset, everything, options.seed, own, options.tensorboard, ranks)
     training.shows = progress
     training.header |= {"preset": preset, **began}
-    ranks.require_same({**training.identity(), **training.header["settings"]})
+    told = {"resume": options.resume, "keep_state": options.keep_state}
+    ranks.require_same({**training.identity(), **training.header["settings"], **told})
     if not training.chooses and training.optimizers and "epochs" not in chosen.model_fields_set:
         raise InputError(
             f"{dataset.name} has no validation to choose the number of epochs by: give epochs, "
@@ -204,6 +214,15 @@ def require_fit(model: Recommender, dataset: Dataset, options: RunOptions) -> No
         raise InputError("item_shards does not go with warm_start.")
 
 
+def require_no_parts(checkpoint: Path) -> None:
+    """InputError if processes that split the items between them have left files of this run."""
+    for path in (*part_paths(checkpoint, ".state"), *part_paths(checkpoint)):
+        raise InputError(
+            f"{path} is of this run with its items split: go on with as many item_shards, or move "
+            f"its parts away first."
+        )
+
+
 def settings_of_training(
     model: Recommender, dataset: Dataset, preset: Mapping[str, Any], given: Mapping[str, Any]
 ) -> TrainingSettings:
@@ -231,13 +250,19 @@ def first_weights(
         take_over(model, options.warm_start, dataset)
         suffix = f"_warm-{digest_of(options.warm_start)}"
         return suffix, {"warm_start": options.warm_start.name}
-    if model.closed_form or model.is_fresh:
+    if model.closed_form:
+        return "", {}
+    drawn = model.seeded is not None and model.digest() == model.seeded[2]
+    if model.is_fresh and drawn:
         return "", {}
     if options.resume and model.begun is not None and known(model.begun[0]):
         return model.begun
     if not all(parameter.isfinite().all() for parameter in model.parameters()):
         raise InputError("the model's weights are no numbers any more: make a new one.")
-    logger.warning("the model was trained before: it goes on from its weights.")
+    if model.is_fresh:
+        logger.warning("the model's weights are not those of for_dataset: it begins with them.")
+    else:
+        logger.warning("the model was trained before: it goes on from its weights.")
     return f"_more-{digest_of_weights(model, ranks)}", {"went_on": True}
 
 
@@ -293,6 +318,7 @@ def record_of(training: Training, made_on: dict[str, Any]) -> dict[str, Any]:
         "checkpoint": checkpoints.whole_path(training.checkpoint).name,
         "best_epoch": progress.best_epoch,
         "epochs": progress.epoch,
+        **({"ended": True} if progress.ended else {}),
         "valid": progress.valid,
         "test": progress.test,
         "history": progress.history,

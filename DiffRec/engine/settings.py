@@ -268,12 +268,16 @@ class TrainingSettings(EvaluationSettings):
         """InputError for settings with which no training could choose a model."""
         if self.select_by.startswith("gini@"):
             raise InputError("select_by must be a metric that is better the higher it is: no gini.")
-        if self.patience <= self.eval_every:
+        if self.patience <= min(self.eval_every, self.epochs):
             raise InputError(
                 f"patience {self.patience} must be more than eval_every {self.eval_every}, or "
                 f"training would end before the first evaluation."
             )
-        offered = [f"{metric}@{k}" for metric in self.metrics for k in self.topN]
+        offered = [
+            f"{metric}@{k}" for metric in self.metrics if metric != "gini" for k in self.topN
+        ]
+        if not offered:
+            raise InputError("metrics must hold one that is better the higher it is, beside gini.")
         if self.select_by not in offered:
             raise InputError(
                 f"select_by must be one of the metrics at the cut-offs of topN, such as "

@@ -7,6 +7,7 @@ holds.
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,6 +36,16 @@ class Expected:
     dtype: torch.dtype = torch.float32
     at_most: int | str | None = None
     ascending: bool = False
+
+
+def digest_of_tensors(named: Mapping[str, torch.Tensor]) -> str:
+    """A SHA-256 of tensors and their names."""
+    found = hashlib.sha256()
+    for name, tensor in named.items():
+        found.update(name.encode())
+        as_bytes = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        found.update(as_bytes.numpy().data)
+    return found.hexdigest()
 
 
 def of_tensor(tensor: torch.Tensor) -> Expected:

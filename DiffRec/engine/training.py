@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -122,10 +122,14 @@ class Training:
         self.average = None
         if self.settings.ema and self.optimizers:
             self.average = MovingAverage(model, self.settings.ema)
-        self.trained = ranks.wrap(model) if self.optimizers else model
         self.progress = Progress()
         self.tensorboard = tensorboard if ranks.writes else None
         self.chooses = dataset.count("valid") > 0
+
+    @functools.cached_property
+    def trained(self) -> torch.nn.Module:
+        """The model as training calls it; all processes must be known to train the same."""
+        return self.ranks.wrap(self.model)
 
     @property
     def candidate(self) -> Recommender:
@@ -204,12 +208,12 @@ class Training:
             raise InputError(
                 f"{self.state_path} is not a training state of this version ({reason}): {anew}."
             ) from error
-        self.require_own(self.state_path, theirs, state["progress"].epoch)
+        self.require_own(self.state_path, theirs, state["progress"])
         return state
 
-    def require_own(self, path: Path, theirs: dict[str, Any], epoch: int) -> None:
-        """InputError unless a file of identity and settings ``theirs``, at ``epoch``, is of this
-        run."""
+    def require_own(self, path: Path, theirs: dict[str, Any], progress: Progress) -> None:
+        """InputError unless a file of identity and settings ``theirs`` is of this run, and no
+        further than it goes."""
         ours = {**self.identity(), **self.header["settings"]}
         differing = [
             name if isinstance(value, dict) else f"{name} {theirs.get(name)} there, {value} here"
@@ -220,11 +224,32 @@ class Training:
             raise InputError(
                 f"{path} is of another run ({', '.join(differing)}): remove it to start anew."
             )
-        if epoch > self.settings.epochs:
+        if progress.epoch > self.settings.epochs:
             raise InputError(
-                f"{path} is at epoch {epoch} already, beyond the {self.settings.epochs} that are "
-                f"asked for."
+                f"{path} is at epoch {progress.epoch} already, beyond the {self.settings.epochs} "
+                f"that are asked for."
             )
+        if self.chooses and self.optimizers and progress.epoch > (end := self.end_of(progress)):
+            raise InputError(
+                f"{path} is at epoch {progress.epoch} already, beyond epoch {end}, where patience "
+                f"{self.settings.patience} would have ended it."
+            )
+
+    def end_of(self, progress: Progress) -> int:
+        """The epoch at which this run's patience would have ended one that came so far, or would
+        end it if nothing better is found."""
+        best_epoch, best_value = 0, -math.inf
+        for row in progress.history:
+            if row["epoch"] > (end := best_epoch + self.settings.patience - 1):
+                return end
+            if (value := self.compared(row)) > best_value:
+                best_epoch, best_value = int(row["epoch"]), value
+        return best_epoch + self.settings.patience - 1
+
+    def compared(self, metrics: Mapping[str, float]) -> float:
+        """Of metrics of validation the one that tells which model is best, as it is compared."""
+        value, decimals = metrics[self.settings.select_by], self.settings.selection_decimals
+        return round(value, decimals) if decimals >= 0 else value
 
     def read_progress(self, saved: dict[str, Any]) -> Progress:
         return Progress.read(saved, self.settings.select_by if self.chooses else None)
@@ -259,6 +284,7 @@ class Training:
             told = {name: record[name] for name in ("best_epoch", "valid", "test", "history")}
             seconds = {f"{name}_seconds": value for name, value in record["seconds"].items()}
             told |= {"epoch": record["epochs"], "peak_memory_mb": record["peak_memory_mb"]}
+            told["ended"] = record.get("ended", False)
             progress = self.read_progress({**told, **seconds})
         except Exception as error:  # a foreign or damaged file can raise almost anything
             reason = " ".join(str(error).split())[:200]
@@ -266,9 +292,9 @@ class Training:
                 f"{self.result_path} is not the result of a training of this version ({reason}): "
                 f"remove it to start anew."
             ) from error
-        self.require_own(self.result_path, theirs, progress.epoch)
+        self.require_own(self.result_path, theirs, progress)
         self.progress = progress
-        if progress.epoch < self.last_epoch():
+        if progress.epoch < self.last_epoch() and not progress.ended:
             raise InputError(
                 f"this run was done after epoch {progress.epoch} and its state was removed: leave "
                 f"out --resume to train it anew, and give --keep_state 1 to runs that shall be "
@@ -292,6 +318,11 @@ class Training:
                 f"{reason}): remove it to start anew."
             ) from error
         progress = self.progress
+        if not self.checkpoint.is_file() and 0 < progress.best_epoch < progress.epoch:
+            raise InputError(
+                f"{self.checkpoint} is gone, and {self.state_path} does not hold the best model: "
+                f"remove it to start anew."
+            )
         if progress.best_epoch and progress.best_epoch == progress.epoch:
             # The state is written before the checkpoint: a run killed between the two has the
             # best weights here and an older file there.
@@ -352,7 +383,7 @@ class Training:
         self.set_rates()
         n_batches, batches = self.parts()
         total = torch.zeros((), device=model.device)
-        desc, hidden = f"epoch {model.epoch}", self.hidden
+        desc, hidden, first = f"epoch {model.epoch}", self.hidden, True
         for batch, weight in tqdm(batches, desc, n_batches, leave=False, delay=5, disable=hidden):
             with torch.autocast(
                 model.device.type, torch.bfloat16, enabled=settings.precision == "bf16"
@@ -365,13 +396,27 @@ class Training:
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            if first and self.trained is not model:
+                self.require_gradients()
+            first = False
             for optimizer in self.optimizers:
                 optimizer.step()
             if self.average is not None:
                 self.average.update_parameters(model)
             total += loss.detach()
-        self.ranks.keep_alike(model)
+        for kept in (model, *([] if self.average is None else [self.candidate])):
+            self.ranks.keep_alike(kept)
         return self.ranks.add_up(total).item() / (n_batches * self.ranks.size)
+
+    def require_gradients(self) -> None:
+        """InputError for a parameter that the loss does not depend on: torch's wrapper for several
+        processes would wait for its gradient."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.requires_grad and parameter.grad is None:
+                raise InputError(
+                    f"{name} has no part in the training_loss of {self.model.variant}: several "
+                    f"processes need one of every parameter, or requires_grad=False."
+                )
 
     def parts(self) -> tuple[int, Iterator[tuple[Any, float]]]:
         """An epoch: the number of its batches, and of each in turn this rank's part, and the factor
@@ -414,9 +459,7 @@ class Training:
         told = {} if loss is None else {"loss": loss}
         progress.history.append({"epoch": progress.epoch, **told, **metrics["valid"]})
         select_by = settings.select_by
-        value = metrics["valid"][select_by]
-        decimals = settings.selection_decimals
-        compared = round(value, decimals) if decimals >= 0 else value
+        value, compared = metrics["valid"][select_by], self.compared(metrics["valid"])
         better = compared > progress.best_value
         if better:
             progress.best_epoch, progress.best_value = progress.epoch, compared
@@ -461,8 +504,8 @@ class Training:
         with bar, curves_for_tensorboard(self.tensorboard, self.checkpoint.stem) as draw:
             for row in progress.history:
                 draw(row)
-            ended = False
-            while progress.epoch < last_epoch() and not ended:
+            progress.ended = False
+            while progress.epoch < last_epoch() and not progress.ended:
                 progress.epoch += 1
                 started = time.perf_counter()
                 loss = self.train_epoch()
@@ -477,9 +520,10 @@ class Training:
                 if progress.epoch % settings.eval_every == 0 or last:
                     of_test = (self.validate if self.chooses else self.note)(loss, log)
                     draw(progress.history[-1])
-                    if on_evaluation is not None:
-                        answer = on_evaluation({**progress.history[-1], **of_test})
-                        ended = any(self.ranks.collect(answer is True))
+                    row = {**progress.history[-1], **of_test}
+                    answer = np.asarray(None if on_evaluation is None else on_evaluation(row))
+                    wanted = answer.dtype == bool and bool(answer.all())
+                    progress.ended = any(self.ranks.collect(wanted))
                 shown = {} if loss is None else {"loss": f"{loss:.4f}"}
                 if self.chooses:
                     best = "none yet"

@@ -18,6 +18,7 @@ from DiffRec.engine.contract import Axes, Recommender
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.ranks import Ranks
+from DiffRec.engine.tensors import digest_of_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,8 @@ def digest_of(path: Path) -> str:
 def digest_of_weights(model: Recommender, ranks: Ranks) -> str:
     """The same of all that a model's next training begins with: its weights, its buffers and what
     it keeps of its last one; ``ranks`` may have some of them each."""
-    own = hashlib.sha256()
-    for name, tensor in {**model.state_dict(), **model.training_state()}.items():
-        own.update(name.encode())
-        own.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    parts = sorted(set(ranks.collect(own.hexdigest())))
+    own = digest_of_tensors({**model.state_dict(), **model.training_state()})
+    parts = sorted(set(ranks.collect(own)))
     return hashlib.sha256("".join(parts).encode()).hexdigest()[:6]
 
 
