@@ -195,6 +195,11 @@ class DiffusionOfNext(SequenceModel):
     Settings = DiffusionOfNextSettings
 
     def make_diffusion(self, settings: DiffusionOfNextSettings) -> None:
+        if settings.noise_schedule in ("linear", "linear-var") and settings.steps < 20:
+            raise ValueError(
+                f"noise_schedule {settings.noise_schedule} is that of 1000 steps here, scaled: it "
+                f"needs steps of at least 20, got {settings.steps}."
+            )
         self.diffusion = GaussianDiffusion(
             noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
             noise_scale=1000 / settings.steps, noise_min=1e-4, noise_max=0.02,

@@ -2,6 +2,8 @@
 
 python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@20,ndcg@20]
 
+By default recall (or hr) and ndcg are compared, at the cut-off by which the first was selected.
+
 Each is evaluated on the data of the first by the conventions of the first, but given validation as
 input (tst_w_val) as it was itself; every later one is compared with the first by paired tests over
 the users, and p is corrected for all comparisons of the table. All of this is of these weights:
@@ -16,6 +18,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,8 +66,7 @@ def make_parser() -> Parser:
         "--data_path", type=checked(Folder), default=None, help="its folder, or that of several"
     )
     parser.add_argument(
-        "--metrics", type=metrics_at, nargs="+", default=[[("recall", 20), ("ndcg", 20)]],
-        help="what is compared (default: recall@20,ndcg@20)",
+        "--metrics", type=metrics_at, nargs="+", default=None, help="what is compared"
     )  # fmt: skip
     parser.add_argument("--split", choices=("valid", "test"), default="test")
     parser.add_argument(
@@ -79,14 +81,34 @@ def make_parser() -> Parser:
     return parser
 
 
+def own_metrics(header: dict) -> list[tuple[str, int]]:
+    """What a run was told by: recall, hr and ndcg where it has them, or what it was selected by, at
+    the cut-off of that."""
+    select_by, _, cut = header["settings"]["select_by"].partition("@")
+    known = header["settings"]["metrics"]
+    names = [name for name in ("recall", "hr", "ndcg") if name in known] or [select_by]
+    return [(name, int(cut)) for name in names]
+
+
+def conventions(headers: Sequence[dict]) -> dict[str, Any]:
+    """How all are evaluated: as the first was; said aloud where another one was evaluated
+    otherwise."""
+    names = EvaluationSettings.names() - {"metrics", "topN", "tst_w_val"}
+    how = {name: headers[0]["settings"][name] for name in sorted(names)}
+    others = [
+        f"{name} {value}"
+        for name, value in how.items()
+        if any(header["settings"][name] != value for header in headers)
+    ]
+    if others:
+        print(f"All are evaluated as the first was, where they differ: {', '.join(others)}.\n")
+    return how
+
+
 def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset) -> list[dict]:
-    """Of each checkpoint the metrics of each user, (U,) by name; by the first one's conventions,
+    """Of each checkpoint the metrics of each user, (U,) by name; by the first one's `conventions`,
     but that each is given what it was tested with."""
-    settings = headers[0]["settings"]
-    how = {
-        name: settings[name]
-        for name in EvaluationSettings.names() - {"metrics", "topN", "tst_w_val"}
-    }
+    how = conventions(headers)
     wanted = {"metrics": tuple(dict.fromkeys(name for name, _ in args.metrics)),
               "topN": tuple(dict.fromkeys(k for _, k in args.metrics))}  # fmt: skip
     device = choose_device(None, args.gpu)
@@ -194,10 +216,13 @@ def shown(rows: Sequence[dict]) -> str:
 def main(argv: list[str] | None = None) -> None:
     models_from(argv)
     args = make_parser().parse_args(argv)
-    args.metrics = list(itertools.chain.from_iterable(args.metrics))
     if len(args.runs) < 2:
         raise InputError("name two checkpoints or more: the first is what others are compared to.")
     headers = [header_of(path) for path in args.runs]
+    if args.metrics is None:
+        args.metrics = own_metrics(headers[0])
+    else:
+        args.metrics = list(itertools.chain.from_iterable(args.metrics))
     dataset = data_of(args.runs[0], headers[0], args.dataset, args.data_path)
     for path, header in zip(args.runs[1:], headers[1:], strict=True):
         require_known(path, header, dataset)

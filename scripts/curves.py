@@ -1,7 +1,8 @@
-"""Draw how trainings went: python scripts/curves.py RUN … [--metric recall@20] [--out curves.png]
+"""Draw how trainings went: python scripts/curves.py RUN … [--metric ndcg@20] [--out curves.png]
 
 A RUN is a result of --result_json, or the .csv that training writes beside its checkpoint. Drawn
-are the loss and a metric of validation over the epochs, with the best epoch marked.
+are the loss and a metric of validation over the epochs, with the best epoch marked: by default the
+metric that the first run was selected by, or, of a .csv, recall@20.
 """
 
 import argparse
@@ -30,10 +31,12 @@ class Curve:
     Attributes:
         rows: of each evaluation the epoch, the loss, where there is one, and metrics.
         best_epoch: of the model that was kept; None where the file does not say.
+        select_by: the metric that chose it; recall@20 where the file does not say.
     """
 
     rows: list[dict[str, float]]
     best_epoch: int | None
+    select_by: str = "recall@20"
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Epochs and values of what has this name."""
@@ -55,12 +58,13 @@ def read_curve(path: Path) -> Curve:
         raise InputError(f"there is no file {path}.")
     if path.suffix not in (".json", ".csv"):
         raise InputError(f"{path} is neither the .json of a result nor the .csv of a curve.")
-    best = None
+    best, select_by = None, Curve.select_by
     try:
         if path.suffix == ".json":
             record = json.loads(path.read_text())
             best = record.get("best_epoch")
             rows = record.get("history", [])
+            select_by = str(record.get("settings", {}).get("select_by", select_by))
         else:
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file, strict=True))
@@ -72,7 +76,7 @@ def read_curve(path: Path) -> Curve:
         raise InputError(f"{path} is damaged, or no file of a run.")
     if not rows:
         raise InputError(f"{path} has no history of its training: only later versions write one.")
-    return Curve(rows, best)
+    return Curve(rows, best, select_by)
 
 
 def require_metric(path: Path, curve: Curve, metric: str) -> None:
@@ -136,7 +140,7 @@ def draw(names: Sequence[str], curves: Sequence[Curve], metric: str, path: Path)
 def make_parser() -> argparse.ArgumentParser:
     parser = Parser(__doc__)
     parser.add_argument("runs", type=checked(Folder), nargs="+", metavar="RUN")
-    parser.add_argument("--metric", default="recall@20", help="of validation")
+    parser.add_argument("--metric", default=None, help="of validation")
     parser.add_argument("--out", type=checked(Folder), default=Path("curves.png"))
     return parser
 
@@ -145,9 +149,10 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     pictures.require_format(args.out)
     curves = [read_curve(path) for path in args.runs]
+    metric = args.metric or curves[0].select_by
     for path, curve in zip(args.runs, curves, strict=True):
-        require_metric(path, curve, args.metric)
-    draw(short_names(args.runs), curves, args.metric, args.out)
+        require_metric(path, curve, metric)
+    draw(short_names(args.runs), curves, metric, args.out)
     print(f"picture: {args.out}")
 
 

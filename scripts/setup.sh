@@ -1,16 +1,16 @@
 # Sourced by the other scripts: go to the repository, and have a virtual environment with
 # everything in it. An active one is used; otherwise .venv is made. Nothing is installed twice, and
-# nothing at all where the script was given --dry_run.
+# nothing at all where the script was given --dry_run or --help.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-case " $* " in *" --dry_run "*)
+case " $* " in *" --dry_run "* | *" --help "* | *" -h "*)
     if [ -z "${VIRTUAL_ENV:-}" ] && [ -x .venv/bin/python ]; then
         source .venv/bin/activate
     fi
     if ! python -c 'import importlib.util as u, sys; sys.exit(not u.find_spec("torch"))' 2>/dev/null
     then
-        echo "error: a dry run installs nothing: call bash scripts/setup.sh first." >&2
+        echo "error: a dry run, or help, installs nothing: call bash scripts/setup.sh first." >&2
         exit 2
     fi
     return 0 ;;

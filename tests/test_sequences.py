@@ -27,6 +27,7 @@ from baselines.sequences import (
 from baselines.transformer import Block, Encoder, key_mask
 from DiffRec import InputError, Interactions, evaluate, load_dataset, train
 from DiffRec.engine import checkpoints
+from DiffRec.engine.ids import IdMap
 from DiffRec.engine.serving import rows_to_serve
 from DiffRec.engine.training import Training
 from DiffRec.engine.variant import variant_of
@@ -421,7 +422,7 @@ def test_du_losses_train_what_they_are_said_to(rows, rec_loss):
     output = model.network(batch.sequences, history, batch.lengths, h_n, n)
     rounded = model.rounding(e if rec_loss == "printed" else output)
     of_item = nn.functional.cross_entropy(rounded, batch.targets)
-    expected = float((e - output).square().sum(1).mean() + of_item)
+    expected = ((e - output).square().sum(1).mean() + of_item).item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
@@ -502,7 +503,8 @@ def test_sequences_of_text_and_arrays_are_equal(run, tmp_path):
     [
         ("a.txt", b"1 2 3\n4\n", "line 2 has a user and no items"),
         ("a.txt", b"", "holds no ratings"),
-        ("a.txt", b"1 2 3\n2 5 6\n1 9 8\n", "line 3 has the user 1 a second time"),
+        ("a.txt", b"1 2 3\n2 5 6\n1 9 8\n", "line 3 has the user 1: a user has a line, or all"),
+        ("a.txt", b"1 2\n1 5\n2 9\n2 9 8\n", "line 4 has the user 2: a user has a line, or all"),
         ("a.txt", "1 a b\n2 café b\n".encode("latin-1"), "line 2 is not in UTF-8"),
         ("a.npz", b"PK\x03\x04 no", "must hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2]}, "must hold the arrays users, items, order"),
@@ -520,6 +522,59 @@ def test_bad_sequences_are_one_sentence(run, tmp_path, name, content, words):
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert words in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_pairs_in_order_are_sequences_too(run, tmp_path):
+    """The form in which sequences are most often published: a line for each item."""
+    lines = {"1": ["7", "a", "5"], "x": ["a", "7", "5", "8"], "2": ["8", "5"]}
+    whole = "".join(f"{user} {' '.join(items)}\n" for user, items in lines.items())
+    pairs = [f"{user} {item}\n" for user, items in lines.items() for item in items]
+    mixed = [pairs[n] for n in (0, 3, 7, 1, 4, 5, 8, 2, 6)]  # users in turn, each in its order
+    found = []
+    for name, text in (("whole", whole), ("pairs", "".join(pairs)), ("mixed", "".join(mixed))):
+        (tmp_path / f"{name}.txt").write_text(text)
+        done = run("scripts/prepare_data.py", tmp_path / f"{name}.txt", "--format", "sequences",
+                   "--protocol", "leave_one_out", "--core", "0",
+                   "--out", tmp_path / name)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        data = load_dataset(data_path=tmp_path / name)
+        raw = IdMap.of_folder("item", data.path, data.n_items).raw
+        found.append([[raw[i] for i in part.items.tolist()]
+                      for part in (data.train, data.valid, data.test)])  # fmt: skip
+    assert found[0] == found[1] == found[2]
+    assert found[0][2] == ["5", "8"]  # of 1 and x; 2 has too few
+
+
+@pytest.mark.parametrize("kind", ["txt", "npz"])
+def test_places_are_no_times(run, tmp_path, kind):
+    """Which users share: to cut all at one of them would cut by length."""
+    path = tmp_path / f"a.{kind}"
+    path.write_text("1 2 3 4\n2 2 3 4 5 2\n")
+    order = np.array([0, 1, 2, 0, 1, 2, 3, 4])
+    if kind == "npz":
+        users, items = [1] * 3 + [2] * 5, [2, 3, 4, 2, 3, 4, 5, 2]
+        np.savez(path, users=users, items=items, order=order)
+    call = ["scripts/prepare_data.py", path, "--format", "sequences", "--core", "0",
+            "--protocol", "global", "--out", tmp_path / "out"]  # fmt: skip
+    done = run(*call)
+    assert (done.returncode, done.stderr.strip().count("\n")) == (2, 0)
+    assert "the protocol global needs times" in done.stderr
+    if kind == "npz":
+        np.savez(path, users=users, items=items, order=order + 1_000_000_000)
+        assert "the protocol global needs times" not in run(*call).stderr
+
+
+def test_without_lambda_nothing_is_drawn():
+    some = {"emb_size": 8, "max_length": 3, "steps": 2}
+    assert DiffuRec(1, 9, **some).draws_noise
+    assert not DiffuRec(1, 9, lambda_mean=0.0, lambda_std=0.0, **some).draws_noise
+
+
+@pytest.mark.parametrize("schedule", ["linear", "linear-var"])
+def test_schedules_of_a_thousand_steps_need_some(schedule):
+    with pytest.raises(InputError, match="needs steps of at least 20, got 19"):
+        DiffuRec(1, 9, emb_size=8, steps=19, noise_schedule=schedule)
+    DiffuRec(1, 9, emb_size=8, steps=20, noise_schedule=schedule)
 
 
 @pytest.fixture
@@ -730,6 +785,33 @@ def test_models_are_compared_as_each_was_tested(next_item, next_item_models, run
         means = [float(row["mean"]) for row in csv.DictReader(file)]
     expected = [next_item_models[name].test["hr@10"] for name in order]
     assert means == pytest.approx(expected)
+
+
+def test_runs_are_compared_and_drawn_by_what_they_were_chosen_by(
+    next_item, next_item_models, run, tmp_path
+):
+    """And where conventions differ, those of the first go, said aloud."""
+    first, other = list(next_item_models.values())[:2]
+    records = [tmp_path / "a.json", tmp_path / "b.json"]
+    for path, one in zip(records, (first, other), strict=True):
+        path.write_text(json.dumps(one.record))
+    done = run("scripts/compare.py", first.checkpoint, other.checkpoint, "--data_path", next_item)
+    assert done.returncode == 0, done.stderr
+    select_by = first.record["settings"]["select_by"]
+    assert select_by == "ndcg@10"
+    assert "hr@10" in done.stdout
+    assert "ndcg@10" in done.stdout
+    assert "@20" not in done.stdout
+    assert "evaluated as the first" not in done.stdout
+    done = run("scripts/curves.py", *records, "--out", tmp_path / "c.png")
+    assert done.returncode == 0, done.stderr
+    model = variant_of("EASE").model.for_dataset(load_dataset(data_path=next_item))
+    seen = train(model, load_dataset(data_path=next_item), rank_seen=True, save_path=tmp_path)
+    for paths, flag in (((first, seen), "False"), ((seen, first), "True")):
+        files = [one.checkpoint for one in paths]
+        done = run("scripts/compare.py", *files, "--data_path", next_item)
+        assert done.returncode == 0, done.stderr
+        assert f"as the first was, where they differ: rank_seen {flag}." in done.stdout
 
 
 def test_what_is_recommended_knows_the_last_known_item(next_item, next_item_models, run, tmp_path):

@@ -88,6 +88,11 @@ def prepare_folder(
         found = read(database)
         if format != readers.SEQUENCES and (doubt := found.doubt()):
             logger.warning(doubt)
+        if protocol == "global" and found.has_places():
+            raise InputError(
+                "the times are each user's own places, 0, 1, 2 and so on, which users do not "
+                "share: the protocol global needs times."
+            )
         return found
 
     return write_folder(at_home(Path(out)), looked_at, protocol=protocol, **how)

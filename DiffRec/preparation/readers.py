@@ -83,6 +83,13 @@ class Ratings:
             )
         return None
 
+    def has_places(self) -> bool:
+        """Whether the times of each user are the places of the user's own items, from 0 or 1 on."""
+        return self.database.run(
+            "SELECT bool_and(low IN (0, 1) AND high < n + low) FROM (SELECT min(time) AS low, "
+            "max(time) AS high, count(*) AS n FROM ratings GROUP BY user_no)"
+        )[0]
+
     def __len__(self) -> int:
         return self.database.run("SELECT count(*) FROM ratings")[0]
 
@@ -518,7 +525,8 @@ ARRAYS = ("users", "items", "order")
 
 def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
     """Items in order and no ratings: an .npz file with the arrays users, items and order (the place
-    of each item in its user's time), or text with a line for each user, "user item item …"."""
+    of each item in its user's time), or text with a line for each user, "user item item …", or with
+    one for each item, "user item", in order of time."""
     if not path.is_file():
         raise InputError(f"there is no file {path}.")
     if path.suffix == ".npz":
@@ -535,7 +543,8 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
         names = dict(zip(("user", "item", "timestamp"), arrays.values(), strict=True))
         yield from numbered(iter([pd.DataFrame({**names, "rating": 1.0})]))
         return
-    line, known = 0, set()
+    line, longest, again = 0, 1, False
+    so_far: dict[str, int] = {}  # items of each user
     with opened(path, path.name) as file:
         for block in blocks_of(file, path):
             users, items = [], []
@@ -555,12 +564,17 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
                     raise InputError(
                         f"{path} line {line} has a user and no items, with spaces between."
                     )
-                if user in known:
-                    raise InputError(f"{path} line {line} has the user {user} a second time.")
-                known.add(user)
+                longest, again = max(longest, len(rest)), again or user in so_far
+                if again and longest > 1:
+                    raise InputError(
+                        f"{path} line {line} has the user {user}: a user has a line, or all lines "
+                        f"have one item each, but here users come again and lines have several."
+                    )
+                first = so_far.get(user, 0)
+                so_far[user] = first + len(rest)
                 users += [user] * len(rest)
                 items += rest
-                places += range(len(rest))
+                places += range(first, first + len(rest))
                 lines += [line] * len(rest)
             columns = {"user": users, "item": items, "timestamp": places, "rating": 1.0}
             yield pd.DataFrame(columns, lines)

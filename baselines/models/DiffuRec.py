@@ -129,6 +129,10 @@ class DiffuRec(DiffusionOfNext):
         self.causal = settings.trained_on == "positions"
         self.released_mask = settings.padding_mask == "released" and not self.causal
 
+    @property
+    def draws_noise(self) -> bool:
+        return self.settings.lambda_mean != 0 or self.settings.lambda_std != 0
+
     def mask(self, lengths: torch.Tensor, width: int) -> torch.Tensor | None:
         """What attention is told of padding, for sequences of ``lengths``, (B,)."""
         if self.causal:
