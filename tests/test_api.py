@@ -660,6 +660,39 @@ def test_a_state_without_its_best_model_is_told_at_once(tiny, tmp_path):
         train(small_model(tiny), tiny, epochs=60, resume=True, **about)
 
 
+def test_stopped_runs_of_other_settings_are_told(tiny, tmp_path, caplog):
+    """To whom asks to resume and changed a setting since."""
+    caplog.set_level(logging.INFO)
+    about = {"eval_every": 1, "save_path": tmp_path, "keep_state": True}
+    run = train(small_model(tiny), tiny, epochs=1, **about)
+    train(small_model(tiny), tiny, epochs=2, lr=0.5, resume=True, **about)
+    assert f"(of other settings or data: {run.checkpoint.name}.state)" in caplog.text
+    caplog.clear()
+    train(small_model(tiny), tiny, epochs=2, resume=True, **about)
+    assert "resumed after epoch 1" in caplog.text
+    assert "of other settings" not in caplog.text
+
+
+def test_names_and_optimisers_that_do_not_fit(tiny, tmp_path):
+    odd = dataclasses.replace(tiny, name="a/b")
+    with pytest.raises(InputError, match="must be one that a file can have: a/b"):
+        train(small_model(odd), odd, epochs=1, save_path=tmp_path)
+
+    class Closed(DiffRec):
+        variant = "Closed"
+
+        def optimizers(self, training):
+            return [torch.optim.LBFGS(self.parameters())]
+
+    register(Variant(Closed, tmp_path, dict))
+    try:
+        with pytest.raises(InputError, match="LBFGS asks for the loss several times"):
+            train(Closed.for_dataset(tiny, **SMALL), tiny, epochs=1, save_path=tmp_path)
+    finally:
+        del REGISTRY["Closed"]
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_files_of_split_items_are_not_passed_over(tiny, tmp_path):
     run = train(small_model(tiny), tiny, epochs=1, save_path=tmp_path)
     for suffix in (".state", ""):

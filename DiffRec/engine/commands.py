@@ -111,8 +111,8 @@ def sentence_of(error: Exception) -> str | None:
     if lost(error):
         reason = str(error).splitlines()[0][:200]
         return (
-            f"another process of this training is gone ({reason}): the same command with --resume "
-            f"goes on from the last evaluation."
+            f"another process of this training is gone ({reason}): what it said tells why. The "
+            f"same command with --resume goes on from the last evaluation."
         )
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}." if error.filename else f"{error}."

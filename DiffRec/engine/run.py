@@ -1,6 +1,7 @@
 """A run from its start to its result: `train`, which the commands call too."""
 
 import dataclasses
+import glob
 import logging
 import textwrap
 from collections.abc import Callable, Mapping
@@ -205,6 +206,8 @@ def require_seed(model: Recommender, dataset: Dataset, seed: int) -> None:
 def require_fit(model: Recommender, dataset: Dataset, options: RunOptions) -> None:
     """InputError if the model is not built for these data, or can not begin as it shall."""
     model.require_data(dataset)
+    if dataset.name != Path(dataset.name).name:
+        raise InputError(f"a data set's name must be one that a file can have: {dataset.name}.")
     n_items = model.n_items if model.shards is None else model.shards.n_items
     if dataset.n_items != n_items:
         raise InputError(
@@ -271,6 +274,8 @@ def carry_out(
 ) -> None:
     """Train, and put the best weights into the model; say what happens."""
     try:
+        if resume:
+            training.ranks.settle(training.state_path)
         if resume and training.is_finished():
             log(f"this run is done, after epoch {training.progress.epoch}: its result")
         else:
@@ -281,6 +286,8 @@ def carry_out(
                     if found
                     else "nothing to resume: starting from the first epoch"
                 )
+                if not found and (others := stopped_beside(training)):
+                    log(f"  (of other settings or data: {', '.join(others)})")
             elif training.state_path.is_file():
                 log(
                     "the state of an earlier start of this run will be replaced: stop now, and "
@@ -307,6 +314,15 @@ def carry_out(
         else:
             log("stopped before the first evaluation: there is nothing to resume.")
         raise
+
+
+def stopped_beside(training: Training) -> list[str]:
+    """The states of runs of this model, name of data and seed that were stopped in the folder of
+    this one."""
+    header = training.header
+    name = glob.escape(f"{header['variant']}_{header['dataset']}")
+    found = training.state_path.parent.glob(f"{name}*_seed{header['seed']}_*.state")
+    return sorted(path.name for path in found)
 
 
 def record_of(training: Training, made_on: dict[str, Any]) -> dict[str, Any]:

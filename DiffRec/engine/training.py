@@ -118,6 +118,10 @@ class Training:
             self.optimizers = model.optimizers(self.settings)
         if not isinstance(self.optimizers, list):
             raise InputError(f"the optimizers of {model.variant} must be a list.")
+        if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in self.optimizers):
+            raise InputError(
+                "LBFGS asks for the loss several times a batch: take another optimiser."
+            )
         self.first_rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
         self.average = None
         if self.settings.ema and self.optimizers:
@@ -305,7 +309,6 @@ class Training:
 
     def resume(self) -> bool:
         """Go on from the state file, if there is one; InputError if it is of another run."""
-        self.ranks.settle(self.state_path)
         if not self.state_path.is_file():
             return False
         state = self.read_state()
