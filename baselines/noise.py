@@ -9,8 +9,10 @@ import torch
 from DiffRec import Interactions
 
 
-def generators(batch: Interactions) -> Iterator[torch.Generator]:
-    """For each row in turn a generator, on the CPU, seeded by the row's items in their order."""
+def generators(batch: Interactions, latest: int | None = None) -> Iterator[torch.Generator]:
+    """For each row in turn a generator, on the CPU, seeded by the row's items in their order, or by
+    its ``latest`` ones, where a model reads no others."""
     items = batch.items.cpu().numpy().astype("<i4")
-    for start, stop in itertools.pairwise(batch.offsets.tolist()):
+    for first, stop in itertools.pairwise(batch.offsets.tolist()):
+        start = first if latest is None else max(first, stop - latest)
         yield torch.Generator().manual_seed(zlib.crc32(items[start:stop].tobytes()))

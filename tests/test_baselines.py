@@ -60,6 +60,17 @@ def build(name: str, dataset: Dataset, **settings):
     return model
 
 
+@pytest.mark.parametrize("name", ["ACVAE", "DiffuRec", "DiffRec-Du", "SASRec", "GRU4Rec"])
+def test_items_that_are_not_read_change_nothing(name, tiny):
+    """Noise neither: a service may send the latest items alone."""
+    model = build(name, tiny, max_length=9).eval()
+    histories = [np.random.default_rng(u).permutation(tiny.n_items).tolist()[:30] for u in range(4)]
+    whole = model.recommend(histories, k=9, exclude_seen=False)
+    latest = model.recommend([history[-9:] for history in histories], k=9, exclude_seen=False)
+    assert torch.equal(whole[0], latest[0])
+    torch.testing.assert_close(whole[1], latest[1])
+
+
 def trained(name: str, dataset: Dataset, folder, batch_size: int = 40, **settings):
     """A small model after three epochs of the shared loop, and its checkpoint."""
     model = MODELS[name].for_dataset(dataset, **{**SMALL.get(name, {}), **settings})

@@ -193,7 +193,8 @@ class ACVAE(Baseline):
         """ε of inference, (2, B, L, GRU_SIZE) for sequences of L = ``width``; 0 behind a row."""
         noise = torch.zeros(2, len(batch), width, GRU_SIZE)
         lengths = batch.lengths.clamp(max=width).tolist()
-        for row, (length, generator) in enumerate(zip(lengths, generators(batch), strict=True)):
+        of_rows = generators(batch, self.settings.max_length)
+        for row, (length, generator) in enumerate(zip(lengths, of_rows, strict=True)):
             noise[:, row, :length] = torch.randn(2, length, GRU_SIZE, generator=generator)
         return noise.to(batch.device)
 

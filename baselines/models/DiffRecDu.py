@@ -153,7 +153,7 @@ class DiffRecDu(DiffusionOfNext):
         history = self.embedding(sequences)
         # ε of h_N, of each reverse step but the last, and of Eq. 6.
         noise = torch.empty(len(batch), settings.samples, N + 1, size)
-        for row, generator in zip(noise, generators(batch), strict=True):
+        for row, generator in zip(noise, generators(batch, settings.max_length), strict=True):
             row.normal_(generator=generator)
         noise = noise.to(batch.device)
         unknown = self.embedding.weight[0].expand(len(history), size)

@@ -211,7 +211,7 @@ class DiffuRec(DiffusionOfNext):
         """(B, L + 1, d) for each reverse step, beginning with the last of the steps, T: ε of x, and
         of λ at each position; 0 where nobody sees the position."""
         lengths = batch.lengths.clamp(max=width).tolist()
-        of_rows = list(generators(batch))
+        of_rows = list(generators(batch, self.settings.max_length))
         while True:
             noise = torch.zeros(len(batch), width + 1, self.settings.emb_size)
             for row, length, generator in zip(noise, lengths, of_rows, strict=True):
