@@ -35,6 +35,7 @@ from reproduction.runs import (
 from DiffRec import DiffRec, load_dataset, train
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError
+from DiffRec.engine.files import write_csv
 from DiffRec.engine.paper import paper_figures, paper_resources
 from DiffRec.engine.settings import setting
 from DiffRec.engine.variant import REGISTRY, TUNED, Variant
@@ -647,6 +648,18 @@ def test_the_study_of_epochs_has_the_best_by_validation_and_by_test(
         others = list(csv.DictReader(file))
     assert {row["seed"] for row in others} == {"1"}
     assert others[0]["preset_sha256"] != rows[0]["preset_sha256"]
+    assert run(*call, "--seeds", "1", "--patience", "7").returncode == 0
+    with (tmp_path / "r" / "epoch_study.csv").open(newline="") as file:
+        both = list(csv.DictReader(file))
+    assert [row for row in both if not row["patience"]] == others
+    (less,) = epoch_study.chosen_by("valid", [row for row in both if row["patience"] == "7"])
+    last = max(int(row["epoch"]) for row in both if row["patience"] == "7")
+    assert last <= int(less["epoch"]) + 6 < 30
+    text = (tmp_path / "r" / "epoch_study.md").read_text()
+    assert "| DiffRec | published, patience 7 | 1 |" in text
+    older = [{name: row[name] for name in row if name != "patience"} for row in others]
+    write_csv(tmp_path / "r" / "epoch_study.csv", older)
+    assert run(*call, "--seeds", "1").returncode == 0
     damaged = (tmp_path / "r" / "epoch_study.csv").read_text().rsplit(",", 3)[0]
     (tmp_path / "r" / "epoch_study.csv").write_text(damaged)
     refused = run(*call, "--seeds", "2")
