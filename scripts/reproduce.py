@@ -298,8 +298,10 @@ def gather(folder: Path) -> None:
         "reuses the runs in `runs/`: one JSON file a run, with its settings, command, seed, "
         "commit, machine and unrounded metrics. The settings of the baselines were chosen on "
         "validation (`search/`, `scripts/search.py`, and docs/faithfulness.md 36 for ACVAE); "
-        "those of DiffRec and its extensions are the published ones. "
-        "`checkpoints/` has what `inference.py` measured of checkpoints of the release. This page "
+        "those of DiffRec and its extensions are the published ones (of T- and LT-DiffRec there "
+        "are none on ML-1M: docs/faithfulness.md 34), and those of GiffCF and of models of "
+        "sequences their authors' or defaults. `checkpoints/` has what `inference.py` measured of "
+        "checkpoints that were trained with the release's code. This page "
         "is written by the scripts.",
         *(page.read_text().strip() for page in pages if page.is_file()),
     ]

@@ -191,10 +191,12 @@ LEGEND = (
     "Best of the paper's methods in bold, second underlined; \\*: a proposed method is better than "
     "the best of the others with p < 0.05 in Welch's one-sided t-test. (The paper's one-sample "
     "t-test treats the other's mean as known exactly, so that it confirms more, the more seeds the "
-    "proposed method alone has; it decides where the other has a single seed.)"
+    "proposed method alone has; it decides where the other has a single seed.) p is not corrected "
+    "for the four metrics."
 )
 MORE_LEGEND = (
-    " †: one that the paper does not have is better than all of the paper's. What has no spread "
+    " †: one that the paper does not have has a higher mean, without a test, than all of the "
+    "paper's with their published settings. What has no spread "
     "has a single seed, or depends on none."
 )
 TUNED_LEGEND = (
