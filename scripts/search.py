@@ -475,7 +475,8 @@ def means(search: Search, seeds: int) -> list[tuple[float, dict[str, Any], int]]
 
 
 def confirm(search: Search, candidates: int, seeds: int) -> tuple[float, dict[str, Any], int]:
-    """Run the best few with further seeds; the best by the mean of equally many seeds."""
+    """Run the best few with further seeds; of all that have so many, be it from an earlier call,
+    the best by their mean."""
     first = search.options.seed
     chosen = means(search, seeds)[:candidates]
     if not chosen:
@@ -488,12 +489,8 @@ def confirm(search: Search, candidates: int, seeds: int) -> tuple[float, dict[st
                     search.run(values, seed)
                 except optuna.TrialPruned as error:  # with this seed the loss explodes
                     print(f"with seed {seed} {values} did not come to its end: {error}")
-    wanted = [json.dumps(values) for _, values, _ in chosen]
-    return max(
-        (row for row in means(search, seeds) if json.dumps(row[1]) in wanted and row[2] >= seeds),
-        key=lambda row: row[0],
-        default=chosen[0],
-    )
+    whole = [row for row in means(search, seeds) if row[2] >= seeds]
+    return whole[0] if whole else chosen[0]
 
 
 # The preset

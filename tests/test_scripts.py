@@ -334,6 +334,10 @@ def test_the_best_is_chosen_by_equally_many_seeds():
     assert search.confirm(found, candidates=3, seeds=2)[1:] == ({"lr": 0.5}, 2)
     with pytest.raises(InputError, match="no trial came to its end"):
         search.confirm(Trials(rows[5]), candidates=2, seeds=2)
+    # The winner of an earlier call stays where later ones were better by their first seed alone.
+    before = [row_of("done", 0.1, seed, 0.3) for seed in (1, 2)]
+    found = Trials(*before, row_of("done", 0.6, 1, 0.35), row_of("done", 0.7, 1, 0.34))
+    assert search.confirm(found, candidates=2, seeds=2)[1:] == ({"lr": 0.1}, 2)
 
 
 def test_what_is_worse_than_the_median_is_stopped(tmp_path):

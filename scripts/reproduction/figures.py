@@ -345,8 +345,8 @@ def page(figure: Figure, name: str, dataset: str, found: dict, subtitle: str) ->
     else:
         lines.append(
             "What the paper finds on Amazon-book, and whether it is seen here. Not confirmed: "
-            "Welch's two-sided test of the few seeds shows neither that nor the contrary (p < 0.05, "
-            "not corrected for the number of comparisons).\n\n"
+            "Welch's two-sided test of the few seeds shows neither that nor the contrary (p < "
+            "0.05, not corrected for the number of comparisons).\n\n"
             + "\n".join(f"- {claim}: {said(verdicts)}" for claim, verdicts in claims)
         )
     return "\n\n".join([*lines, figure.note] if figure.note else lines)
