@@ -45,20 +45,29 @@ def mask_seen(scores: torch.Tensor, seen: Interactions) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=4)
-def places_of_ties(n: int, device: torch.device) -> torch.Tensor:
-    """(I,) int32: which of equal scores comes first, the one with the smaller place.
+def places_of_ties(
+    n: int, device: torch.device, first: int = 0, stop: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which of equal scores comes first, for the columns first..stop-1 of n: each column's place,
+    (I,) int32, of which the smaller is the earlier, and the columns in the order of their places.
 
-    Columns in the order of number · 2654435769 mod 2³² (Fibonacci hashing), in which every stretch
-    of columns is spread evenly over all places. So no stretch is preferred, such as the last items
-    of a data set, which may be those that train lacks; and devices and libraries agree.
+    The order is that of (number + 1) · 2654435769 mod 2³² (Fibonacci hashing), in which every
+    stretch of columns is spread evenly over all places. So no stretch is preferred, such as the
+    last items of a data set, which may be those that train lacks; and devices and libraries agree.
     """
-    order = (torch.arange(n, device=device) * 2_654_435_769 % 2**32).argsort()
-    return torch.empty_like(order).scatter_(0, order, torch.arange(n, device=device)).int()
+    numbers = torch.arange(n, device=device)
+    order = ((numbers + 1) * 2_654_435_769 % 2**32).argsort()
+    places = torch.empty_like(order).scatter_(0, order, numbers)[first:stop].int()
+    return places, places.argsort()
 
 
-def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
+Places = tuple[torch.Tensor, torch.Tensor]
+LOOK, ROWS_AT_ONCE = 2048, 64  # columns in which equal scores are looked for first; rows in all
+
+
+def top_k(scores: torch.Tensor, k: int, ties: Places | None = None) -> torch.Tensor:
     """(B, k) int64: the columns of the k largest scores of each row, best first, and those of equal
-    ones by `places_of_ties`."""
+    ones by ``ties``, `places_of_ties`."""
     # The one behind the list tells whether equal scores lie on both sides of its end. On a CPU
     # NumPy's selection is as fast as torch.topk for thousands of items; for 94,949 items torch.topk
     # takes a fifth of its time.
@@ -72,27 +81,46 @@ def top_k(scores: torch.Tensor, k: int) -> torch.Tensor:
         items = items.gather(1, order)
     alike = (values[:, 1:] == values[:, :-1]) & (values[:, 1:] > -torch.inf)
     items, values = items[:, :k], values[:, :k]
-    places = places_of_ties(scores.shape[1], scores.device)
+    places, by_place = places_of_ties(scores.shape[1], scores.device) if ties is None else ties
     rows = alike[:, k - 1 :].any(dim=1).nonzero().squeeze(1)
     if len(rows):
-        items[rows] = ended_by_place(items[rows], scores[rows], values[rows], places)
+        items[rows] = ended_by_place(items[rows], values[rows], scores, rows, by_place)
     rows = alike.any(dim=1).nonzero().squeeze(1)
     if len(rows):
-        by_place = places[items[rows]].argsort(dim=1)
-        order = values[rows].gather(1, by_place).argsort(dim=1, descending=True, stable=True)
-        items[rows] = items[rows].gather(1, by_place.gather(1, order))
+        items[rows] = in_order(items[rows], values[rows], places)
     return items
 
 
+def in_order(items: torch.Tensor, values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+    """Lists, (B, k), by their values, and where these are equal by the places of their items."""
+    early = places[items].argsort(dim=1)
+    order = values.gather(1, early).argsort(dim=1, descending=True, stable=True)
+    return items.gather(1, early.gather(1, order))
+
+
 def ended_by_place(
-    items: torch.Tensor, scores: torch.Tensor, values: torch.Tensor, places: torch.Tensor
-) -> torch.Tensor:
-    """The lists, (B, k), but of those that have the last score the ones that come first of all."""
-    n, k, last = scores.shape[1], items.shape[1], values[:, -1:]
-    first = torch.where(scores == last, places, n).topk(k, dim=1, largest=False).indices
+    items: torch.Tensor, values: torch.Tensor, scores: torch.Tensor, rows: torch.Tensor,
+    by_place: torch.Tensor,
+) -> torch.Tensor:  # fmt: skip
+    """The lists, (B, k), of ``rows`` of the scores, but of those that have the last score the ones
+    whose place is the first of all: nearly always they are among the first LOOK columns."""
+    k, last = items.shape[1], values[:, -1:]
     above = (values > last).sum(dim=1, keepdim=True)
+    some = by_place[: max(LOOK, k)]
+    equal = scores[rows[:, None], some] == last
+    first = earliest(equal, some, k)
+    too_few = (equal.sum(dim=1, keepdim=True) < k - above).squeeze(1).nonzero().squeeze(1)
+    for part in too_few.split(ROWS_AT_ONCE):
+        first[part] = earliest(scores[rows[part]][:, by_place] == last[part], by_place, k)
     ranks = torch.arange(k, device=scores.device)
     return torch.where(ranks < above, items, first.gather(1, (ranks - above).clamp(min=0)))
+
+
+def earliest(equal: torch.Tensor, columns: torch.Tensor, k: int) -> torch.Tensor:
+    """(B, k): of ``columns`` the first where ``equal``, (B, n), is so."""
+    n = equal.shape[1]
+    numbers = torch.arange(n, device=equal.device, dtype=torch.int32)
+    return columns[torch.where(equal, numbers, n).topk(k, dim=1, largest=False).indices]
 
 
 def are_relevant(
@@ -440,7 +468,9 @@ def _evaluate(
     lists = [Lists(dataset.train, topN) for _ in range(2)] if of_lists or novel else []
     everyone: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
-    rows = min(batch_size, dataset.n_users)
+    rows, first = min(batch_size, dataset.n_users), dataset.first_item
+    n_all = dataset.whole["items"] if dataset.whole else dataset.n_items
+    ties = places_of_ties(n_all, device, first, first + dataset.n_items)
     table = torch.zeros(rows, dataset.n_items, dtype=torch.bool, device=device)
     for start in ranks.mine(range(0, dataset.n_users, batch_size)):
         stop = min(start + batch_size, dataset.n_users)
@@ -460,11 +490,12 @@ def _evaluate(
                         mask_seen(scores, train)
                 if not rank_seen:
                     mask_seen(scores, valid)
-            items = top_k(scores, k)
+            items = top_k(scores, k, ties)
             best = scores.gather(1, items)
             n_relevant = ranks.over_items(relevant.lengths.to(device, non_blocking=True))
             hits = are_relevant(items, relevant, table).logical_and_(best > -torch.inf)
-            hits = ranks.best(best, hits, max(topN)) if ranks.several else hits
+            if ranks.several:
+                hits = ranks.best(best, hits, ties[0][items], max(topN))
             values = ranking_metrics(hits, n_relevant, topN, recall_denominator, of_hits)
             if lists:
                 counted = best.isfinite()

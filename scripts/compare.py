@@ -82,11 +82,12 @@ def make_parser() -> Parser:
 
 
 def own_metrics(header: dict) -> list[tuple[str, int]]:
-    """What a run was told by: recall, hr and ndcg where it has them, or what it was selected by, at
-    the cut-off of that."""
+    """What a run was told by: recall or hr, and ndcg, where it has them, or what it was selected by
+    if a user has it, at the cut-off of that."""
     select_by, _, cut = header["settings"]["select_by"].partition("@")
     known = header["settings"]["metrics"]
-    names = [name for name in ("recall", "hr", "ndcg") if name in known] or [select_by]
+    names = [*[name for name in ("recall", "hr") if name in known][:1], *({"ndcg"} & {*known})]
+    names = names or [select_by if select_by in OF_USERS else "recall"]
     return [(name, int(cut)) for name in names]
 
 

@@ -47,7 +47,7 @@ Row = dict[str, str]
 MEASURED = tuple(f"{split}_{name}" for split in ("valid", "test") for name in METRICS.values())
 OF_RUN = ("dataset", "method", "preset", "patience", "seed")  # patience: empty for the preset's
 COLUMNS = (*OF_RUN, "epoch", *MEASURED, "preset_sha256", "commit")
-NEWER = ("patience",)  # which a CSV of before 2026-11-29 lacks
+NEWER = ("patience", "preset_sha256")  # which a CSV of before 2026-11-29 lacks
 
 
 def check_row(row: Row) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import logging
 import pickle
@@ -30,6 +31,7 @@ from DiffRec import (
 from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.settings import OptimizerSettings, setting
+from DiffRec.engine.training import Training, is_true
 from DiffRec.engine.variant import REGISTRY, Variant, register, variant_of
 from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from L_DiffRec import LDiffRec
@@ -595,6 +597,67 @@ def test_a_function_may_end_a_training(tiny, tmp_path, kind):
     assert (longer.history, longer.test) == (whole.history, whole.test)
 
 
+@pytest.mark.parametrize(
+    ("answer", "ends"),
+    [
+        (True, True), (np.True_, True), (np.array([True]), True), (torch.tensor(True), True),
+        (torch.tensor([[True]]), True), (torch.ones(1, dtype=torch.bool, device="meta"), None),
+        (None, False), (False, False), (1, False), ("yes", False), ([[1], [2, 3]], False),
+        (np.zeros(0, bool), False), (torch.ones(2, dtype=torch.bool), False), (np.ones(1), False),
+        (torch.ones(1, requires_grad=True), False), (np.False_, False),
+    ],
+)  # fmt: skip
+def test_what_ends_a_training_is_true(answer, ends):
+    if ends is None:  # no number can be had of it
+        with pytest.raises(RuntimeError):
+            is_true(answer)
+    else:
+        assert is_true(answer) is ends
+
+
+def test_an_ended_run_that_was_killed_before_its_result_is_done(tiny, tmp_path, monkeypatch):
+    about = {"epochs": 9, "eval_every": 1, "save_path": tmp_path}
+    about["on_evaluation"] = lambda row: row["epoch"] == 3
+
+    def killed(self, record, keep_state):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Training, "finish", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(small_model(tiny), tiny, **about)
+    monkeypatch.undo()
+    run = train(small_model(tiny), tiny, resume=True, **about)
+    assert (run.record["epochs"], run.record["ended"]) == (3, True)
+
+
+def test_a_training_that_is_refused_has_not_begun(tiny, tmp_path):
+    model = small_model(tiny)
+    for wrong in ({"patience": 3}, {"metrics": ["gini"]}, {"lr": -1}):
+        with pytest.raises(InputError):
+            train(model, tiny, epochs=9, save_path=tmp_path, **wrong)
+    no_validation = dataclasses.replace(tiny, valid=tiny.valid.slice(0, 0))
+    with pytest.raises((InputError, ValueError, IndexError)):
+        train(model, no_validation, save_path=tmp_path)
+    run = train(model, tiny, epochs=1, save_path=tmp_path)
+    assert "_more-" not in run.checkpoint.name
+
+
+def test_pickles_and_buffers_of_a_fresh_model(tiny, tmp_path):
+    """One from before digests were kept is no fresh one for sure; other buffers are other weights,
+    but not those that an evaluation leaves."""
+    old = small_model(tiny)
+    old.seeded = old.seeded[:2]
+    again = pickle.loads(pickle.dumps(old))
+    assert "_more-" in train(again, tiny, epochs=1, save_path=tmp_path).checkpoint.name
+    light = variant_of("LightGCN").model
+    fresh = light.for_dataset(tiny, emb_size=4)
+    evaluate(fresh, tiny)
+    assert "_more-" not in train(fresh, tiny, epochs=1, save_path=tmp_path).checkpoint.name
+    other = small_model(tiny)
+    other.register_buffer("prior", torch.ones(3))
+    assert "_more-" in train(other, tiny, epochs=1, save_path=tmp_path).checkpoint.name
+
+
 def test_other_first_weights_are_another_run(tiny, tmp_path, caplog):
     """Such as pretrained ones, or those that a constructor drew: no seed makes them again."""
     about = {"epochs": 3, "eval_every": 1, "save_path": tmp_path}
@@ -638,6 +701,21 @@ def test_less_patience_makes_no_run_shorter(tiny, tmp_path):
     again = train(small_model(tiny), tiny, patience=12, resume=True, **about)
     assert [row["epoch"] for row in again.history] == rises
 
+    # What is compared is rounded, and a rise in the last epoch of the patience is too late.
+    training = types.SimpleNamespace(settings=types.SimpleNamespace(
+        patience=3, select_by="r", selection_decimals=4))  # fmt: skip
+    training.compared = functools.partial(Training.compared, training)
+
+    def end_of(*values, every=1):
+        rows = [{"epoch": every * n, "r": value} for n, value in enumerate(values, 1)]
+        return Training.end_of(training, types.SimpleNamespace(history=rows))
+
+    assert end_of(0.1, 0.2, 0.1) == 4
+    assert end_of(0.1, 0.2, 0.1, 0.3) == 6  # in the 4th epoch: just in time
+    assert end_of(0.1, 0.2, 0.1, 0.1, 0.3) == 4
+    assert end_of(0.1, 0.10001, 0.1) == 3
+    assert end_of(0.1, 0.2, every=2) == 6
+
     # Nobody is kept from less patience where it has not run out.
     def stop(row):
         if row["epoch"] == 2:
@@ -666,7 +744,7 @@ def test_stopped_runs_of_other_settings_are_told(tiny, tmp_path, caplog):
     about = {"eval_every": 1, "save_path": tmp_path, "keep_state": True}
     run = train(small_model(tiny), tiny, epochs=1, **about)
     train(small_model(tiny), tiny, epochs=2, lr=0.5, resume=True, **about)
-    assert f"(of other settings or data: {run.checkpoint.name}.state)" in caplog.text
+    assert f"(of other settings, data or weights: {run.checkpoint.name}.state)" in caplog.text
     caplog.clear()
     train(small_model(tiny), tiny, epochs=2, resume=True, **about)
     assert "resumed after epoch 1" in caplog.text

@@ -42,6 +42,21 @@ def rows_of(text: str) -> list[list[str]]:
     return [re.split(r" {2,}", line) for line in lines[start + 1 :] if line]
 
 
+@pytest.mark.parametrize(
+    ("metrics", "select_by", "expected"),
+    [
+        (["precision", "recall", "ndcg", "mrr"], "recall@20", [("recall", 20), ("ndcg", 20)]),
+        (["hr", "ndcg"], "ndcg@10", [("hr", 10), ("ndcg", 10)]),
+        (["recall", "hr"], "hr@5", [("recall", 5)]),
+        (["mrr"], "mrr@50", [("mrr", 50)]),
+        (["coverage"], "coverage@20", [("recall", 20)]),
+    ],
+)
+def test_what_is_compared_where_nothing_is_named(metrics, select_by, expected):
+    header = {"settings": {"metrics": metrics, "select_by": select_by}}
+    assert compare.own_metrics(header) == expected
+
+
 def test_models_are_compared_user_by_user(run, trained, tiny, tiny_folder, tmp_path):
     files = [trained["DiffRec", 1][1], trained["EASE", 1][1], trained["DiffRec", 2][1]]
     done = run(

@@ -122,8 +122,10 @@ def test_equal_scores_come_in_one_order_on_both_sides_of_the_end(monkeypatch, wi
     scores = torch.randint(0, 4, (200, 40)).float()
     scores = scores.masked_fill(torch.rand(200, 40) < 0.6, -torch.inf)
     scores[:20] = torch.rand(20, 40)  # rows without equal ones beside those with
-    places = places_of_ties(40, scores.device)
+    monkeypatch.setattr("DiffRec.evaluate_utils.LOOK", 8)  # and then all columns
+    places, by_place = places_of_ties(40, scores.device)
     assert sorted(places.tolist()) == list(range(40))
+    assert places[by_place].tolist() == list(range(40))
     for k in (1, 5, 20, 39, 40):
         found = top_k(scores, k)
         for row, items in zip(scores, found, strict=True):
@@ -137,6 +139,7 @@ def test_equal_scores_come_in_one_order_on_both_sides_of_the_end(monkeypatch, wi
 def test_equal_scores_prefer_no_stretch_of_items(n):
     """Data sets number the items last that train lacks, and each of them is what somebody seeks."""
     (items,) = top_k(torch.zeros(1, n), 50)
+    assert 0 not in items[:5]  # nor the first item, which may be the most popular
     for share in (0.02, 0.1, 0.3, 0.5):
         for start in (0.0, 0.4, 1 - share):
             inside = (items >= start * n) & (items < (start + share) * n)

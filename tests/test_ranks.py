@@ -134,6 +134,7 @@ class Normed(Recommender):
     def make(self, settings):
         self.inner = torch.nn.Linear(self.n_items, 8)
         self.norm = torch.nn.BatchNorm1d(8)
+        self.register_buffer("seen", torch.zeros(1), persistent=False)
         self.outer, self.other = torch.nn.Linear(8, self.n_items), torch.nn.Linear(1, 1)
         self.other.requires_grad_(settings.parts == 3)
 
@@ -145,6 +146,7 @@ class Normed(Recommender):
 
     def training_loss(self, batch):
         x = batch.dense()
+        self.seen += x.sum()
         return ((self.scores(x) - x) ** 2).mean()
 
 
@@ -156,13 +158,18 @@ def of_models_with_states(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
     watch = {"on_evaluation": lambda row: row["epoch"] == 1} if ranks.rank == 1 else {}
     found: dict = {"ended": train(Normed.for_dataset(dataset), dataset, **about, **watch).record}
     for ema in (0.0, 0.9):
-        run = train(Normed.for_dataset(dataset), dataset, ema=ema, log_name="norm", **about)
+        run_model = Normed.for_dataset(dataset)
+        run = train(run_model, dataset, ema=ema, log_name="norm", **about)
         ranks.wait()
         alone = evaluate(Normed.load(run.checkpoint), dataset, batch_size=20)
         found[f"ema {ema}"] = run.valid, alone["valid"]
     with pytest.raises(InputError) as error:
         train(Normed.for_dataset(dataset, parts=3), dataset, **about)
     found["unused"] = str(error.value)
+    found["seen"] = float(run_model.seen)
+    model = Normed.for_dataset(dataset, seed=5 if ranks.rank == 0 else 1)  # as if 0 had loaded
+    model.seeded = Normed.for_dataset(dataset).seeded
+    found["loaded"] = train(model, dataset, log_name="loaded", **about).checkpoint
     mine = dataset if ranks.rank else dataset.columns(0, dataset.n_items - 1)
     mine = dataclasses.replace(mine, whole=None)
     with pytest.raises(InputError) as error:
@@ -268,6 +275,13 @@ def test_what_a_model_counts_of_its_rows_is_that_of_its_checkpoint(found):
             valid, alone = one[ema]
             assert valid == pytest.approx(alone)
     assert found[0]["ema 0.0"] != found[0]["ema 0.9"]
+    assert found[0]["seen"] == found[1]["seen"] != 0
+
+
+def test_one_rank_may_have_loaded_its_weights(found):
+    """The others take them over, and the run's name is that of such weights on all."""
+    assert found[0]["loaded"] == found[1]["loaded"]
+    assert "_more-" in found[0]["loaded"].name
 
 
 def test_one_rank_may_watch_and_end_the_training(found):

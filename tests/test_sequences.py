@@ -560,8 +560,11 @@ def test_places_are_no_times(run, tmp_path, kind):
     assert (done.returncode, done.stderr.strip().count("\n")) == (2, 0)
     assert "the protocol global needs times" in done.stderr
     if kind == "npz":
-        np.savez(path, users=users, items=items, order=order + 1_000_000_000)
-        assert "the protocol global needs times" not in run(*call).stderr
+        np.savez(path, users=users, items=items, order=order + 1)
+        assert "the protocol global needs times" in run(*call).stderr
+        for times in (order + 1_000_000_000, order + 2, order * 0, order // 2, order * 2):
+            np.savez(path, users=users, items=items, order=times)
+            assert "the protocol global needs times" not in run(*call).stderr
 
 
 def test_without_lambda_nothing_is_drawn():

@@ -123,8 +123,17 @@ def work(ranks: Ranks, dataset: Dataset, folder: Path) -> dict:
         )  # fmt: skip
         found[f"metrics, {name}"] = evaluated(model, dataset, how)
 
+    model = own_part(whole_model(dataset.n_items), dataset.n_items, shards)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    found["ties"] = evaluate(model, dataset)
     run = train_split(dataset, folder / "whole", 4)
     found["whole"] = run.checkpoint, run.record
+    train_split(dataset, folder / "done", 1, keep_state=True)
+    if rank:  # as if it had died while the states were removed
+        next((folder / "done").glob("*part2of2*.state")).unlink()
+    dist.barrier()
+    found["done"] = train_split(dataset, folder / "done", 1, resume=True).record["epochs"]
     train_split(dataset, folder / "broken", 2, keep_state=True)
     if rank:  # as if this rank had died between its state and that of the other
         state = next((folder / "broken").glob("*part2of2*.state"))
@@ -188,6 +197,19 @@ def test_metrics_are_those_of_one_process(found, tiny, name):
     for one in found:
         for split, values in expected.items():
             assert one[f"metrics, {name}"][split] == pytest.approx(values, rel=1e-12)
+
+
+def test_equal_scores_are_ranked_as_in_one_process(found, tiny):
+    model = whole_model(tiny.n_items)
+    for parameter in model.parameters():
+        torch.nn.init.zeros_(parameter)
+    for one in found:
+        for split, metrics in evaluate(model, tiny).items():
+            assert one["ties"][split] == pytest.approx(metrics)
+
+
+def test_a_done_run_of_which_one_state_is_left_is_done(found):
+    assert [one["done"] for one in found] == [1, 1]
 
 
 def test_first_weights_have_the_spread_of_all_items(found, tiny):

@@ -84,7 +84,7 @@ class Recommender(nn.Module):
     popularity: torch.Tensor | None = None
     epoch: int = 0
     begun: tuple[str, dict[str, Any]] | None = None
-    seeded: tuple[int, torch.Tensor, str] | None = None
+    seeded: tuple[int, torch.Tensor, str] | None = None  # in old pickles without the last
     _kept: tuple[tuple, Scorer] | None = None
 
     def __init__(
@@ -211,8 +211,9 @@ class Recommender(nn.Module):
         return self.trained_on is None and self.begun is None
 
     def digest(self) -> str:
-        """A hash of its parameters."""
-        return digest_of_tensors(dict(self.named_parameters()))
+        """A hash of its weights and buffers, where they are known yet."""
+        known = {k: v for k, v in self.state_dict().items() if not nn.parameter.is_lazy(v)}
+        return digest_of_tensors(known)
 
     def forget_data(self) -> None:
         """Let go of what `prepare_data` took from data of before: training begins."""

@@ -214,8 +214,9 @@ def read_csv(
         with path.open(newline="") as file:
             reader = csv.DictReader(file, strict=True)
             rows = list(reader)
-        older = [name for name in columns if name not in newer]
-        whole = reader.fieldnames in ([*columns], older)
+        found = reader.fieldnames or ()
+        known = [name for name in columns if name in found or name not in newer]
+        whole = [*found] == known
         if not whole or any(None in row or None in row.values() for row in rows):
             raise ValueError(f"not all lines have the columns {', '.join(columns)}")
         rows = [{**dict.fromkeys(columns, ""), **row} for row in rows]

@@ -145,13 +145,16 @@ class Ranks:
         counts of its own rows, such as the statistics of a BatchNorm, becomes rank 0's."""
         if not self.several:
             return
-        learned = {name for name, _ in model.named_parameters()}
-        for name, tensor in model.state_dict().items():
-            if name not in learned and tensor.is_floating_point() and not tensor.is_sparse:
-                dist.broadcast(tensor, src=0)
+        for buffer in model.buffers():
+            if buffer.is_floating_point() and buffer.layout is torch.strided:
+                dist.broadcast(buffer, src=0)
 
     def write_state(self, path: Path, write: Callable[[Path], None]) -> None:
         write(path)
+
+    def has_state(self, path: Path) -> bool:
+        """Whether a state is there, be it half replaced."""
+        return path.is_file()
 
     def settle(self, path: Path) -> None:
         """Let the states from which the ranks go on be those of one epoch."""
@@ -172,8 +175,11 @@ class Ranks:
         """Sums over this rank's items → over all items, in place."""
         return sums
 
-    def best(self, scores: torch.Tensor, hits: torch.Tensor, k: int) -> torch.Tensor:
-        """The hits among all items' k best, of the hits among this rank's and their scores."""
+    def best(
+        self, scores: torch.Tensor, hits: torch.Tensor, places: torch.Tensor, k: int
+    ) -> torch.Tensor:
+        """The hits among all items' k best, of the hits among this rank's, their scores, and the
+        places of their items, by which equal scores are ranked."""
         return hits
 
     def require_same(self, about: Mapping[str, Any]) -> None:

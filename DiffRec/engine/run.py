@@ -159,7 +159,7 @@ def train(
     torch.manual_seed(options.seed)
     if model.seeded is not None and model.seeded[0] == options.seed and "went_on" not in began:
         torch.set_rng_state(model.seeded[1])
-    model, model.trained_on, model.begun = model.to(device), None, (suffix, began)
+    model = model.to(device)
     model.forget_data()
     dataset = ranks.own(model.prepare_data(dataset.to(device)))
     if chosen.compile:
@@ -180,6 +180,7 @@ def train(
     log = Log(checkpoint.with_suffix(".log") if ranks.writes else None)
     made_on = {**machine(device), "processes": ranks.size}  # its commit is that of the start
     describe(log, training, device, preset)
+    model.trained_on, model.begun = None, (suffix, began)
     carry_out(training, options.resume, log, on_evaluation)
     model.popularity, model.trained_on = training.popularity, training.fingerprint
     model.item_ids = IdMap("item", model.n_items, training.item_ids)
@@ -255,8 +256,11 @@ def first_weights(
         return suffix, {"warm_start": options.warm_start.name}
     if model.closed_form:
         return "", {}
-    drawn = model.seeded is not None and model.digest() == model.seeded[2]
-    if model.is_fresh and drawn:
+    drawn = False
+    if model.is_fresh and model.seeded is not None:
+        model.forget_data()  # of an evaluation before
+        drawn = model.seeded[2:] == (model.digest(),)
+    if all(ranks.collect(drawn)):
         return "", {}
     if options.resume and model.begun is not None and known(model.begun[0]):
         return model.begun
@@ -274,8 +278,6 @@ def carry_out(
 ) -> None:
     """Train, and put the best weights into the model; say what happens."""
     try:
-        if resume:
-            training.ranks.settle(training.state_path)
         if resume and training.is_finished():
             log(f"this run is done, after epoch {training.progress.epoch}: its result")
         else:
@@ -287,7 +289,7 @@ def carry_out(
                     else "nothing to resume: starting from the first epoch"
                 )
                 if not found and (others := stopped_beside(training)):
-                    log(f"  (of other settings or data: {', '.join(others)})")
+                    log(f"  (of other settings, data or weights: {', '.join(others)})")
             elif training.state_path.is_file():
                 log(
                     "the state of an earlier start of this run will be replaced: stop now, and "

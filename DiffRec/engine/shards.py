@@ -88,6 +88,11 @@ def agreed(drawn: torch.Tensor) -> torch.Tensor:
     return drawn
 
 
+def states_of(path: Path) -> list[Path]:
+    """Where a rank's state lies, and where while it is replaced: the new one, the one before."""
+    return [path, *(path.with_name(path.name + end) for end in (".new", ".before"))]
+
+
 class Shards(Ranks):
     """The processes of a training whose items are split over them.
 
@@ -177,7 +182,7 @@ class Shards(Ranks):
     def write_state(self, path: Path, write: Callable[[Path], None]) -> None:
         """Beside the one before, which is removed once all ranks have theirs: whenever one of them
         dies, all have a state of one epoch."""
-        new, before = (path.with_name(path.name + end) for end in (".new", ".before"))
+        _, new, before = states_of(path)
         write(new)
         self.wait()
         if path.is_file():
@@ -186,10 +191,13 @@ class Shards(Ranks):
         self.wait()
         before.unlink(missing_ok=True)
 
+    def has_state(self, path: Path) -> bool:
+        return any(file.is_file() for file in states_of(path))
+
     def settle(self, path: Path) -> None:
         """A state that one rank had begun to replace when it was stopped is there under another
         name; of the epochs that all have, the one that most have by its own name goes on."""
-        files = [path, *(path.with_name(path.name + end) for end in (".new", ".before"))]
+        files = states_of(path)
         mine = {epoch: f for f in files[::-1] if f.is_file() and (epoch := epoch_of(f)) >= 0}
         everyone = self.collect({epoch: file == path for epoch, file in mine.items()})
         common = set.intersection(*map(set, everyone))
@@ -218,13 +226,17 @@ class Shards(Ranks):
         dist.all_reduce(sums)
         return sums
 
-    def best(self, scores: torch.Tensor, hits: torch.Tensor, k: int) -> torch.Tensor:
-        """Of each rank's k best items, their scores and whether they are hits, (B, at most k), the
-        hits, (B, k), of the k best of all."""
-        mine = scores.new_full((2, len(scores), k), -torch.inf)
-        mine[0, :, : scores.shape[1]], mine[1, :, : scores.shape[1]] = scores, hits.to(scores)
+    def best(
+        self, scores: torch.Tensor, hits: torch.Tensor, places: torch.Tensor, k: int
+    ) -> torch.Tensor:
+        """Of each rank's k best items, their scores, whether they are hits, and their places among
+        equal scores, (B, at most k), the hits, (B, k), of the k best of all."""
+        mine = scores.new_full((3, len(scores), k), -torch.inf)
+        for kept, given in zip(mine, (scores, hits, places), strict=True):
+            kept[:, : scores.shape[1]] = given
         parts = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(parts, mine)
-        found, are_hits = torch.cat(parts, dim=2)
-        order = found.argsort(dim=1, descending=True, stable=True)[:, :k]
-        return are_hits.gather(1, order) > 0
+        found, are_hits, at = torch.cat(parts, dim=2)
+        early = at.argsort(dim=1)
+        order = found.gather(1, early).argsort(dim=1, descending=True, stable=True)[:, :k]
+        return are_hits.gather(1, early.gather(1, order)) > 0

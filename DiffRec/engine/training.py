@@ -45,6 +45,13 @@ def result_of(checkpoint: Path) -> Path:
     return checkpoint.with_suffix(".json")
 
 
+def is_true(answer: Any) -> bool:
+    """Whether an answer is True, of Python, NumPy or torch."""
+    if getattr(answer, "dtype", None) in (torch.bool, np.dtype(bool)):
+        return math.prod(answer.shape) == 1 and bool(answer)
+    return answer is True
+
+
 def evaluate_model(
     model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS,
     ranks: Ranks = ALONE,
@@ -278,7 +285,7 @@ class Training:
         result then. InputError if the result is of another run, or of a shorter one, which can not
         go on without its state."""
         whole = self.result_path.is_file() and self.checkpoint.is_file()
-        if not any(self.ranks.collect(whole and not self.state_path.is_file())):
+        if not any(self.ranks.collect(whole and not self.ranks.has_state(self.state_path))):
             return False
         try:
             record = json.loads(self.result_path.read_text())
@@ -309,6 +316,7 @@ class Training:
 
     def resume(self) -> bool:
         """Go on from the state file, if there is one; InputError if it is of another run."""
+        self.ranks.settle(self.state_path)
         if not self.state_path.is_file():
             return False
         state = self.read_state()
@@ -321,7 +329,8 @@ class Training:
                 f"{reason}): remove it to start anew."
             ) from error
         progress = self.progress
-        if not self.checkpoint.is_file() and 0 < progress.best_epoch < progress.epoch:
+        behind = 0 < progress.best_epoch < progress.epoch
+        if self.chooses and behind and not self.checkpoint.is_file():
             raise InputError(
                 f"{self.checkpoint} is gone, and {self.state_path} does not hold the best model: "
                 f"remove it to start anew."
@@ -507,7 +516,8 @@ class Training:
         with bar, curves_for_tensorboard(self.tensorboard, self.checkpoint.stem) as draw:
             for row in progress.history:
                 draw(row)
-            progress.ended = False
+            if progress.ended and self.result_path.is_file():
+                progress.ended = False  # it was done, and is made longer
             while progress.epoch < last_epoch() and not progress.ended:
                 progress.epoch += 1
                 started = time.perf_counter()
@@ -524,8 +534,7 @@ class Training:
                     of_test = (self.validate if self.chooses else self.note)(loss, log)
                     draw(progress.history[-1])
                     row = {**progress.history[-1], **of_test}
-                    answer = np.asarray(None if on_evaluation is None else on_evaluation(row))
-                    wanted = answer.dtype == bool and bool(answer.all())
+                    wanted = on_evaluation is not None and is_true(on_evaluation(row))
                     progress.ended = any(self.ranks.collect(wanted))
                 shown = {} if loss is None else {"loss": f"{loss:.4f}"}
                 if self.chooses:

@@ -86,8 +86,9 @@ class Ratings:
     def has_places(self) -> bool:
         """Whether the times of each user are the places of the user's own items, from 0 or 1 on."""
         return self.database.run(
-            "SELECT bool_and(low IN (0, 1) AND high < n + low) FROM (SELECT min(time) AS low, "
-            "max(time) AS high, count(*) AS n FROM ratings GROUP BY user_no)"
+            "SELECT bool_and(low IN (0, 1) AND high = n + low - 1 AND n = several) FROM (SELECT "
+            "min(time) AS low, max(time) AS high, count(*) AS n, count(DISTINCT time) AS several "
+            "FROM ratings GROUP BY user_no)"
         )[0]
 
     def __len__(self) -> int:
