@@ -16,4 +16,4 @@ exec python "$(dirname "$0")/main.py" --cuda --dataset="$dataset" --lr="$lr" \
     --emb_size="$emb_size" --mean_type="$mean_type" --steps="$steps" \
     --noise_scale="$noise_scale" --noise_min="$noise_min" --noise_max="$noise_max" \
     --sampling_steps="$sampling_steps" --reweight="$reweight" --log_name="$log_name" \
-    --round="$round" --gpu="$gpu" "$@"
+    --round="$round" --gpu="$gpu" --preset=none "$@"

@@ -68,7 +68,8 @@ def test_run_sh_takes_the_releases_arguments(tiny_folder, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "preset none" in done.stdout
+    assert "seed 1, preset none\n" in done.stdout  # not what own data begin with
+    assert "ema=0.0" in done.stdout
     assert re.search(r"epoch +5 .*best so far", done.stdout)
 
 
