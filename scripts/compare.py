@@ -86,7 +86,8 @@ def own_metrics(header: dict) -> list[tuple[str, int]]:
     if a user has it, at the cut-off of that."""
     select_by, _, cut = header["settings"]["select_by"].partition("@")
     known = header["settings"]["metrics"]
-    names = [*[name for name in ("recall", "hr") if name in known][:1], *({"ndcg"} & {*known})]
+    names = [name for name in ("recall", "hr") if name in known][:1]
+    names += ["ndcg"] if "ndcg" in known else []
     names = names or [select_by if select_by in OF_USERS else "recall"]
     return [(name, int(cut)) for name in names]
 

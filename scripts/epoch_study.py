@@ -104,10 +104,10 @@ def table(dataset: str, rows: Sequence[Row]) -> str:
     header = ["method", "settings", "seeds"]
     header += [f"{short} {what}" for short in METRICS for what in ("paper", "ours", "best epoch")]
     lines = markdown.head([*header, "R@20 best epoch and seed", "reach the paper's"], words=2)
-    kinds = dict.fromkeys((row["method"], row["preset"], row["patience"]) for row in rows)
-    for method, preset, patience in kinds:
-        told = (method, preset, patience)
-        some = [row for row in rows if (row["method"], row["preset"], row["patience"]) == told]
+    kinds: dict[tuple[str, str, str], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault((row["method"], row["preset"], row["patience"]), []).append(row)
+    for (method, preset, patience), some in kinds.items():
         honest, oracle = chosen_by("valid", some), chosen_by("test", some)
         paper = paper_figures(method, dataset)
         settings = "of a search" if preset.endswith(TUNED) else "published"

@@ -416,7 +416,7 @@ class Training:
             if self.average is not None:
                 self.average.update_parameters(model)
             total += loss.detach()
-        for kept in (model, *([] if self.average is None else [self.candidate])):
+        for kept in dict.fromkeys((model, self.candidate)):  # one where there is no average
             self.ranks.keep_alike(kept)
         return self.ranks.add_up(total).item() / (n_batches * self.ranks.size)
 
