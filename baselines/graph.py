@@ -29,7 +29,8 @@ def normalised(
     x: scipy.sparse.csr_matrix, of_users: float = 0.5, of_items: float = 0.5
 ) -> scipy.sparse.csr_matrix:
     """R̂ = D_u^-a R D_i^-b, (U, I), of the interactions x; by default each weighs
-    1/√(|N_u| |N_i|). a and b are ``of_users`` and ``of_items``."""
+    1/√(|N_u| |N_i|). a and b are ``of_users`` and ``of_items``. A degree below 1, which only those
+    of weighted interactions can be, counts as 1."""
     lengths = np.maximum(np.asarray(x.sum(axis=1)).ravel(), 1)
     popularity = np.maximum(np.asarray(x.sum(axis=0)).ravel(), 1)
     scaled = scipy.sparse.diags(lengths**-of_users) @ x @ scipy.sparse.diags(popularity**-of_items)

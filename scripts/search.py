@@ -4,14 +4,15 @@ python scripts/search.py --model DiffRec --dataset ml-1m_clean --trials 30 --job
 
 The first trial has the data set's preset. The next are drawn by the tree-structured Parzen
 estimator from the model's ranges, or from those of a file (--ranges, in the words of RecBole's
-range files). A trial that is worse at an epoch than the median there of those that came to their
-end, if they are three or more, is stopped early. Where --trials are enough for all combinations,
-and no --minutes end them, all are tried to their end.
+range files). From epoch 8 on, a trial that is worse than the median there of those that came to
+their end is stopped early, if five did and three of them are known at that epoch. Where --trials
+are enough for all combinations, and no --minutes end them, all are tried to their end.
 Further flags of the model's main.py hold in all trials; --from_file names a file of a model of
 your own. results/search/tpe/MODEL_DATASET.csv keeps every trial with its metric on validation,
 never that on test; a search that is stopped, or called again with the same flags and more trials,
-goes on from there. The best few are then run with further seeds, and the settings with the best
-mean on validation become a preset, DATASET_tuned, beside the model's others.
+goes on from there; trials of other ranges are none of the --trials, but may still be the best. The
+best few are then run with further seeds, whose time counts to the minutes of a later call, and the
+settings with the best mean on validation become a preset, DATASET_tuned, beside the model's others.
 """
 
 import ast
@@ -73,7 +74,8 @@ def read_ranges(path: Path, kind: type[Settings]) -> dict[str, Sequence[Any] | B
     """Ranges of a file, a line each: a name, then ``choice [..]``, ``uniform low,high``,
     ``loguniform low,high`` (of the natural logarithm) or ``quniform low,high,step``.
 
-    Names may be any spelling of a setting; of what is no setting of the model's, InputError.
+    Names may be any spelling of a setting; of what is no setting of the model's, and of a value
+    that it cannot have, InputError.
     """
     spelt = dict(MISSPELT)
     for name, field in kind.model_fields.items():
@@ -110,7 +112,9 @@ def read_ranges(path: Path, kind: type[Settings]) -> dict[str, Sequence[Any] | B
                 raise ValueError
         except (ValueError, TypeError, SyntaxError, ZeroDivisionError, OverflowError) as error:
             raise InputError(f"{where} has no values that can be read: {values}.") from error
-    kind.of(dict.fromkeys(set(found) - kind.names()))  # names what is no setting
+    for name, some in found.items():
+        for value in (some.low, some.high) if isinstance(some, Between) else some:
+            kind.check(name, value)
     return found
 
 
@@ -268,34 +272,38 @@ class Search:
         return found
 
     def known(self, values: Mapping[str, Any], seed: int) -> dict[str, str] | None:
-        """The row of a trial with these settings, be it that it was stopped early or failed."""
+        """The latest row of a trial with these settings, be it that it was stopped early or
+        failed."""
         told = json.dumps(dict(values)), str(seed)
-        rows = self.table.rows()
+        rows = reversed(self.table.rows())
         return next((row for row in rows if (row["settings"], row["seed"]) == told), None)
 
     def run(self, values: Mapping[str, Any], seed: int, trial: optuna.Trial | None = None) -> float:
         """One training, which stands in the table afterwards; its best validation metric."""
         model, kind = self.variant.model, self.variant.settings
-        settings = kind.of(self.settings.dump(), values)
         row = {
             "seed": seed, "settings": json.dumps(dict(values)), "data": self.table.data,
             "commit": self.commit, "command": self.command_of(values, seed),
         }  # fmt: skip
-        metric, best, last, rises = settings.select_by, -math.inf, 0, []
+        metric, best, last, rises = self.settings.select_by, -math.inf, 0, []
 
         def watch(found: dict[str, float]) -> None:
             nonlocal best, last
-            last = found["epoch"]
+            before, last = range(last + 1, found["epoch"]), found["epoch"]
+            if trial is not None and rises:  # as `curve_of` has them
+                for epoch in before:
+                    trial.report(best, epoch)
             if found[metric] > best:
                 best = found[metric]
                 rises.append(f"{last}:{best:.6f}")
             if trial is not None:
-                trial.report(best, found["epoch"])
+                trial.report(best, last)
                 if trial.should_prune():
                     raise optuna.TrialPruned
 
         started, state, run, stopped = time.process_time(), FAILED, None, False
         try:
+            settings = kind.of(self.settings.dump(), values)
             data = self.data_with(seed)
             with tempfile.TemporaryDirectory() as folder:
                 of_model = settings.part(model.Settings).dump()
@@ -347,12 +355,15 @@ def study_of(journal: Path, seed: int) -> optuna.Study:
     )  # fmt: skip
 
 
-def holds(known: optuna.distributions.BaseDistribution, value: Any) -> bool:
-    """Whether a value of an earlier search lies in the range of this one."""
+def inside(row: Mapping[str, str], known: Mapping) -> bool:
+    """Whether the settings of a row, of an earlier search maybe, lie in the ranges of this one."""
     try:
-        return known._contains(known.to_internal_repr(value))
-    except (ValueError, TypeError):  # none of what it chooses from
+        optuna.trial.create_trial(
+            params=json.loads(row["settings"]), distributions=known, value=0.0
+        )
+    except (ValueError, TypeError):
         return False
+    return True
 
 
 def curve_of(row: Mapping[str, str]) -> dict[int, float]:
@@ -386,24 +397,21 @@ def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float)
     they are few, or else the preset's settings."""
     known, rows = distributions(search.ranges), search.table.rows()
     for row in rows:
-        values = json.loads(row["settings"])
-        inside = set(values) == set(known) and all(
-            holds(known[name], value) for name, value in values.items()
-        )
-        if inside and row["valid"] and row["state"] != FAILED:
+        if row["valid"] and row["state"] != FAILED and inside(row, known):
             study.add_trial(as_trial(row, known))
-    tried = [json.loads(row["settings"]) for row in rows]
     every = combinations(search.ranges, trials, minutes)
+    ended = [json.loads(row["settings"]) for row in rows if row["state"] != PRUNED]
     for values in every or ([] if rows else [search.start()]):
-        if values not in tried:
-            study.enqueue_trial(values)
+        if values not in ended:
+            study.enqueue_trial(values, user_attrs={"wanted": True})
 
 
 def spent(search: Search) -> tuple[int, float]:
-    """The number of trials, to which the best few's further seeds do not count, and the CPU minutes
-    of all that was run."""
-    rows = search.table.rows()
-    drawn = [row for row in rows if row["seed"] == str(search.options.seed)]
+    """The number of trials in the ranges, to which the best few's further seeds do not count, and
+    the CPU minutes of all that was run."""
+    rows, known = search.table.rows(), distributions(search.ranges)
+    seed = str(search.options.seed)
+    drawn = [row for row in rows if row["seed"] == seed and inside(row, known)]
     return len(drawn), sum(float(row["seconds"]) for row in rows) / 60
 
 
@@ -429,15 +437,19 @@ def work(
         register_from(own)
     search = Search(variant_of(name), dataset, flags, ranges, table, own)
     study = study_of(journal, seed=number + 1)
-    every = combinations(ranges, trials, minutes)
-    trials, known = len(every) or trials, distributions(ranges)
+    whole, known = bool(combinations(ranges, trials, minutes)), distributions(ranges)
     seed, repeated = search.options.seed, 0
     while True:
         count, taken = spent(search)
-        if count >= trials or (minutes and taken >= minutes) or repeated == REPEATED:
+        count += len(study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]))
+        over = count >= trials or (minutes and taken >= minutes) or repeated == REPEATED
+        if over and not whole:
             return
         trial = study.ask(known)
-        before = search.known(trial.params, seed)
+        if whole and not trial.user_attrs:  # all combinations are taken
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            return
+        before = None if whole else search.known(trial.params, seed)
         if before is not None:  # it is known how it ends
             if before["state"] == DONE:
                 study.tell(trial, float(before["valid"]))
@@ -449,7 +461,7 @@ def work(
             continue
         repeated = 0
         try:
-            study.tell(trial, search.run(trial.params, seed, None if every else trial))
+            study.tell(trial, search.run(trial.params, seed, None if whole else trial))
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
 
@@ -501,10 +513,15 @@ def toml(value: Any) -> str:
     return json.dumps(value) if not isinstance(value, float) else repr(value)
 
 
+def key(name: str) -> str:
+    """A name as a key of TOML."""
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name, ensure_ascii=False)
+
+
 def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Path) -> str:
     """Put the settings into a file of presets, as DATASET_tuned; returns the section."""
     variant = search.variant
-    header = "".join(f'"{part}".' for part in variant.section) + f"{search.dataset}{TUNED}"
+    header = "".join(f'"{part}".' for part in variant.section) + key(search.dataset + TUNED)
     tuned = variant.settings.of(search.settings.dump(), values).dump()
     plain = variant.settings().dump()
     lines = [f"{name} = {toml(value)}" for name, value in tuned.items() if value != plain[name]]
@@ -534,7 +551,10 @@ def main(argv: list[str] | None = None) -> None:
         "--trials", type=checked(Positive), default=30, help="in all, those of before included"
     )
     parser.add_argument(
-        "--minutes", type=checked(NotNegative), default=0.0, help="CPU minutes at most; 0: no limit"
+        "--minutes",
+        type=checked(NotNegative),
+        default=0.0,
+        help="no trial begins after so many CPU minutes; 0: no limit",
     )
     parser.add_argument("--jobs", type=checked(Positive), default=1, help="trials at a time")
     parser.add_argument("--ranges", type=checked(Folder), default=None, help="a file of ranges")

@@ -12,10 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import reproduction  # noqa: F401  (which registers all models)
 from arguments import listed
 
-import L_DiffRec  # noqa: F401  (each package registers its models)
-import T_DiffRec  # noqa: F401
 from DiffRec import Dataset, InputError, Run, load_dataset, train
 from DiffRec.engine.commands import command
 from DiffRec.engine.files import write_csv

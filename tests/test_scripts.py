@@ -25,10 +25,10 @@ import DiffRec
 import L_DiffRec
 import T_DiffRec
 from baselines.models.EASE import EASE
-from DiffRec.engine.commands import sentence_of
+from DiffRec.engine.commands import parse, sentence_of
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.settings import Between
-from DiffRec.engine.variant import REGISTRY
+from DiffRec.engine.variant import REGISTRY, variant_of
 
 
 def test_modules_load_from_this_checkout():
@@ -259,6 +259,11 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, m
     assert call("EASE", *fewer).returncode == 0
     fewer[1] = "7"
     assert "4 new trials, 7 in all" in call("EASE", *fewer).stdout
+    # Of other ranges all are tried too; what was found before may be the best still.
+    (tmp_path / "r.txt").write_text("reg choice [1e6, 2e6]\n")
+    other = call("EASE", "--trials", "7", "--candidates", "2", "--ranges", tmp_path / "r.txt")
+    assert "2 new trials, 2 in all" in other.stdout
+    assert tomllib.loads(presets.read_text()) == found
     # The same again runs nothing, and leaves one section.
     monkeypatch.setattr(search, "train", None)
     again = call("EASE", "--trials", "7", "--candidates", "2")
@@ -405,9 +410,41 @@ def test_a_trial_that_is_stopped_early_says_so(searching, monkeypatch):
     rows = search.read_trials(out / "DiffRec_tiny.csv")
     assert [row["state"] for row in rows] == ["pruned"] * 2
     assert all(row["epochs"] == str(json.loads(row["settings"])["eval_every"]) for row in rows)
-    # All combinations are tried to their end.
-    assert call("EASE", "--trials", "7", "--candidates", "1").returncode == 0
-    assert {row["state"] for row in search.read_trials(out / "EASE_tiny.csv")} == {"done"}
+    # All combinations are tried to their end, be it that one was stopped early before.
+    flags = ["--trials", "7", "--candidates", "1", "--seeds", "1"]
+    assert call("EASE", *flags).returncode == 0
+    rows = search.read_trials(out / "EASE_tiny.csv")
+    assert [row["state"] for row in rows] == ["done"] * 7
+    search.write_csv(out / "EASE_tiny.csv", [{**rows[0], "state": "pruned"}, *rows[1:]])
+    assert call("EASE", *flags).returncode == 0
+    again = search.read_trials(out / "EASE_tiny.csv")
+    assert [row["settings"] for row in again[7:]] == [rows[0]["settings"]]
+
+
+def test_pruning_sees_the_same_curve_when_a_search_goes_on(searching, monkeypatch):
+    call, _, out = searching
+    reported = []
+    monkeypatch.setattr(optuna.Trial, "report", lambda trial, *told: reported.append(told))
+    done = call("DiffRec", "--trials", "1", "--epochs", "12", "--eval_every", "4", "--seeds", "1")
+    assert done.returncode == 0, done.stderr
+    (row,) = search.read_trials(out / "DiffRec_tiny.csv")
+    curve = search.curve_of(row)
+    assert list(curve) == [epoch for _, epoch in reported]
+    assert curve == pytest.approx({epoch: value for value, epoch in reported}, abs=1e-6)
+
+
+def test_the_preset_of_any_name_of_data_can_be_read(searching, tiny_folder, tmp_path, monkeypatch):
+    call, presets, _ = searching
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path))
+    (tmp_path / "my data.v2").symlink_to(tiny_folder)
+    flags = ["--trials", "7", "--candidates", "1", "--dataset", "my data.v2"]
+    for _ in range(2):  # the second replaces the first
+        done = call("EASE", *flags)
+        assert done.returncode == 0, done.stderr
+    assert list(tomllib.loads(presets.read_text())["EASE"]) == ["my data.v2_tuned"]
+    chosen = f"{presets}:my data.v2_tuned"
+    words = ["--model", "EASE", "--data_path", str(tiny_folder), "--preset", chosen]
+    assert parse(variant_of("EASE"), words)[0].reg in EASE.ranges["reg"]
 
 
 @pytest.mark.parametrize("flags", ["--warm_start x", "--item_shards 2", "--result_json x.json"])
@@ -526,16 +563,22 @@ def test_a_stop_that_an_extension_makes_an_error_of_is_a_stop(searching, monkeyp
     assert search.read_trials(out / "EASE_tiny.csv") == []
 
 
-def test_settings_that_do_not_go_together_are_a_failed_trial(searching):
+@pytest.mark.parametrize(
+    ("ranges", "sentence"),
+    [
+        ("noise_min choice [0.001, 0.9]", "noise_min must be smaller"),  # the model says so
+        ("w_min choice [0.1, 0.9]", "w_min must not exceed w_max"),  # the settings do
+    ],
+)
+def test_settings_that_do_not_go_together_are_a_failed_trial(searching, ranges, sentence):
     call, _, out = searching
-    ranges = out.parent / "ranges.txt"
-    ranges.write_text("noise_min choice [0.001, 0.9]\n")
-    flags = ["--trials", "2", "--ranges", ranges, "--epochs", "1", "--dims", "[4]", "--steps", "2"]
-    done = call("DiffRec", *flags)
+    (out.parent / "ranges.txt").write_text(ranges)
+    flags = ["--ranges", out.parent / "ranges.txt", "--epochs", "1", "--dims", "[4]"]
+    done = call("T-DiffRec", "--trials", "2", "--steps", "2", "--w_max", "0.5", *flags)
     assert done.returncode == 0, done.stderr
-    rows = search.read_trials(out / "DiffRec_tiny.csv")
+    rows = search.read_trials(out / "T-DiffRec_tiny.csv")
     assert sorted(row["state"] for row in rows) == ["done", "done", "failed"]
-    assert any("noise_min must be smaller" in row["command"] for row in rows)
+    assert any(sentence in row["command"] for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -590,7 +633,8 @@ def test_a_damaged_table_of_trials_is_one_sentence(searching, damage):
         ("lr choice [0.1", "no values that can be read"),
         ("lr loguniform 1", "no values that can be read"),
         ("clicks choice [1]", "there is no setting clicks"),
-        ("lr choice [-1]", "lr must be greater than 0"),
+        ("lr choice [0.1, -1]", "lr must be greater than 0"),
+        ("dropout uniform 0,1.5", "dropout must be"),
         ("lr choice []", "no values that can be read"),
         ("steps quniform 10,2,1", "no values that can be read"),
         ("lr loguniform -3,-8", "no values that can be read"),

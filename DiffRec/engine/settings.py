@@ -116,6 +116,16 @@ class Settings(pydantic.BaseModel):
             raise InputError(sentence(error.errors()[0], cls)) from error
 
     @classmethod
+    def check(cls, name: str, value: Any) -> None:
+        """InputError if a setting cannot have this value, whatever the others are."""
+        try:
+            cls(**{name: value})
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            if first["loc"]:  # not what several do not agree on
+                raise InputError(sentence(first, cls)) from error
+
+    @classmethod
     def names(cls) -> set[str]:
         return set(cls.model_fields)
 

@@ -39,7 +39,7 @@ class RP3beta(ItemItem):
 
     def similarities(self, x: scipy.sparse.csr_matrix) -> scipy.sparse.spmatrix:
         alpha, beta = self.settings.alpha, self.settings.beta
-        from_users, to_users = shares(x).power(alpha), shares(x.T.tocsr()).power(alpha)
+        from_users, to_users = shares(x, alpha), shares(x.T.tocsr(), alpha)
         penalty = np.maximum(x.getnnz(axis=0), 1.0) ** -beta
 
         def block(start: int, stop: int) -> np.ndarray:
@@ -53,7 +53,9 @@ class RP3beta(ItemItem):
         return found
 
 
-def shares(weights: scipy.sparse.spmatrix) -> scipy.sparse.csr_matrix:
-    """Each row's weights, scaled to sum to 1."""
+def shares(weights: scipy.sparse.spmatrix, power: float = 1.0) -> scipy.sparse.csr_matrix:
+    """Each row's weights, scaled to sum to 1, to this power."""
     sums = np.maximum(np.asarray(weights.sum(axis=1)).ravel(), 1e-12)
-    return (scipy.sparse.diags(1 / sums) @ weights).tocsr()
+    found = (scipy.sparse.diags(1 / sums) @ weights).tocsr()
+    found.data **= power
+    return found
