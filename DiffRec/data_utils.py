@@ -259,6 +259,8 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
         raise InputError(
             f"a data set is named, not {dataset}: give its folder or that of several as data_path."
         )
+    if not (data_path is None or isinstance(data_path, (str, Path))):
+        raise InputError(f"data_path is a folder's path, not {type(data_path).__name__}.")
     default = os.environ.get("DIFFREC_DATASETS") or home() / "datasets"
     root = Path(data_path or default).expanduser()
     if data_path is not None and holds_dataset(root):

@@ -77,6 +77,8 @@ class LDiffRec(DiffRec):
         cls, dataset: Dataset, settings: Settings, seed: int, emb_path: str | Path | None = None
     ) -> Self:
         """Items are clustered first, by the embeddings in ``emb_path`` or beside the data."""
+        if not (emb_path is None or isinstance(emb_path, (str, Path))):
+            raise InputError(f"emb_path is the path of a file, not {type(emb_path).__name__}.")
         emb_path = None if emb_path is None else Path(emb_path)
         clusters = cluster_items(dataset, settings.n_cate, emb_path, seed)
         return cls(dataset.n_items, settings, clusters)

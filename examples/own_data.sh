@@ -3,10 +3,10 @@
 # COLUMNS names those of user, item, rating and time, by default user,item,rating,timestamp. OUT is
 # a folder for everything. Without arguments ratings are made up. Set-up: bash scripts/setup.sh
 set -euo pipefail
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
+out=$(absolute "${2:-$(mktemp -d)}")
+ratings=$(absolute "${1:-$out/ratings.csv}")
 cd "$(dirname "$0")/.."
-
-out=${2:-$(mktemp -d)}
-ratings=${1:-$out/ratings.csv}
 columns=${3:-user,item,rating,timestamp}
 if [ $# -eq 0 ]; then
     python - "$ratings" <<'PYTHON'
@@ -25,7 +25,8 @@ python scripts/prepare_data.py "$ratings" --format csv --columns "$columns" --co
 python DiffRec/main.py --data_path "$out/mine" --dims 200 --steps 5 --lr 1e-3 --epochs 50 \
     --save_path "$out/saved" --result_json "$out/result.json"
 # 3. Ten items for every user who is in the data, by raw id, ...
-checkpoint=$(ls "$out"/saved/*.safetensors)
+name=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["checkpoint"])' "$out/result.json")
+checkpoint=$out/saved/$name
 python DiffRec/inference.py --checkpoint "$checkpoint" --data_path "$out/mine" \
     --recommend "$out/top10.csv" --k 10
 head -4 "$out/top10.csv"

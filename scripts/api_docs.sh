@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The API reference from docstrings, as HTML in build/api (or in the folder that is named); a
 # warning is an error.
+help_is_comment=yes
 source "$(dirname "$0")/setup.sh"
 out=${1:-build/api}
 # pdoc goes into a package by itself, unless the package has an __all__.

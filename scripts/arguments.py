@@ -56,16 +56,22 @@ def header_of(path: Path) -> dict:
     return checkpoints.completed(path, header, variant_of(header["variant"]).settings)
 
 
+def read_as(
+    header: dict, dataset: str | None, data_path: Path | None, seed: int | None = None
+) -> Dataset:
+    """Data read as they were for a checkpoint, be it that others are named; ``seed``: of random
+    noise, in the place of the checkpoint's."""
+    own = data_path is not None and holds_dataset(data_path)
+    named = dataset or (None if own else header["dataset"])
+    how, seed = header["settings"], header["seed"] if seed is None else seed
+    noise, repeated = how["random_noise"], how["drop_repeated"]
+    return load_dataset(named, data_path, how["drop_unknown"], noise, seed, repeated)
+
+
 def data_of(path: Path, header: dict, dataset: str | None, data_path: Path | None) -> Dataset:
     """The data that a checkpoint was trained on, read as they were then, unless others are named;
     InputError if it does not know their items."""
-    own = data_path is not None and holds_dataset(data_path)
-    named = dataset or (None if own else header["dataset"])
-    how = header["settings"]
-    found = load_dataset(
-        named, data_path, how["drop_unknown"], how["random_noise"], header["seed"],
-        how["drop_repeated"],
-    )  # fmt: skip
+    found = read_as(header, dataset, data_path)
     require_known(path, header, found)
     return found
 

@@ -5,7 +5,8 @@ python scripts/compare.py RUN.safetensors RUN.safetensors … [--metrics recall@
 By default recall (or hr) and ndcg are compared, at the cut-off by which the first was selected.
 
 Each is evaluated on the data of the first by the conventions of the first, but given validation as
-input (tst_w_val) as it was itself; every later one is compared with the first by paired tests over
+input (tst_w_val) as it was itself, and where all have as much --random_noise, that of its own seed;
+every later one is compared with the first by paired tests over
 the users, and p is corrected for all comparisons of the table. All of this is of these weights:
 with another seed a model may differ from itself as clearly. With --pool_seeds runs that differ in
 their seed alone are one: each user's metrics are averaged, and Welch's test of the seeds' means
@@ -24,9 +25,9 @@ import numpy as np
 import torch
 from arguments import (
     add_from_file,
-    data_of,
     header_of,
     models_from,
+    read_as,
     require_known,
     short_names,
 )
@@ -107,15 +108,30 @@ def conventions(headers: Sequence[dict]) -> dict[str, Any]:
     return how
 
 
-def measure(args: argparse.Namespace, headers: Sequence[dict], dataset: Dataset) -> list[dict]:
-    """Of each checkpoint the metrics of each user, (U,) by name; by the first one's `conventions`,
-    but that each is given what it was tested with."""
+def data_of_each(args: argparse.Namespace, headers: Sequence[dict]) -> list[Dataset]:
+    """The first one's data for each; random noise, where all have as much, is each seed's own."""
+    seeds = [headers[0]["seed"]] * len(headers)
+    noise = {header["settings"]["random_noise"] for header in headers}
+    if len(noise) == 1 and noise != {0}:
+        seeds = [header["seed"] for header in headers]
+    known = {seed: read_as(headers[0], args.dataset, args.data_path, seed) for seed in set(seeds)}
+    found = [known[seed] for seed in seeds]
+    for path, header, dataset in zip(args.runs, headers, found, strict=True):
+        require_known(path, header, dataset)
+    return found
+
+
+def measure(
+    args: argparse.Namespace, headers: Sequence[dict], datasets: Sequence[Dataset]
+) -> list[dict]:
+    """Of each checkpoint the metrics of each user, (U,) by name, on its data; by the first one's
+    `conventions`, but that each is given what it was tested with."""
     how = conventions(headers)
     wanted = {"metrics": tuple(dict.fromkeys(name for name, _ in args.metrics)),
               "topN": tuple(dict.fromkeys(k for _, k in args.metrics))}  # fmt: skip
     device = choose_device(None, args.gpu)
     found = []
-    for path, header in zip(args.runs, headers, strict=True):
+    for path, header, dataset in zip(args.runs, headers, datasets, strict=True):
         model = any_model(path, device)
         told = header["settings"]["tst_w_val"]  # each as it is used
         torch.manual_seed(header["seed"])  # of those that are noised when they rank
@@ -132,11 +148,16 @@ def pooled(
     """Runs of one model on one data set with one set of settings together: the groups' names, and
     of each what was ``found`` of its runs; InputError if a seed is there twice.
 
-    A group is called by its model, and by the settings in which groups of this model differ.
+    A group is called by its model, and by the settings in which groups of this model differ, or
+    by its first run where that does not tell it from another. Random noise makes other data with
+    each seed.
     """
     groups: dict[str, dict[int, int]] = {}  # of each the run of each seed
     for n, header in enumerate(headers):
-        key = json.dumps([header["variant"], header["settings"], header["data"]])
+        data = dict(header["data"])
+        if header["settings"]["random_noise"]:
+            del data["sha256"]
+        key = json.dumps([header["variant"], header["settings"], data])
         same = groups.setdefault(key, {}).setdefault(header["seed"], n)
         if same != n:
             raise InputError(
@@ -154,6 +175,9 @@ def pooled(
         if any(other["data"] != first["data"] for other in others):
             words.append(f"{first['data']['train']:,} interactions")
         names.append(", ".join([*words, f"seeds: {len(of_seed)}"]))
+    if len(set(names)) < len(names):
+        of_first = (paths[min(of_seed.values())].stem for of_seed in groups.values())
+        names = [f"{name}, {stem}" for name, stem in zip(names, of_first, strict=True)]
     return names, [[found[n] for n in of_seed.values()] for of_seed in groups.values()]
 
 
@@ -225,13 +249,12 @@ def main(argv: list[str] | None = None) -> None:
         args.metrics = own_metrics(headers[0])
     else:
         args.metrics = list(itertools.chain.from_iterable(args.metrics))
-    dataset = data_of(args.runs[0], headers[0], args.dataset, args.data_path)
-    for path, header in zip(args.runs[1:], headers[1:], strict=True):
-        require_known(path, header, dataset)
+    datasets = data_of_each(args, headers)
+    dataset = datasets[0]
     names = [header["variant"] for header in headers]
     if len(set(names)) < len(names):
         names = short_names(args.runs)
-    found = measure(args, headers, dataset)
+    found = measure(args, headers, datasets)
     runs = [[values] for values in found]
     if args.pool_seeds:
         names, runs = pooled(args.runs, headers, found)

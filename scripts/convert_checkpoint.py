@@ -11,6 +11,7 @@ from pathlib import Path
 import reproduction  # noqa: F401  (registers the models)
 
 from DiffRec.engine.commands import command
+from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
 from DiffRec.engine.inference import infer
 from DiffRec.engine.variant import REGISTRY, Variant
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> None:
         help="what it is; L-DiffRec if an autoencoder lies beside it, else DiffRec",
     )  # fmt: skip
     args, flags = parser.parse_known_args(argv)
+    if args.source.is_dir():
+        raise InputError(f"{args.source} is a folder: further flags stand behind the two files.")
     variant = released[args.variant] if args.variant else likely(args.source, released)
     files = ["--checkpoint", str(args.source), "--convert", str(args.target)]
     infer([variant], [*variant.flags, *files, *flags])

@@ -70,6 +70,8 @@ def explain(model: Recommender, row: Interactions, seen: Interactions, k: int) -
     (scores,) = score(row)
     items = top_k(mask_seen(scores[None].clone(), seen), min(k, model.n_items))[0]
     items = items[~torch.isin(items, seen.items)]  # where fewer than k others are left
+    if not len(items):
+        raise InputError("this user has every item: nothing is left to recommend.")
     fewer = without_each(row)
     starts = range(0, len(fewer), ROWS)
     parts = [score(fewer.slice(s, min(s + ROWS, len(fewer))))[:, items] for s in starts]

@@ -50,6 +50,8 @@ def show_recommendations(dataset: Dataset, checkpoint: Path, users: list[int]) -
 
 def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
+    if {"-h", "--help"} & set(argv):
+        parse(variant_of(DiffRec.variant), ["--help"], __doc__)
     folder = get_data()
     keep = ["--save_path", str(SAVED), "--result_json", str(SAVED / "result.json")]
     start = ["--data_path", str(folder), "--preset", "ml-1m_clean", *keep]

@@ -43,6 +43,8 @@ class Outcome:
 
     Attributes:
         code: what it exited with; -n where signal n ended it.
+        seconds, busy: how long it took, and how long it kept a processor busy, which others that
+            run do not change.
         megabytes: the most memory it had, above that of its start.
         late: whether it was ended because its time was over.
     """
@@ -53,6 +55,7 @@ class Outcome:
     seconds: float
     megabytes: float
     late: bool = False
+    busy: float = 0.0
 
 
 def memory(field: str) -> float:
@@ -149,7 +152,7 @@ class Process:
         shutil.rmtree(self.said)
         return Outcome(
             os.waitstatus_to_exitcode(status), *texts, time.monotonic() - self.started,
-            usage.ru_maxrss / 1024 - float(start or 0),
+            usage.ru_maxrss / 1024 - float(start or 0), busy=usage.ru_utime + usage.ru_stime,
         )  # fmt: skip
 
     def finish(self, seconds: float) -> Outcome:

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Run every script of results/ once on small synthetic data, one epoch a run, in a few minutes;
 # nothing in the repository is touched. Prints "all scripts run" at the end.
+help_is_comment=yes
 source "$(dirname "$0")/setup.sh"
 
 here=$(mktemp -d)

@@ -2,6 +2,7 @@
 # The package as a stranger has it: a wheel of this checkout, installed into an empty environment
 # that sees the libraries of this one, and its commands in a folder of no checkout. Seconds; nothing
 # is downloaded. Prints "the package works" at the end.
+help_is_comment=yes
 source "$(dirname "$0")/setup.sh"
 
 here=$(mktemp -d)

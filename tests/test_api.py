@@ -536,6 +536,34 @@ def test_weights_of_two_names(tiny, tmp_path, monkeypatch):
     assert again[0] == again[1]
 
 
+def test_who_watches_a_training_draws_no_numbers_of_it(tiny, tmp_path):
+    about = {"epochs": 3, "eval_every": 1, "save_path": tmp_path}
+    plain = train(DiffRec.for_dataset(tiny, **SMALL), tiny, **about)
+
+    def watch(row):
+        torch.rand(3)
+        DiffRec.for_dataset(tiny, seed=7, **SMALL)
+        DiffRec.load(plain.checkpoint)
+
+    watched = train(DiffRec.for_dataset(tiny, **SMALL), tiny, on_evaluation=watch, **about)
+    assert watched.history == plain.history
+
+
+def test_what_is_no_path_or_function_is_one_sentence(tiny):
+    model = DiffRec.for_dataset(tiny, **SMALL)
+    for call, words in (
+        (lambda: load_dataset(data_path=5), "data_path is a folder's path, not int"),
+        (lambda: DiffRec.load(None), "a checkpoint is named by its path, not NoneType"),
+        (lambda: train(model, tiny, on_evaluation=5), "on_evaluation is a function, not int"),
+        (
+            lambda: LDiffRec.for_dataset(tiny, n_cate=2, emb_path=np.eye(3)),
+            "emb_path is the path of a file, not ndarray",
+        ),
+    ):
+        with pytest.raises(InputError, match=words):
+            call()
+
+
 def test_one_that_was_stopped_is_fresh_no_more(tiny, tmp_path):
     """Its next training has files of its own; with resume the one that was stopped goes on."""
     about = {"epochs": 6, "eval_every": 2, "save_path": tmp_path}

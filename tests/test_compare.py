@@ -12,7 +12,8 @@ import pytest
 from arguments import short_names
 from scipy import stats
 
-from DiffRec import DiffRec, evaluate, train
+from baselines.models import MODELS
+from DiffRec import DiffRec, evaluate, load_dataset, train
 from DiffRec import compare as compare_users
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.variant import variant_of
@@ -138,7 +139,12 @@ def test_runs_of_other_settings_or_data_are_not_pooled():
     paths = [Path(name) for name in "abcd"]
     data = {"train": 3000, "sha256": "1"}
     headers = [
-        {"variant": "DiffRec", "seed": seed, "settings": {"lr": lr, "steps": 2}, "data": data}
+        {
+            "variant": "DiffRec",
+            "seed": seed,
+            "data": data,
+            "settings": {"lr": lr, "steps": 2, "random_noise": 0},
+        }
         for seed, lr in ((1, 0.1), (2, 0.1), (1, 0.2))
     ]
     headers.append({**headers[0], "data": {"train": 2000, "sha256": "2"}})
@@ -151,6 +157,28 @@ def test_runs_of_other_settings_or_data_are_not_pooled():
     ]
     means = [row["mean"] for row in compare.table_of(names, runs)]
     assert means == pytest.approx([0.75, 3, 4.5])
+    # What has the same interactions in another order is told apart by its file.
+    headers[3] = {**headers[2], "data": {**data, "sha256": "2"}}
+    names, _ = compare.pooled(paths, headers, found)
+    assert names[1:] == [f"DiffRec, lr 0.2, 3,000 interactions, seeds: 1, {stem}" for stem in "cd"]
+
+
+def test_seeds_of_noise_are_pooled_each_on_its_own_data(run, tiny_folder, tmp_path):
+    files, each = [], []
+    for seed in (1, 2):
+        data = load_dataset(data_path=tiny_folder, random_noise=0.3, seed=seed)
+        for name in ("EASE", "ItemKNN"):
+            model = MODELS[name].for_dataset(data, seed=seed)
+            files.append(train(model, data, seed=seed, save_path=tmp_path).checkpoint)
+            each.append(evaluate(model, data, 20, metrics="recall")["test"]["recall@20"])
+    flags = ["--data_path", tiny_folder, "--pool_seeds", "--metrics", "recall@20"]
+    done = run("scripts/compare.py", *files, *flags)
+    assert done.returncode == 0, done.stderr
+    assert "note:" not in done.stdout
+    first, second = rows_of(done.stdout)
+    assert [first[1], second[1]] == ["EASE, seeds: 2", "ItemKNN, seeds: 2"]
+    assert first[2] == f"{(each[0] + each[2]) / 2:.4f}"
+    assert second[2] == f"{(each[1] + each[3]) / 2:.4f}"
 
 
 def test_the_spread_of_the_seeds_has_a_test_of_its_own():
@@ -180,7 +208,7 @@ def test_each_is_measured_as_the_first_was(trained, tiny, tiny_folder):
     args.metrics = compare.metrics_at("recall@5")
     headers = [*map(compare.header_of, args.runs)]
     headers[0]["settings"] |= {"recall_denominator": "min_k", "metric_users": "with_items"}
-    found = compare.measure(args, headers, tiny)
+    found = compare.measure(args, headers, [tiny, tiny])
     how = {"recall_denominator": "min_k", "metric_users": "with_items", "topN": [5]}
     right = evaluate(DiffRec.load(files[0]), tiny, **how, per_user=True)["test"]["recall@5"]
     np.testing.assert_array_equal(found[0]["recall@5"], right)
@@ -195,7 +223,7 @@ def test_each_is_given_what_it_was_tested_with(trained, tiny):
     args.metrics = compare.metrics_at("recall@5")
     headers = [*map(compare.header_of, args.runs)]
     headers[1]["settings"] |= {"tst_w_val": True}
-    plain, told = compare.measure(args, headers, tiny)
+    plain, told = compare.measure(args, headers, [tiny, tiny])
     how = {"topN": [5], "metrics": ["recall"], "per_user": True}
     for found, tst_w_val in ((plain, False), (told, True)):
         right = evaluate(DiffRec.load(file), tiny, **how, tst_w_val=tst_w_val)["test"]

@@ -61,6 +61,9 @@ def test_what_has_no_history_or_hides_it_is_refused(tiny):
     ):
         with pytest.raises(InputError, match=words):
             explain.explain(model, given, given, k=3)
+    everything = Interactions.from_histories([range(tiny.n_items)], tiny.n_items)
+    with pytest.raises(InputError, match="nothing is left to recommend"):
+        explain.explain(DiffRec(tiny.n_items, dims=[4], steps=2), row, everything, k=3)
 
 
 def test_the_data_are_read_as_they_were_trained_on(tiny_folder, tmp_path, run):

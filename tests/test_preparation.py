@@ -265,14 +265,18 @@ def test_double_colons_in_a_file_of_any_name(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("highest", "min_rating", "warned"),
-    [(10, 4, True), (10, 6, False), (5, 4, False), (5, 2, False), (10, 1, False), (100, 50, True)],
-)
-def test_a_threshold_of_another_scale_is_warned_of(caplog, highest, min_rating, warned):
-    protocol.check_threshold(1, highest, 0.5, min_rating)
+    ("lowest", "highest", "min_rating", "warned"),
+    [
+        (1, 10, 4, True), (1, 10, 6, False), (1, 5, 4, False), (1, 5, 2, False), (1, 10, 1, False),
+        (1, 100, 50, True), (5, 100, 4, True), (5, 100, 0, False), (5, 100, 3, False),
+    ],
+)  # fmt: skip
+def test_a_threshold_of_another_scale_is_warned_of(caplog, lowest, highest, min_rating, warned):
+    """4, the default, is hardly meant where it keeps all."""
+    protocol.check_threshold(lowest, highest, 0.5, min_rating)
     assert ("is it meant for another scale?" in caplog.text) == warned
-    with pytest.raises(InputError, match="no rating reaches min_rating 101: they go from 1 to"):
-        protocol.check_threshold(1, highest, 0, 101)
+    with pytest.raises(InputError, match=f"reaches min_rating 101: they go from {lowest} to"):
+        protocol.check_threshold(lowest, highest, 0, 101)
 
 
 def test_a_file_of_ones_own_is_split_as_the_paper_says(run, tmp_path):
@@ -339,6 +343,7 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
         ),
         (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
         ("user,item,rating,timestamp\nZoë,2,3,4\n".encode("latin-1"), "csv", "is not in UTF-8"),
+        ("user,item,rating,timestamp\nZoë,2,3,4\n".encode("utf-16"), "csv", "is in UTF-16"),
         (b"user,item\n1,2,3,4\n", "csv", "no column rating, timestamp; it has user, item"),
         (HEAD.encode() + b"1,2,3,4,5\n", "csv", "rows of 5 columns, but 4 names"),
         (b"user;item;rating;timestamp\n1;2;3,5;4\n", "csv", "Is it separated by ';'"),

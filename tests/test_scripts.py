@@ -648,10 +648,20 @@ def test_wrong_ranges_are_one_sentence(searching, text, words):
     assert words in done.stderr
 
 
+@pytest.mark.parametrize("name", ["test", "try_package", "api_docs", "smoke_all"])
+def test_a_script_without_flags_helps_by_its_comment(name):
+    words = ["bash", f"scripts/{name}.sh", "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=20)
+    source = (REPOSITORY / "scripts" / f"{name}.sh").read_text().split("help_is_comment")[0]
+    assert done.stdout == re.sub(r"(?m)^# ", "", source.split("\n", 1)[1])
+
+
 def test_conversion_offers_what_the_release_has(run, tmp_path):
     done = run("scripts/convert_checkpoint.py", "a.pth", "b.safetensors", "--variant", "EASE")
     assert done.returncode == 2
     assert "choose from DiffRec, L-DiffRec, T-DiffRec, LT-DiffRec" in done.stderr.replace("'", "")
+    done = run("scripts/convert_checkpoint.py", "--data_path", tmp_path, "a.pth", "b.safetensors")
+    assert "further flags stand behind the two files" in done.stderr
     done = run("scripts/convert_checkpoint.py", tmp_path / "a.pth", tmp_path / "b.safetensors")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "a.pth" in done.stderr

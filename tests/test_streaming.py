@@ -179,7 +179,7 @@ def test_ids_in_a_csv_file_are_words(recommend, table, tmp_path):
     assert found["user"].unique().tolist() == ["007", "08", "7"]
     (tmp_path / "h.csv").write_text(f"user,item\n7,{items[0]}\n,{items[0]}\n")
     done, _ = recommend(tmp_path / "h.csv", out="d.parquet")
-    assert "rows without a user" in done.stderr
+    assert "rows without user" in done.stderr
     (tmp_path / "h.csv").write_text("user,item\n1,2,3\n")
     done, _ = recommend(tmp_path / "h.csv", out="b.parquet")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -254,11 +254,12 @@ def test_processes_share_the_parts(recommend, table, tmp_path):
     ("change", "flags", "words"),
     [
         (lambda t: t[::-1], [], "must be sorted by user, so that each one's rows stand together"),
+        (lambda t: pa.table({"user": [2, 2, 1], "item": [1, 2, 3]}), [], "row 3 has the user 1"),
         (lambda t: t.rename(columns={"user": "who"}), [], "must have the columns user and item"),
         (lambda t: t.assign(item=1.5), [], "the column item must hold numbers or words"),
         (lambda t: t.assign(user=t["user"].where(t["user"] > 9)).astype("Int64"), [],
-         "rows without a user"),
-        (lambda t: t, ["--users", "1,2"], "histories goes with recommend, and not with"),
+         "rows without user"),
+        (lambda t: t, ["--users", "1,2"], "it does not go with histories"),
         (lambda t: t, ["--result_json", "x"], "not with serving"),
         (lambda t: pa.table({"user": [1], "item": [[1, None]]}), [], "hold an item that is none"),
         (lambda t: pa.table({"user": [1], "item": [[1, 2]], "timestamp": [[2, 1]]}), [],
@@ -270,6 +271,13 @@ def test_what_cannot_be_read_is_one_sentence(recommend, table, change, flags, wo
     done, _ = recommend(change(table), *flags)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert words in done.stderr
+
+
+def test_categories_of_pandas_are_their_words(recommend, table):
+    _, expected = recommend(table, out="plain.parquet")
+    done, found = recommend(table.astype({"user": "category", "item": "category"}))
+    assert done.returncode == 0, done.stderr
+    pd.testing.assert_frame_equal(found, expected)
 
 
 def test_a_folder_without_a_part_begins_anew(recommend, table):

@@ -155,6 +155,8 @@ class Recommender(nn.Module):
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
         processes as ``item_shards`` says, to be evaluated by all of them. Of this class itself: as
         `any_model`."""
+        if not isinstance(path, (str, Path)):
+            raise InputError(f"a checkpoint is named by its path, not {type(path).__name__}.")
         if cls is Recommender:
             return cast(Self, any_model(path, device))
         path, device = checkpoints.whole_path(at_home(Path(path))), prepared_device(device)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,34 @@ def parse(
     options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
     settings = variant.settings.of(header["settings"], variant.settings.own(flags))
     settings.require_used(flags)
+    require_together(set(flags))
     return restored, settings, options
+
+
+# What lists of any kind are made by, and what those of a data set's users alone.
+OF_LISTS = ("k", "exclude_seen", "min_history", "only_items", "without_items", "categories",
+            "per_category", "item_dates", "newer_than")  # fmt: skip
+OF_USERS = ("users", "history_from", "exclude_test", "exclude_disliked")
+OF_TRAINING = ("warm_start", "final", "tensorboard", "keep_state", "long_names")
+
+
+def require_together(told: Collection[str]) -> None:
+    """InputError for one of the options ``told`` that would do nothing beside the others."""
+    lists = {"recommend", "history", "histories"} & set(told)
+    others = sorted(lists - {"recommend"})
+    for name in told:
+        if name in OF_TRAINING:
+            raise InputError(f"{name} is of a training: inference has no use for it.")
+        if name in OF_LISTS and not lists:
+            raise InputError(f"{name} goes with recommend, history or histories.")
+        if name in OF_USERS and others:
+            raise InputError(f"{name} is of a data set's users: it does not go with {others[0]}.")
+        if name in OF_USERS and not {"recommend", "export_vectors"} & set(told):
+            raise InputError(f"{name} goes with recommend or export_vectors.")
+        if name.startswith("exclude_") and not lists:
+            raise InputError(f"{name} goes with recommend.")
+    if "resume" in told and "histories" not in told:
+        raise InputError("resume goes with histories.")
 
 
 def infer(
@@ -185,8 +212,6 @@ def infer(
         raise InputError("item_shards goes with an evaluation: leave it out, in one process.")
     if serving and (options.convert or options.result_json):
         raise InputError("convert and result_json go with an evaluation, not with serving.")
-    if options.users is not None and not (options.recommend or options.export_vectors):
-        raise InputError("users goes with recommend or export_vectors: metrics are of all users.")
     if options.history is not None and options.export_vectors:
         raise InputError("export_vectors is of a data set's users: it does not go with history.")
     if options.recommend:
@@ -353,10 +378,8 @@ def content(value: Any) -> Any:
 
 def recommend_to_many(restored: Restored, settings: Settings, options: InferenceOptions) -> None:
     """Top-k for the users of --histories, a part at a time."""
-    if options.recommend is None or options.export_vectors or options.history or options.users:
-        raise InputError(
-            "histories goes with recommend, and not with history, users or export_vectors."
-        )
+    if options.recommend is None or options.export_vectors or options.history:
+        raise InputError("histories goes with recommend, and not with history or export_vectors.")
     assert options.histories is not None
     device = choose_device(options.cuda, options.gpu)
     model = restored.model(settings).to(device)

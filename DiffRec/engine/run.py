@@ -119,6 +119,8 @@ def train(
     """
     require_dataset(dataset)
     require_built(model)
+    if not (on_evaluation is None or callable(on_evaluation)):
+        raise InputError(f"on_evaluation is a function, not {type(on_evaluation).__name__}.")
     variant = own_variant(model)
     if seed is None:
         seed = 1 if model.seeded is None else model.seeded[0]

@@ -105,6 +105,8 @@ class HistoryFile:
             ("user", schema.field("user").type),
             ("item", of_item.value_type if self.lists else of_item),
         ):
+            if pa.types.is_dictionary(kind):  # pandas' categories
+                kind = kind.value_type
             if not (
                 pa.types.is_integer(kind)
                 or pa.types.is_string(kind)
@@ -142,7 +144,10 @@ class HistoryFile:
             table.validate(full=True)
         for name in self.columns:
             if table[name].null_count:
-                raise InputError(f"{self.path} has rows without a {name}.")
+                raise InputError(f"{self.path} has rows without {name}.")
+        for at, name in enumerate(("user", "item")):
+            if pa.types.is_dictionary(table[name].type):
+                table = table.set_column(at, name, table[name].cast(table[name].type.value_type))
         if self.numbers:
             table = table.set_column(0, "user", table["user"].cast(pa.int64()))
         return table.combine_chunks()
@@ -178,7 +183,7 @@ class HistoryFile:
             at = pc.index(falls, True).as_py()
             raise InputError(
                 f"{self.path} must be sorted by user, so that each one's rows stand together: row "
-                f"{start + at + 1} has the user {users[at + 1]} behind {users[at]}."
+                f"{start + at + 2} has the user {users[at + 1]} behind {users[at]}."
             )
 
 

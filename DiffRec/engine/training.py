@@ -500,6 +500,15 @@ class Training:
             return self.settings.epochs
         return min(self.settings.epochs, self.progress.best_epoch + self.settings.patience - 1)
 
+    def told_to_end(self, row: dict[str, float], on_evaluation: OnEvaluation | None) -> bool:
+        """What ``on_evaluation`` answers; the random numbers that it draws are none of training's,
+        whose state is written already."""
+        if on_evaluation is None:
+            return False
+        device = self.model.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            return is_true(on_evaluation(row))
+
     def run(self, log: Log, on_evaluation: OnEvaluation | None = None) -> Progress:
         """Train until ``epochs``, or until ``patience`` epochs went by without a better model.
         ``on_evaluation`` is given what `train` says, and may end the run.
@@ -534,8 +543,7 @@ class Training:
                     of_test = (self.validate if self.chooses else self.note)(loss, log)
                     draw(progress.history[-1])
                     row = {**progress.history[-1], **of_test}
-                    wanted = on_evaluation is not None and is_true(on_evaluation(row))
-                    progress.ended = any(self.ranks.collect(wanted))
+                    progress.ended = any(self.ranks.collect(self.told_to_end(row, on_evaluation)))
                 shown = {} if loss is None else {"loss": f"{loss:.4f}"}
                 if self.chooses:
                     best = "none yet"

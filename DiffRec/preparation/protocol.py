@@ -148,7 +148,8 @@ def check_threshold(lowest: float, highest: float, kept: float, min_rating: floa
         raise InputError(
             f"no rating reaches min_rating {min_rating:g}: they go from {lowest:g} to {highest:g}."
         )
-    if highest > 5 and lowest < min_rating <= highest / 2:
+    meant = lowest >= min_rating != Preparation.model_fields["min_rating"].default  # to keep all
+    if highest > 5 and 0 < min_rating <= highest / 2 and not meant:
         log.warning(
             "ratings go from %g to %g: min_rating %g keeps %.0f %% of them; is it meant for "
             "another scale?", lowest, highest, min_rating, 100 * kept,

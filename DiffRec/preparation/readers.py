@@ -362,6 +362,8 @@ def named(columns: Sequence[Any]) -> dict[str, Any]:
 
 def first_row(text: bytes, separator: str, path: Path) -> list[str]:
     """The words of the first row of separated values that is not empty; [] where there is none."""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path} is in UTF-16: save it as text in UTF-8.")
     words = io.StringIO(text[:LONGEST_LINE].decode("utf-8-sig", errors="replace"), newline="")
     try:
         return next(filter(None, csv.reader(words, delimiter=separator)), [])
