@@ -56,6 +56,8 @@ def metrics_at(text: str) -> list[tuple[str, int]]:
                 f"expected one of {', '.join(OF_USERS)} at a cut-off, as recall@20, got {word!r}"
             )
         found.append((name, int(cut)))
+    if not found:
+        raise argparse.ArgumentTypeError("expected metrics, as recall@20,ndcg@20")
     return found
 
 

@@ -250,6 +250,7 @@ def test_models_that_are_noised_when_they_rank_are_compared_alike_each_time(
     [
         (["--metrics", "coverage@20"], "at a cut-off, as recall@20, got 'coverage@20'"),
         (["--metrics", "recall"], "got 'recall'"),
+        (["--metrics", ","], "expected metrics"),
         (["--metrics", "recall@0"], "got 'recall@0'"),
         (["--data_path", "nowhere"], "nowhere does not exist"),
         (["nothing.safetensors"], "there is no checkpoint"),
