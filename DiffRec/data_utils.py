@@ -259,7 +259,7 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
         raise InputError(
             f"a data set is named, not {dataset}: give its folder or that of several as data_path."
         )
-    if not (data_path is None or isinstance(data_path, (str, Path))):
+    if not (data_path is None or isinstance(data_path, (str, os.PathLike))):
         raise InputError(f"data_path is a folder's path, not {type(data_path).__name__}.")
     default = os.environ.get("DIFFREC_DATASETS") or home() / "datasets"
     root = Path(data_path or default).expanduser()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -77,7 +78,7 @@ class LDiffRec(DiffRec):
         cls, dataset: Dataset, settings: Settings, seed: int, emb_path: str | Path | None = None
     ) -> Self:
         """Items are clustered first, by the embeddings in ``emb_path`` or beside the data."""
-        if not (emb_path is None or isinstance(emb_path, (str, Path))):
+        if not (emb_path is None or isinstance(emb_path, (str, os.PathLike))):
             raise InputError(f"emb_path is the path of a file, not {type(emb_path).__name__}.")
         emb_path = None if emb_path is None else Path(emb_path)
         clusters = cluster_items(dataset, settings.n_cate, emb_path, seed)

@@ -52,7 +52,7 @@ def variant_for(model: type[Baseline]) -> Variant:
         options=joined(f"{model.__name__}Options", model.Options, BaselineOptions),
         inference_options=BaselineInferenceOptions,
         read_released=model.read_published,
-        presets_file=PRESETS,
+        presets_file=PRESETS if model.__module__.startswith(f"{__name__}.") else None,
         section=(model.variant,),
         group=model.group,
     )  # fmt: skip

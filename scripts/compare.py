@@ -159,7 +159,7 @@ def pooled(
         data = dict(header["data"])
         if header["settings"]["random_noise"]:
             del data["sha256"]
-        key = json.dumps([header["variant"], header["settings"], data])
+        key = json.dumps([header["variant"], header["settings"], header.get("dataset"), data])
         same = groups.setdefault(key, {}).setdefault(header["seed"], n)
         if same != n:
             raise InputError(

@@ -35,7 +35,9 @@ def main(argv: list[str] | None = None) -> None:
     )  # fmt: skip
     args, flags = parser.parse_known_args(argv)
     if args.source.is_dir():
-        raise InputError(f"{args.source} is a folder: further flags stand behind the two files.")
+        raise InputError(
+            f"{args.source} is a folder: name the .pth file; flags stand behind the two files."
+        )
     variant = released[args.variant] if args.variant else likely(args.source, released)
     files = ["--checkpoint", str(args.source), "--convert", str(args.target)]
     infer([variant], [*variant.flags, *files, *flags])

@@ -113,7 +113,9 @@ def read_ranges(path: Path, kind: type[Settings]) -> dict[str, Sequence[Any] | B
         except (ValueError, TypeError, SyntaxError, ZeroDivisionError, OverflowError) as error:
             raise InputError(f"{where} has no values that can be read: {values}.") from error
     for name, some in found.items():
-        for value in (some.low, some.high) if isinstance(some, Between) else some:
+        if isinstance(some, Between):  # whose ends, and whole numbers, are hardly drawn
+            some = [some.low + (some.high - some.low) * share for share in (0.0001, 0.9999)]
+        for value in some:
             kind.check(name, value)
     return found
 
@@ -392,6 +394,11 @@ def as_trial(row: Mapping[str, str], known: Mapping) -> optuna.trial.FrozenTrial
     )  # fmt: skip
 
 
+def ends_so(row: Mapping[str, str]) -> bool:
+    """Whether a trial would end no other way, if it were run to its end again."""
+    return row["state"] == DONE or (row["state"] == FAILED and WENT_WRONG in row["command"])
+
+
 def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float) -> None:
     """Put the table's trials into a new study, and what shall be tried first: all combinations, if
     they are few, or else the preset's settings."""
@@ -400,7 +407,7 @@ def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float)
         if row["valid"] and row["state"] != FAILED and inside(row, known):
             study.add_trial(as_trial(row, known))
     every = combinations(search.ranges, trials, minutes)
-    ended = [json.loads(row["settings"]) for row in rows if row["state"] != PRUNED]
+    ended = [json.loads(row["settings"]) for row in rows if ends_so(row)]
     for values in every or ([] if rows else [search.start()]):
         if values not in ended:
             study.enqueue_trial(values, user_attrs={"wanted": True})
@@ -408,10 +415,14 @@ def fill_study(study: optuna.Study, search: Search, trials: int, minutes: float)
 
 def spent(search: Search) -> tuple[int, float]:
     """The number of trials in the ranges, to which the best few's further seeds do not count, and
-    the CPU minutes of all that was run."""
-    rows, known = search.table.rows(), distributions(search.ranges)
-    seed = str(search.options.seed)
-    drawn = [row for row in rows if row["seed"] == seed and inside(row, known)]
+    the CPU minutes of both."""
+    known = distributions(search.ranges)
+    return told_of(search, [row for row in search.table.rows() if inside(row, known)])
+
+
+def told_of(search: Search, rows: Sequence[Mapping[str, str]]) -> tuple[int, float]:
+    """The number of trials among ``rows``, and the CPU minutes of all."""
+    drawn = [row for row in rows if row["seed"] == str(search.options.seed)]
     return len(drawn), sum(float(row["seconds"]) for row in rows) / 60
 
 
@@ -606,9 +617,10 @@ def main(argv: list[str] | None = None) -> None:
             if any(process.exitcode for process in processes):
                 raise InputError("a process of the search failed: see above.")
     value, values, seeds = confirm(search, args.candidates, args.seeds)
-    count, minutes = spent(search)
+    count, _ = spent(search)
+    among, minutes = told_of(search, search.table.rows())  # of other ranges too
     about = (
-        f"Found by scripts/search.py in {count} trials and {minutes:.0f} CPU minutes: "
+        f"Found by scripts/search.py in {among} trials and {minutes:.0f} CPU minutes: "
         f"{search.settings.select_by} {value:.4f} on validation, mean of {seeds} seeds; data "
         f"{search.table.data}."
     )

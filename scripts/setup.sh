@@ -26,6 +26,10 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
             echo "error: Python 3.11 or newer is needed as python3." >&2
             exit 2
         fi
+        if [ -e .venv ] && [ ! -e .venv/pyvenv.cfg ]; then
+            echo "error: .venv is no virtual environment: remove it, or activate one of yours." >&2
+            exit 2
+        fi
         echo "making the virtual environment .venv"
         if ! python3 -m venv --clear .venv; then
             rm -rf .venv

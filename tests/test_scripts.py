@@ -263,6 +263,7 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, m
     (tmp_path / "r.txt").write_text("reg choice [1e6, 2e6]\n")
     other = call("EASE", "--trials", "7", "--candidates", "2", "--ranges", tmp_path / "r.txt")
     assert "2 new trials, 2 in all" in other.stdout
+    assert "in 9 trials" in presets.read_text()
     assert tomllib.loads(presets.read_text()) == found
     # The same again runs nothing, and leaves one section.
     monkeypatch.setattr(search, "train", None)
@@ -635,6 +636,7 @@ def test_a_damaged_table_of_trials_is_one_sentence(searching, damage):
         ("clicks choice [1]", "there is no setting clicks"),
         ("lr choice [0.1, -1]", "lr must be greater than 0"),
         ("dropout uniform 0,1.5", "dropout must be"),
+        ("steps uniform 2,10", "steps must be an integer"),
         ("lr choice []", "no values that can be read"),
         ("steps quniform 10,2,1", "no values that can be read"),
         ("lr loguniform -3,-8", "no values that can be read"),
@@ -661,7 +663,7 @@ def test_conversion_offers_what_the_release_has(run, tmp_path):
     assert done.returncode == 2
     assert "choose from DiffRec, L-DiffRec, T-DiffRec, LT-DiffRec" in done.stderr.replace("'", "")
     done = run("scripts/convert_checkpoint.py", "--data_path", tmp_path, "a.pth", "b.safetensors")
-    assert "further flags stand behind the two files" in done.stderr
+    assert "flags stand behind the two files" in done.stderr
     done = run("scripts/convert_checkpoint.py", tmp_path / "a.pth", tmp_path / "b.safetensors")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "a.pth" in done.stderr

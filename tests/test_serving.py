@@ -135,6 +135,8 @@ def test_a_user_who_is_not_in_the_data(infer, checkpoint, tmp_path, variant):
         (["--k", "2"], "k goes with recommend, history or histories"),
         (["--resume"], "resume goes with histories"),
         (["--final", "x"], "final is of a training"),
+        (["--preset", "ml-1m_clean"], "preset is of a training"),
+        (["--autoencoder", "x.pth"], "autoencoder goes with a released"),
         (["--history", "1", "--export_vectors", "v"], "it does not go with history"),
         (["--history", "1,x"], "there is no item 'x'"),
         (["--recommend", "top.parquet", "--users", ","], "there are no ids"),

@@ -1,6 +1,7 @@
 """What a model must give so that it is trained, evaluated, saved and served like the others."""
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -155,7 +156,7 @@ class Recommender(nn.Module):
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
         processes as ``item_shards`` says, to be evaluated by all of them. Of this class itself: as
         `any_model`."""
-        if not isinstance(path, (str, Path)):
+        if not isinstance(path, (str, os.PathLike)):
             raise InputError(f"a checkpoint is named by its path, not {type(path).__name__}.")
         if cls is Recommender:
             return cast(Self, any_model(path, device))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,8 @@ def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
         path = locate(folder, options.dataset or "ml-1m_clean", variants)
         print(f"checkpoint: {path.name}")
     if path.suffix == ".safetensors":
+        if options.autoencoder is not None:
+            raise InputError("autoencoder goes with a released .pth file.")
         return restore_own(path, variants, options.item_shards)
     if options.item_shards > 1:
         raise InputError("item_shards goes with a .safetensors file that training wrote.")
@@ -161,6 +163,7 @@ def parse(
     first = Parser(add_help=False)
     first.add_settings(kind)
     told, _ = first.parse_known_args(argv)
+    require_together(vars(told))
     restored = restore(kind.of(vars(told)), variants)
     variant, header = restored.variant, restored.header
     flags = given(make_parser(variant, description, variant.inference_options), argv)
@@ -170,7 +173,6 @@ def parse(
     options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
     settings = variant.settings.of(header["settings"], variant.settings.own(flags))
     settings.require_used(flags)
-    require_together(set(flags))
     return restored, settings, options
 
 
@@ -178,15 +180,15 @@ def parse(
 OF_LISTS = ("k", "exclude_seen", "min_history", "only_items", "without_items", "categories",
             "per_category", "item_dates", "newer_than")  # fmt: skip
 OF_USERS = ("users", "history_from", "exclude_test", "exclude_disliked")
-OF_TRAINING = ("warm_start", "final", "tensorboard", "keep_state", "long_names")
+OF_TRAINING = ("preset", "warm_start", "final", "tensorboard", "keep_state", "long_names")
 
 
-def require_together(told: Collection[str]) -> None:
+def require_together(told: Mapping[str, Any]) -> None:
     """InputError for one of the options ``told`` that would do nothing beside the others."""
     lists = {"recommend", "history", "histories"} & set(told)
     others = sorted(lists - {"recommend"})
-    for name in told:
-        if name in OF_TRAINING:
+    for name, value in told.items():
+        if name in OF_TRAINING and value:
             raise InputError(f"{name} is of a training: inference has no use for it.")
         if name in OF_LISTS and not lists:
             raise InputError(f"{name} goes with recommend, history or histories.")
@@ -196,7 +198,7 @@ def require_together(told: Collection[str]) -> None:
             raise InputError(f"{name} goes with recommend or export_vectors.")
         if name.startswith("exclude_") and not lists:
             raise InputError(f"{name} goes with recommend.")
-    if "resume" in told and "histories" not in told:
+    if told.get("resume") and "histories" not in told:
         raise InputError("resume goes with histories.")
 
 
