@@ -24,7 +24,8 @@ METRICS = PUBLISHED["metrics"]
 RANKED = (("rank_seen", "1"),)  # as DiffuRec's figures are made
 KEYS = (("padding_mask", "keys"),)
 BF16, DIRECT = (("precision", "bf16"),), (("reverse", "direct"),)
-QUICK = (*BF16, *DIRECT, ("init_std", "0.02"), ("eval_every", "2"))  # what small rows share
+BEGUN_SMALL = (*BF16, *DIRECT, ("init_std", "0.02"))
+QUICK = (*BEGUN_SMALL, ("eval_every", "2"))  # what most small rows share
 SMALL = (*KEYS, *QUICK)
 FALLING = (*SMALL, ("epochs", "16"), ("lr_step", "10"))
 WIDE = (("emb_size", "128"), *BF16)
@@ -92,6 +93,12 @@ ROWS: dict[str, tuple[str, Flags]] = {
         "DiffuRec", (
             *RANKED, *AT_ONCE, *QUICK, *STRETCH, ("emb_dropout", "0.1"), ("epochs", "60"),
             ("lr_step", "48"),
+        ),
+    ),
+    "DiffuRec, small, random stretches of 50, batches of 32, averaged": (
+        "DiffuRec", (
+            *RANKED, *POSITIONS, ("batch_size", "32"), *BEGUN_SMALL, ("eval_every", "4"), *STRETCH,
+            ("ema", "0.999"), ("epochs", "96"),
         ),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", OF_DU),
