@@ -16,12 +16,15 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import types
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from DiffRec.engine.commands import command
 
@@ -97,6 +100,8 @@ class Process:
         try:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in any process that begins
             os.setsid()
+            # Not the one that all processes share: who is killed while it holds that stops all.
+            tqdm.set_lock(threading.RLock())
             (self.said / "start").write_text(str(memory("VmRSS")))
             os.chdir(folder)
             for number, name in ((1, "out"), (2, "err")):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import os
 import random
 import shutil
@@ -19,6 +20,7 @@ from hostile import arrays, checkpoints
 from hostile.values import DEEP
 from hostile.workshop import Attempt, workshop
 from safetensors.torch import save_file
+from tqdm import tqdm
 
 from DiffRec import DiffRec, InputError
 from DiffRec.engine import tensors
@@ -128,6 +130,19 @@ def test_the_judge_sees_what_breaks_promises(shop, tmp_path):
     assert "cannot be sound" in fuzz.broken(must, done, [], tmp_path)
     (tmp_path / "out.json").write_text('{"valid": {"a": NaN}, "test": {}}')
     assert "cannot be" in fuzz.broken(attempt, done, [], tmp_path)
+
+
+def test_a_process_waits_for_no_lock_of_another(shop, tmp_path, monkeypatch):
+    """As of one that was killed while it drew its bar."""
+    monkeypatch.setattr(tqdm, "_lock", multiprocessing.RLock())
+    pid = os.fork()
+    if pid == 0:
+        tqdm.get_lock().acquire()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    flags = [*SHORT, "--data_path", str(shop.data), "--save_path", "saved", "--epochs", "1"]
+    done = sandbox.Process("DiffRec/main.py", flags, tmp_path).finish(20)
+    assert (done.code, done.late) == (0, False), done.err
 
 
 def test_a_process_is_bounded_in_time_and_watched(shop, tmp_path):
