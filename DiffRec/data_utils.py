@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from DiffRec.engine.arrays import read_array
-from DiffRec.engine.errors import InputError
+from DiffRec.engine.errors import InputError, require_path
 from DiffRec.interactions import Interactions, join
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # or, installed, where packages lie
@@ -259,8 +259,8 @@ def find_dataset(dataset: str | None, data_path: str | Path | None) -> tuple[str
         raise InputError(
             f"a data set is named, not {dataset}: give its folder or that of several as data_path."
         )
-    if not (data_path is None or isinstance(data_path, (str, os.PathLike))):
-        raise InputError(f"data_path is a folder's path, not {type(data_path).__name__}.")
+    if data_path is not None:
+        require_path("data_path is a folder's path", data_path)
     default = os.environ.get("DIFFREC_DATASETS") or home() / "datasets"
     root = Path(data_path or default).expanduser()
     if data_path is not None and holds_dataset(root):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -11,7 +10,7 @@ import torch
 
 from DiffRec import Dataset, DiffRec, Interactions
 from DiffRec.engine.contract import Axes
-from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.errors import InputError, require_path, settings_from_user
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import Between, Ranges
 from DiffRec.engine.tensors import Expected, require
@@ -78,9 +77,9 @@ class LDiffRec(DiffRec):
         cls, dataset: Dataset, settings: Settings, seed: int, emb_path: str | Path | None = None
     ) -> Self:
         """Items are clustered first, by the embeddings in ``emb_path`` or beside the data."""
-        if not (emb_path is None or isinstance(emb_path, (str, os.PathLike))):
-            raise InputError(f"emb_path is the path of a file, not {type(emb_path).__name__}.")
-        emb_path = None if emb_path is None else Path(emb_path)
+        if emb_path is not None:
+            require_path("emb_path is the path of a file", emb_path)
+            emb_path = Path(emb_path)
         clusters = cluster_items(dataset, settings.n_cate, emb_path, seed)
         return cls(dataset.n_items, settings, clusters)
 

@@ -6,11 +6,11 @@ By default recall (or hr) and ndcg are compared, at the cut-off by which the fir
 
 Each is evaluated on the data of the first by the conventions of the first, but given validation as
 input (tst_w_val) as it was itself, and where all have as much --random_noise, that of its own seed;
-every later one is compared with the first by paired tests over
-the users, and p is corrected for all comparisons of the table. All of this is of these weights:
-with another seed a model may differ from itself as clearly. With --pool_seeds runs that differ in
-their seed alone are one: each user's metrics are averaged, and Welch's test of the seeds' means
-tells whether the models differ by more than their seeds do.
+every later one is compared with the first by paired tests over the users, and p is corrected for
+all comparisons of the table. All of this is of these weights: with another seed a model may differ
+from itself as clearly. With --pool_seeds runs that differ in their seed alone are one: each user's
+metrics are averaged, and Welch's test of the seeds' means tells whether the models differ by more
+than their seeds do.
 """
 
 import argparse
@@ -158,7 +158,7 @@ def pooled(
     for n, header in enumerate(headers):
         data = dict(header["data"])
         if header["settings"]["random_noise"]:
-            del data["sha256"]
+            data.pop("sha256", None)
         key = json.dumps([header["variant"], header["settings"], header.get("dataset"), data])
         same = groups.setdefault(key, {}).setdefault(header["seed"], n)
         if same != n:

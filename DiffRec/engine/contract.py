@@ -1,7 +1,6 @@
 """What a model must give so that it is trained, evaluated, saved and served like the others."""
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
@@ -12,7 +11,7 @@ from torch import nn
 from DiffRec.data_utils import Dataset, require_dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.checkpoints import Axes, split_of
-from DiffRec.engine.errors import InputError, settings_from_user, whole_number
+from DiffRec.engine.errors import InputError, require_path, settings_from_user, whole_number
 from DiffRec.engine.filters import NO_FILTERS, Filters
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.machine import prepared_device
@@ -156,8 +155,7 @@ class Recommender(nn.Module):
         """The model of a checkpoint that training wrote, ready to recommend; or, split over as many
         processes as ``item_shards`` says, to be evaluated by all of them. Of this class itself: as
         `any_model`."""
-        if not isinstance(path, (str, os.PathLike)):
-            raise InputError(f"a checkpoint is named by its path, not {type(path).__name__}.")
+        require_path("a checkpoint is named by its path", path)
         if cls is Recommender:
             return cast(Self, any_model(path, device))
         path, device = checkpoints.whole_path(at_home(Path(path))), prepared_device(device)

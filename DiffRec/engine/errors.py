@@ -2,6 +2,7 @@
 
 import contextlib
 import operator
+import os
 from typing import Any
 
 
@@ -38,3 +39,9 @@ def require_built(model: object) -> None:
     if isinstance(model, type):
         name = model.__name__
         raise InputError(f"{name} is a class: {name}.for_dataset builds a model.")
+
+
+def require_path(what: str, value: Any) -> None:
+    """InputError, "``what``, not int", for what is no path."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise InputError(f"{what}, not {type(value).__name__}.")

@@ -179,7 +179,7 @@ def parse(
 # What lists of any kind are made by, and what those of a data set's users alone.
 OF_LISTS = ("k", "exclude_seen", "min_history", "only_items", "without_items", "categories",
             "per_category", "item_dates", "newer_than")  # fmt: skip
-OF_USERS = ("users", "history_from", "exclude_test", "exclude_disliked")
+OF_USERS = ("export_vectors", "users", "history_from", "exclude_test", "exclude_disliked")
 OF_TRAINING = ("preset", "warm_start", "final", "tensorboard", "keep_state", "long_names")
 
 
@@ -214,8 +214,6 @@ def infer(
         raise InputError("item_shards goes with an evaluation: leave it out, in one process.")
     if serving and (options.convert or options.result_json):
         raise InputError("convert and result_json go with an evaluation, not with serving.")
-    if options.history is not None and options.export_vectors:
-        raise InputError("export_vectors is of a data set's users: it does not go with history.")
     if options.recommend:
         check_format(options.recommend)
     if options.histories is not None:
@@ -380,8 +378,8 @@ def content(value: Any) -> Any:
 
 def recommend_to_many(restored: Restored, settings: Settings, options: InferenceOptions) -> None:
     """Top-k for the users of --histories, a part at a time."""
-    if options.recommend is None or options.export_vectors or options.history:
-        raise InputError("histories goes with recommend, and not with history or export_vectors.")
+    if options.recommend is None or options.history:
+        raise InputError("histories goes with recommend, and not with history.")
     assert options.histories is not None
     device = choose_device(options.cuda, options.gpu)
     model = restored.model(settings).to(device)
