@@ -23,10 +23,11 @@ from reproduce import full_name, gather
 from reproduction import markdown
 from reproduction.runs import (
     RESULTS,
+    is_here,
     mean_and_std,
-    present,
     require_methods,
     require_released_evaluation,
+    tell_missing,
 )
 from tqdm import tqdm
 
@@ -190,7 +191,8 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     require_methods(args.methods, REGISTRY)
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
-    if not present(dataset):
+    if not is_here(dataset):
+        tell_missing(dataset, planned=False)
         return
     require_released_evaluation(dataset, SELECT_BY)
     rows = study(args, dataset)

@@ -17,11 +17,11 @@ from reproduction import markdown
 from reproduction.runs import (
     Run,
     add_run_arguments,
+    can_run,
     check_run_arguments,
     datasets_on_disk,
     means,
     perform,
-    present,
     require_methods,
     seeds_of,
     seeds_on_disk,
@@ -106,7 +106,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     require_methods(args.methods, METHODS)
     check_run_arguments(args)
-    datasets = [name for word in args.datasets if present(name := full_name(word, "clean"))]
+    datasets = [name for word in args.datasets if can_run(name := full_name(word, "clean"), args)]
     methods = args.methods or METHODS
     first = [
         run_of(method, dataset, 1, way, w_min)

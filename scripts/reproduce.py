@@ -17,6 +17,7 @@ from reproduction.runs import (
     HOW_TO_GET,
     Run,
     add_run_arguments,
+    can_run,
     check_run_arguments,
     conclude,
     datasets_on_disk,
@@ -24,10 +25,10 @@ from reproduction.runs import (
     is_here,
     of_group,
     perform,
-    present,
     require_methods,
     seeds_of,
     seeds_on_disk,
+    tell_missing,
 )
 
 from DiffRec.engine.commands import command
@@ -152,7 +153,7 @@ def make_table_1(args: argparse.Namespace) -> None:
     known = args.datasets or ("amazon-book", "yelp", "ml-1m")
     short = [d.removesuffix("_clean").removesuffix("_noisy") for d in known]
     wanted = [f"{name}_{kind}" for name in short for kind in ("clean", "noisy")]
-    here = [name for name in dict.fromkeys(wanted) if present(name)]
+    here = [name for name in dict.fromkeys(wanted) if can_run(name, args)]
     if here and not args.dry_run:
         rows, text = tables.sizes(here)
         write_csv(args.results / "table1.csv", rows)
@@ -194,7 +195,7 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
     # and with those that a search found.
     wanted, plan, tuned_plan = [], {}, {}
     for dataset in dict.fromkeys([*papers, *named, *datasets_on_disk(folder, table.kind)]):
-        to_run = dataset in named and present(dataset)
+        to_run = dataset in named and can_run(dataset, args)
         for method in table.rows():
             seeds = set()
             if to_run and method in (args.methods or table.rows()):
@@ -240,9 +241,10 @@ def make_figure(what: str, args: argparse.Namespace) -> bool:
     figure = figures.FIGURES[what]
     wanted, note = args.dataset or (args.datasets or ("amazon-book",))[0], ""
     dataset = full_name(wanted, "clean")
-    if wanted == "amazon-book" and not args.dataset and not present(dataset):
+    if wanted == "amazon-book" and not args.dataset and not is_here(dataset):
+        tell_missing(dataset, planned=False)
         dataset, note = "ml-1m_clean", " (the paper's Amazon-book is not here)"
-    if not present(dataset):
+    if not can_run(dataset, args):
         return True
     seeds = range(1, (args.seeds or 3) + 1)
     done = [
@@ -309,7 +311,7 @@ def gather(folder: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    present.cache_clear()  # what is missing is said once for each command
+    tell_missing.cache_clear()  # what is missing is said once for each command
     args = make_parser().parse_args(argv)
     wanted = EVERYTHING if "all" in args.what else args.what
     known = {method for what in wanted for method in methods_of(what)}

@@ -9,8 +9,8 @@ from reproduce import make_study
 from reproduction.runs import (
     Run,
     add_run_arguments,
+    can_run,
     check_run_arguments,
-    is_here,
     require_methods,
     seeds_of,
     seeds_on_disk,
@@ -54,9 +54,7 @@ def make_rows(
     known = sorted({method for method, _ in rows.values()})
     require_methods(args.methods, known)
     check_run_arguments(args)
-    for dataset in args.datasets:
-        if not is_here(dataset):
-            print(f"skipped: {dataset} is not here (datasets/README.md says how it is made).")
+    here = [dataset for dataset in args.datasets if can_run(dataset, args)]
     folder, wanted, plan = args.results / "runs", [], {}
     for dataset in dict.fromkeys([*datasets, *args.datasets]):
         for row, (method, _) in rows.items():
@@ -64,8 +62,7 @@ def make_rows(
             if first is None:
                 continue
             seeds: set[int] = set()
-            asked = method in (args.methods or known) and dataset in args.datasets
-            if asked and is_here(dataset):
+            if method in (args.methods or known) and dataset in here:
                 seeds = set(seeds_of(method, args.seeds))
             wanted += [dataclasses.replace(first, seed=seed) for seed in sorted(seeds)]
             seeds |= seeds_on_disk(first, folder)

@@ -19,9 +19,9 @@ from reproduction import markdown
 from reproduction.runs import (
     Run,
     add_run_arguments,
+    can_run,
     check_run_arguments,
     mean_and_std,
-    present,
     require_methods,
     require_released_evaluation,
     seeds_on_disk,
@@ -160,7 +160,7 @@ def main(argv: list[str] | None = None) -> None:
     require_methods(args.methods, REGISTRY)
     check_run_arguments(args)
     dataset = full_name(args.dataset, "noisy" if args.dataset.endswith("_noisy") else "clean")
-    if not present(dataset):
+    if not can_run(dataset, args):
         return
     require_released_evaluation(dataset, SELECT_BY)
     asked = [Run(name, dataset, seed) for name in args.methods for seed in range(1, args.seeds + 1)]

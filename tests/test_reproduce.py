@@ -260,9 +260,12 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(run, mains_here, dataset
     assert (tmp_path / "r" / "table4.md").read_text().count("| DiffRec |") == rows
     shown = run(*call, "--dry_run")
     assert shown.returncode == 0
-    assert [line for line in shown.stdout.splitlines() if line.startswith("python")] == [
-        "python L-DiffRec/main.py --dataset ml-1m_noisy --seed 1 --epochs 1 --topN 10 20"
-    ]
+    missing = [("L-DiffRec", "ml-1m"), ("DiffRec", "yelp"), ("L-DiffRec", "yelp")]
+    assert {line for line in shown.stdout.splitlines() if line.startswith("python")} == {
+        f"python {name}/main.py --dataset {data}_noisy --seed 1 --epochs 1 --topN 10 20"
+        for name, data in missing
+    }
+    assert "needed: yelp_noisy is not here" in shown.stderr
 
 
 def test_flags_choose_what_runs_and_pages_show_all_that_is_there(datasets, tmp_path, capsys):

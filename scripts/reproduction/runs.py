@@ -192,17 +192,26 @@ def is_here(dataset: str) -> bool:
 
 
 @functools.cache
-def present(dataset: str) -> bool:
-    """Whether a data set is here; else it is named, once, and how to get it."""
+def tell_missing(dataset: str, planned: bool) -> None:
+    """Name a data set that is not here and how to get it; once."""
+    how = f"{HOW_TO_GET[dataset]}; " if dataset in HOW_TO_GET else ""
+    text = f"{dataset} is not here ({how}see datasets/README.md)."
+    if planned:  # beside the commands, which are what a dry run prints
+        print(f"needed: {text}", file=sys.stderr)
+    else:
+        print(f"skipped: {text}")
+
+
+def can_run(dataset: str, args: argparse.Namespace) -> bool:
+    """Whether runs on a data set can be done, or told by a dry run, which needs no data."""
     if not is_here(dataset):
-        how = HOW_TO_GET.get(dataset, "bash scripts/get_data.sh")
-        print(f"skipped: {dataset} is not here ({how}; see datasets/README.md).")
-    return is_here(dataset)
+        tell_missing(dataset, args.dry_run)
+    return args.dry_run or is_here(dataset)
 
 
 def require_released_evaluation(dataset: str, metric: str) -> None:
     """InputError, before any run, for a study of a metric on data that are evaluated otherwise."""
-    if evaluation_beside(dataset, None):
+    if is_here(dataset) and evaluation_beside(dataset, None):
         raise InputError(f"{dataset} is evaluated otherwise: this study is of {metric}.")
 
 
