@@ -1,0 +1,1 @@
+"""What scripts/search.py is made of."""
