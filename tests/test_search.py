@@ -74,6 +74,17 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, m
     assert tomllib.loads(presets.read_text()) == found
 
 
+def test_two_processes_share_a_grid(searching):
+    call, presets, out = searching
+    done = call("EASE", "--trials", "7", "--candidates", "1", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    rows = read_trials(out / "EASE_tiny.csv")
+    tried = [json.loads(row["settings"])["reg"] for row in rows if row["seed"] == "1"]
+    assert sorted(tried) == sorted(EASE.ranges["reg"])
+    assert [row["trial"] for row in rows] == [str(n) for n in range(len(rows))]
+    assert "tiny_tuned" in tomllib.loads(presets.read_text())["EASE"]
+
+
 def test_a_search_of_a_trained_model_goes_on_where_it_was(searching):
     call, presets, out = searching
     flags = ["--candidates", "1", "--epochs", "4", "--eval_every", "2", "--seed", "5"]
