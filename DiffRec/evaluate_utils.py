@@ -608,7 +608,7 @@ def compare(
         d = (ours - theirs).round(12)  # means of equal values in another order are equal
         if len(d) < 2:
             raise InputError("a paired test needs at least two users.")
-        same = bool((d == d[0]).all())  # then no test is defined, and none is needed
+        same = bool((d == d[0]).all())  # then no t-test is defined, and none is needed
         test = stats.ttest_1samp(d, 0) if not same else None
         low, high = test.confidence_interval(confidence) if test else (d[0], d[0])
         certain = 1.0 if d[0] == 0 else 0.0
@@ -618,7 +618,7 @@ def compare(
             "low": float(low), "high": float(high),
             "effect": float(d.mean() / d.std(ddof=1)) if not same else float(sure),
             "p": float(test.pvalue) if test else certain,
-            "wilcoxon": float(stats.wilcoxon(d).pvalue) if test else certain,
+            "wilcoxon": float(stats.wilcoxon(d).pvalue) if d.any() else 1.0,
         }  # fmt: skip
     adjusted = stats.false_discovery_control([row["p"] for row in found.values()])
     for row, p in zip(found.values(), adjusted, strict=True):

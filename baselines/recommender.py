@@ -76,7 +76,7 @@ class Baseline(TimeAware, Recommender):
         cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
     ) -> Self:
         data, settings = header["data"], cls.Settings.own(header["settings"])
-        return cls(data["users"], data["items"], settings)
+        return cls(data.get("users", 0), data["items"], settings)  # published ones tell no users
 
     @classmethod
     def fixed_presets(cls) -> dict[str, dict]:
@@ -87,8 +87,17 @@ class Baseline(TimeAware, Recommender):
         encode, items, biases = self.factors()
         return lambda batch: F.linear(encode(batch), items, biases)
 
+    def forget_derived(self) -> None:
+        """Drop what was computed from the buffers: they are others, or elsewhere."""
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        """To another device or type."""
+        self.forget_derived()
+        return super()._apply(*args, **kwargs)
+
     def load_state_dict(self, state_dict: dict, strict: bool = True, assign: bool = False):
         """Buffers that only the data give a shape take that of the loaded ones."""
+        self.forget_derived()
         for name, buffer in self._buffers.items():
             if name in state_dict and (buffer is None or buffer.shape != state_dict[name].shape):
                 self._buffers[name] = torch.empty_like(state_dict[name], device=self.device)

@@ -4,7 +4,7 @@ Item i is row i + 1 of an item table; row 0 is padding, which stands behind a se
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import ClassVar, Literal
 
 import torch
@@ -85,8 +85,7 @@ class Prefixes:
         starts = train.offsets[:-1].to(train.device)[train.row_index()]
         self.before = torch.arange(len(self.items), device=train.device) - starts  # items before it
         self.targets = self.before.nonzero()[:, 0]  # places in ``items``
-        if not len(self.targets):
-            raise InputError("no user has two items: there is no next item to predict.")
+        require_next(train)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -110,6 +109,12 @@ class Prefixes:
         return of_one_length(drawn, self.before[self.targets].clamp(max=self.longest), size)
 
 
+def require_next(train: Interactions) -> None:
+    """InputError if no user has two items."""
+    if not (train.lengths > 1).any():
+        raise InputError("no user has two items: there is no next item to predict.")
+
+
 def of_one_length(drawn: torch.Tensor, lengths: torch.Tensor, size: int) -> Iterator[torch.Tensor]:
     """``drawn``, a random order of sequences with such ``lengths``, ``size`` at a time: many
     batches together are sorted by length before they are cut, so that little is padded, and come in
@@ -126,6 +131,19 @@ def random_stretches(train: Interactions, lengths: torch.Tensor) -> Interactions
     spare = train.lengths - lengths
     first = (torch.rand(len(train), dtype=torch.float64) * (spare + 1)).long()
     return train.stretches(torch.arange(len(train)), first, lengths)
+
+
+def by_length(encode: Callable[[Interactions], torch.Tensor]) -> Scorer:
+    """``encode``, (B rows) → (B, d), for rows of nearly one length together, so that few are
+    padded."""
+
+    def encode_rows(batch: Interactions) -> torch.Tensor:
+        order = batch.lengths.argsort()
+        parts = [encode(batch.rows(rows)) for rows in order.split(CHUNK)]
+        found = torch.cat(parts)
+        return found[order.argsort().to(found.device)]
+
+    return encode_rows
 
 
 class SequenceModel(Baseline):
@@ -145,6 +163,7 @@ class SequenceModel(Baseline):
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """Rows of users, those of nearly one length together (`of_one_length`), or of each as much
         as `PositionSettings` say."""
+        require_next(train)
         settings = self.settings
         lengths = train.lengths.clamp(max=settings.max_length + 1)
         if isinstance(settings, PositionSettings) and settings.stretch == "random":
@@ -164,12 +183,7 @@ class SequenceModel(Baseline):
         return self.embedding.weight[1:]
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
-        def encode(batch: Interactions) -> torch.Tensor:
-            order = batch.lengths.argsort()
-            parts = [self.encode(batch.rows(rows)) for rows in order.split(CHUNK)]
-            return torch.cat(parts)[order.argsort().to(self.device)]
-
-        return encode, self.item_vectors(), self.item_biases()
+        return by_length(self.encode), self.item_vectors(), self.item_biases()
 
 
 class DiffusionOfNextSettings(SequenceSettings):

@@ -184,12 +184,15 @@ def pooled(
 
 
 def of_seeds(ours: Sequence[dict], theirs: Sequence[dict], metric: str) -> float | str:
-    """p of Welch's test, two-sided, of the means of two models' seeds; nothing for a single one."""
+    """p of Welch's test, two-sided, of the means of two models' seeds; nothing for a single one,
+    nor where no seed changes either."""
     from scipy.stats import ttest_ind  # here, since it takes most of a second
 
     if min(len(ours), len(theirs)) < 2:
         return ""
-    means = ([np.nanmean(values[metric]) for values in some] for some in (ours, theirs))
+    means = [[np.nanmean(values[metric]) for values in some] for some in (ours, theirs)]
+    if max(map(np.ptp, means)) < 1e-12:
+        return ""
     return float(ttest_ind(*means, equal_var=False).pvalue)
 
 

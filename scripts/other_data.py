@@ -25,6 +25,7 @@ SELECT_BY = "recall@20"
 SEARCHED = (("preset", "{dataset}" + TUNED),)
 ONE_CLUSTER = (("n_cate", "1"),)  # which needs no item embeddings
 OF_ML_1M = (("preset", "ml-1m_clean"),)
+SEARCHED_HERE = "found by a search on these data"
 # DiffRec by the settings of other data.
 PRESETS = {
     "the release's defaults": "none",
@@ -34,7 +35,7 @@ PRESETS = {
     "of ML-1M with noise, searched": "ml-1m_noisy" + TUNED,
     "of Yelp": "yelp_clean",
     "of Amazon-book": "amazon-book_clean",
-    "found by a search on these data": "{dataset}" + TUNED,
+    SEARCHED_HERE: "{dataset}" + TUNED,
 }
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),
@@ -104,16 +105,19 @@ def comparison(found: Found) -> list[str]:
     datasets = [name for name in found if any(name in some for some in told.values())]
     if not datasets:
         return []
+    of_others = [values for label, values in told.items() if label != SEARCHED_HERE]
+    shared = [name for name in datasets if all(name in values for values in of_others)]
     lines = markdown.head(["settings of DiffRec", *datasets, "mean"])
     for label, values in told.items():
         cells = [f"{100 * values[name]:.1f}" if name in values else "" for name in datasets]
-        every = len(values) == len(datasets)
-        mean = f"{100 * statistics.mean(values.values()):.1f}" if every else ""
+        every = shared and all(name in values for name in shared)
+        mean = f"{100 * statistics.mean(values[name] for name in shared):.1f}" if every else ""
         lines.append(markdown.line([label, *cells, mean]))
     return [
         f"### How near DiffRec comes\n\nIts {SELECT_BY} on validation in % of that of the best "
         "model without order that the tables below have for these data, by the settings it is "
-        "trained with.",
+        f"trained with. Mean: over {', '.join(shared) or 'none'}, where all settings of other data "
+        "were tried.",
         "\n".join(lines),
     ]
 
@@ -130,7 +134,7 @@ def page(found: Found) -> str:
         *comparison(found),
     ]
     for dataset, rows in found.items():
-        header = ["model", "seeds", "best epoch", *METRICS, "valid R@20"]
+        header = ["model", "seeds", "best epoch (median)", *METRICS, "valid R@20"]
         lines = markdown.head(header)
         for row, records in rows.items():
             epoch = statistics.median(record["best_epoch"] for record in records)

@@ -142,9 +142,10 @@ def provenance(what: str, records: dict[Run, dict], args: argparse.Namespace) ->
         }
     )
     date = datetime.datetime.now(datetime.UTC).date()
-    made_by = shlex.join(["bash", f"scripts/{what}.sh", *flags_that_count(what, args)])
+    flags = flags_that_count(what, args)
+    last = f", last called with `{shlex.join(flags)}`," if flags else ""
     return (
-        f"Made by `{made_by}` on {date} from {len(records)} runs "
+        f"Made by `bash scripts/{what}.sh`{last} on {date} from {len(records)} runs "
         f"([{what}.csv]({what}.csv)); commits {', '.join(commits)}; {'; '.join(machines)}."
     )
 
@@ -204,7 +205,8 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
                 tuned = of_plan is tuned_plan
                 if make_run(method, dataset, 0) is None or (tuned and not table.searched):
                     continue
-                if tuned and seeds:
+                others = make_run(method, dataset, 0) != tables.run_of(method, dataset, 0)
+                if tuned and seeds and others:
                     seeds = set(tuned_seeds(method, args))
                 wanted += [make_run(method, dataset, seed) for seed in sorted(seeds)]
                 known = seeds | seeds_on_disk(make_run(method, dataset, 0), folder)
@@ -233,7 +235,7 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
         for runs in methods.values()
         for run in runs
     ]
-    return make(what, wanted, every, page, args)
+    return make(what, list(dict.fromkeys(wanted)), every, page, args)
 
 
 def make_figure(what: str, args: argparse.Namespace) -> bool:
@@ -298,7 +300,8 @@ def gather(folder: Path) -> None:
         "# Results",
         "The paper's tables and figures, remade. Each is made by a script of its name, which "
         "reuses the runs in `runs/`: one JSON file a run, with its settings, command, seed, "
-        "commit, machine and unrounded metrics. The settings of the baselines were chosen on "
+        "commit, machine and unrounded metrics; a commit with + had changes that were not "
+        "committed. The settings of the baselines were chosen on "
         "validation (`search/`, `scripts/search.py`, and docs/faithfulness.md 36 for ACVAE); "
         "those of DiffRec and its extensions are the published ones (of T- and LT-DiffRec there "
         "are none on ML-1M: docs/faithfulness.md 34), and those of GiffCF and of models of "

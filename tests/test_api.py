@@ -391,12 +391,15 @@ def test_curves_for_tensorboard(tiny, tmp_path, monkeypatch):
         train(small_model(tiny), tiny, epochs=20, resume=True, **where)
 
 
-def test_lengthening_a_run_that_ended_before_its_first_evaluation(tiny, tmp_path):
-    """Its one evaluation is dropped: it ends as a run that was as long from the start."""
-    whole = train(small_model(tiny), tiny, epochs=20, save_path=tmp_path / "a")
-    short = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "b", keep_state=True)
+@pytest.mark.parametrize("noise", [{}, {"sampling_steps": 2, "sampling_noise": True}])
+def test_lengthening_a_run_that_ended_before_its_first_evaluation(tiny, tmp_path, noise):
+    """Its one evaluation is dropped, and the random numbers of it: it ends as a run that was as
+    long from the start."""
+    whole = train(small_model(tiny, **noise), tiny, epochs=20, save_path=tmp_path / "a")
+    where = {"save_path": tmp_path / "b"}
+    short = train(small_model(tiny, **noise), tiny, epochs=3, keep_state=True, **where)
     assert [row["epoch"] for row in short.history] == [3]
-    longer = train(small_model(tiny), tiny, epochs=20, save_path=tmp_path / "b", resume=True)
+    longer = train(small_model(tiny, **noise), tiny, epochs=20, resume=True, **where)
     assert longer.history == whole.history
     assert longer.test == whole.test
     again = train(small_model(tiny), tiny, epochs=3, save_path=tmp_path / "c")

@@ -22,6 +22,8 @@ from baselines.main import main
 from baselines.models import MODELS
 from baselines.models.ACVAE import ACVAE, GRU_SIZE
 from baselines.models.EASE import EASE
+from baselines.models.GFCF import GFCF
+from baselines.models.GiffCF import GiffCF
 from baselines.models.LightGCN import LightGCN
 from baselines.models.MF import MF
 from baselines.noise import generators
@@ -323,6 +325,68 @@ def test_acvae_sees_no_later_item():
     assert not torch.allclose(before[:, 6:], after[:, 6:])
 
 
+def test_acvae_ranks_by_the_latent_vector_at_the_last_item():
+    model = ACVAE(3, 20, SMALL["ACVAE"]).eval()
+    batch = Interactions.from_histories([[3, 1, 4], [2], [7, 5, 8, 0, 6]], 20)
+    sequences, lengths = batch.padded(9)
+    with torch.inference_mode():
+        z = model.encoder(model.embedding(sequences), model.noise(batch, 5))
+        last = torch.stack([z[n, length - 1] for n, length in enumerate(lengths)])
+        expected = model.output(model.decoder(last))
+        torch.testing.assert_close(model.scorer()(batch), expected)
+
+
+def test_acvae_contrasts_nobody_with_himself():
+    losses = []
+    for beta in (0.0, 0.9):
+        torch.manual_seed(0)
+        model = ACVAE(1, 20, SMALL["ACVAE"], beta=beta).eval()
+        losses.append(model.training_loss(Interactions.from_histories([[3, 1, 4]], 20)).item())
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "training", "expected"),
+    [
+        (ACVAE, {"lr": 0.1, "lr_contrast": 0.2, "lr_ratio": 0.3, "weight_decay": 0.4,
+                 "wd_critics": 0.5},
+         [("embedding encoder decoder output", 0.1, 0.4), ("encoder contrast", 0.2, 0.5),
+          ("ratio", 0.3, 0.5)]),
+        (GiffCF, {"lr": 0.1, "lr_mixers": 0.2},
+         [("embedding", 0.1, 0.0), ("step_1 step_2 mixer_1 mixer_2", 0.2, 0.0)]),
+    ],
+)  # fmt: skip
+def test_each_optimiser_steps_its_parts_at_its_own_rate(kind, training, expected):
+    model = kind(5, 9, {"emb_size": 6})
+    names = {parameter: name.split(".")[0] for name, parameter in model.named_parameters()}
+    found = []
+    for optimizer in model.optimizers(kind.Training.of(training)):
+        (group,) = optimizer.param_groups
+        parts = " ".join(dict.fromkeys(names[parameter] for parameter in group["params"]))
+        found.append((parts, group["lr"], group["weight_decay"]))
+    assert found == expected
+
+
+def test_what_is_not_fitted_has_no_numbers():
+    assert GFCF(3, 5).size() == 0
+
+
+def test_other_weights_are_not_ranked_by_what_was_made_of_the_first(tiny):
+    """GiffCF keeps A, and makes it anew where another graph is loaded."""
+    train = tiny.train.pairs()
+    half = Interactions.from_pairs(train[::2], tiny.n_users, tiny.n_items)
+    models = []
+    for data in (tiny, dataclasses.replace(tiny, train=half)):
+        torch.manual_seed(0)
+        models.append(GiffCF.for_dataset(data, emb_size=6).eval())
+        models[-1].prepare_data(data)
+    with torch.inference_mode():
+        first, second = (model.scorer()(tiny.train) for model in models)
+        assert not torch.allclose(first, second, atol=1e-3)
+        models[0].load_state_dict(models[1].state_dict())
+        torch.testing.assert_close(models[0].scorer()(tiny.train), second)
+
+
 def test_acvae_pads_the_latest_items():
     model = ACVAE(2, 9, max_length=3)
     rows = Interactions.from_histories([[8, 0, 3, 5], [2], []], 9)
@@ -330,7 +394,7 @@ def test_acvae_pads_the_latest_items():
     model.embedding.register_forward_hook(lambda _, given, found: read.append(given[0].tolist()))
     noise = model.noise(rows, 3)
     scores_of(model.eval(), rows)
-    assert read == [[[1, 4, 6], [3, 0, 0], [0, 0, 0]]]
+    assert read == [[[0, 0, 0], [3, 0, 0], [1, 4, 6]]]  # by length
     assert [int((noise[0, row].abs().sum(dim=1) > 0).sum()) for row in range(3)] == [3, 1, 0]
 
 

@@ -191,6 +191,8 @@ def test_the_spread_of_the_seeds_has_a_test_of_its_own():
     assert row["seeds"] == pytest.approx(stats.ttest_ind(*means, equal_var=False).pvalue)
     assert row["p"] < 0.001 < 0.5 < row["seeds"]
     assert compare.table_of(["b", "a"], [b, a[:1]])[1]["seeds"] == ""
+    alike = [[a[0], a[0]], [b[0], b[0]]]  # models that depend on no seed
+    assert compare.table_of(["b", "a"], alike)[1]["seeds"] == ""
 
 
 def test_runs_in_another_order_are_no_difference():

@@ -303,6 +303,15 @@ def test_a_file_of_ones_own_is_split_as_the_paper_says(run, tmp_path):
             assert times[first][users[first] == user].max() < times[second][
                 users[second] == user
             ].min()  # fmt: skip
+        assert "no item in test" not in done.stdout
+    few = [(u, i, 5, 10 * u + i) for u in range(3) for i in range(3 + 10 * u)]  # 3, 13 and 23
+    pd.DataFrame(few, columns=["user", "item", "rating", "timestamp"]).to_csv(
+        tmp_path / "x.csv", index=False
+    )
+    done = run(*call[:-1], "1", "--out", tmp_path / "few")
+    without = 3 - len(np.unique(np.load(tmp_path / "few" / "test_list.npy")[:, 0]))
+    assert 0 < without < 3
+    assert f"\n{without} users have no item in test: metrics count them as 0" in done.stdout
 
 
 def test_ids_are_words_unless_all_are_numbers(tmp_path):
@@ -341,7 +350,7 @@ def test_a_quoted_header_and_fractions_of_seconds(tmp_path):
             "csv",
             "no column user, item, rating, timestamp; it has a, b, c, d",
         ),
-        (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "not separated by ','"),
+        (b"1,2,3,4\n1,2,3,4,5,6\n", "amazon-csv", "line 2 has 6 columns, where there are 4"),
         ("user,item,rating,timestamp\nZoë,2,3,4\n".encode("latin-1"), "csv", "is not in UTF-8"),
         ("user,item,rating,timestamp\nZoë,2,3,4\n".encode("utf-16"), "csv", "is in UTF-16"),
         (b"user,item\n1,2,3,4\n", "csv", "no column rating, timestamp; it has user, item"),
@@ -375,6 +384,7 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path, content, format, words)
     [
         (lambda t: t, None, []),
         (lambda t: t.assign(timestamp=t["timestamp"] * 1000), None, ["seem to be milliseconds"]),
+        (lambda t: t.assign(timestamp=20200914 + t.index), None, ["to be days as 20200914"]),
         (lambda t: t.assign(timestamp=t["timestamp"] * (1 + 999 * (t.index > 50))), None,
          ["some seem to be seconds"]),
         (lambda t: t, ["user", "item", "rating"],

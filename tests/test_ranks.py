@@ -21,7 +21,15 @@ from conftest import REPOSITORY
 from safetensors.torch import load_file
 from test_baselines import SMALL
 
-from DiffRec import Dataset, InputError, Recommender, evaluate, load_dataset, train
+from DiffRec import (
+    Dataset,
+    InputError,
+    Interactions,
+    Recommender,
+    evaluate,
+    load_dataset,
+    train,
+)
 from DiffRec.engine.ranks import (
     ALONE,
     Ranks,
@@ -92,6 +100,8 @@ def gradient_of(name: str, dataset, ranks: Ranks) -> dict[str, torch.Tensor]:
     called = ranks.wrap(model)
     torch.manual_seed(5)
     batch = next(iter(model.epoch_batches(rows, B)[1]))
+    if isinstance(batch, Interactions):
+        batch = rows.rows(torch.arange(B))  # of unequal lengths
     start, stop = ranks.range_of(B)
     part, weight = ranks.part(batch, model.loss_terms) if ranks.several else (batch, 1)
     with same_noise(start, stop):

@@ -287,8 +287,8 @@ def test_flags_choose_what_runs_and_pages_show_all_that_is_there(datasets, tmp_p
     assert page.count("| DiffRec-eps | 1 |") == 1
     assert page.index("### ml-1m_clean") < page.index("### mine_clean")
     assert len((tmp_path / "r" / "table5.csv").read_text().splitlines()) == 8
-    command = "bash scripts/table5.sh --datasets ml-1m --methods DiffRec --seeds 2"
-    assert f"Made by `{command}` on" in page
+    flags = "--datasets ml-1m --methods DiffRec --seeds 2"
+    assert f"Made by `bash scripts/table5.sh`, last called with `{flags}`, on" in page
 
 
 @pytest.mark.parametrize(
@@ -506,7 +506,7 @@ def test_the_headline_of_the_readme_is_that_of_the_runs_and_the_paper():
     rows = [[c.strip() for c in line.split("|")[1:-1]] for line in table]
     compared = 0
     for name, *cells in rows:
-        method = name.rstrip("²³⁴⁵⁶⁷⁸⁹")
+        method = name.rstrip("²³⁴⁵⁶⁷⁸⁹ ")
         method, flags = OF_HEADLINE.get(method, (method, ""))
         for k, cell in enumerate(cells):
             dataset, whose = ("ml-1m_clean",) * 3 + ("ml-1m_noisy",) * 2, "pcopo"[k]
@@ -703,6 +703,11 @@ def test_tuned_runs_are_asked_for_where_a_search_has_been(datasets, run):
     assert sum("--preset ml-1m_clean_tuned" in line for line in lines) == 2
     assert len([line for line in lines if line.startswith("python")]) == 4
     assert tables.tuned_run_of("DiffRec-eps", "ml-1m_clean", 1) is None
+    # A search may find the preset's settings: its runs are those.
+    assert tables.tuned_run_of("LightGCN", "ml-1m_clean", 2) == Run("LightGCN", "ml-1m_clean", 2)
+    words[4], words[6] = "LightGCN", "9"
+    lines = run("scripts/reproduce.py", *words, "--results", datasets).stdout.splitlines()
+    assert len([line for line in lines if line.startswith("python")]) == 9
 
 
 def test_a_study_of_recall_refuses_data_that_are_evaluated_otherwise(tmp_path, monkeypatch):

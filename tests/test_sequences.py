@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from baselines import MODELS as BASELINES
+from baselines.models.ACVAE import ACVAE
 from baselines.models.DiffRecDu import DiffRecDu
 from baselines.models.DiffuRec import DiffuRec
 from baselines.models.GRU4Rec import GRU4Rec
 from baselines.models.SASRec import SASRec
+from baselines.noise import generators
 from baselines.sequences import (
     CausalModel,
     Prefixes,
@@ -265,7 +267,7 @@ def test_scores_read_the_latest_items_alone_and_their_order(name):
     def scores(*histories: list[int]) -> torch.Tensor:
         return model.scorer()(Interactions.from_histories(list(histories), 9))
 
-    # Noise belongs to all of a row's items, so that two rows share none: it is switched off.
+    # Noise belongs to the items that are read, so that rows of others share none: it is off.
     if hasattr(model, "draws"):
         model.draws = lambda batch, width: itertools.repeat(torch.zeros(len(batch), width + 1, 8))
     elif name == "DiffRec-Du":
@@ -273,8 +275,7 @@ def test_scores_read_the_latest_items_alone_and_their_order(name):
         model.settings = model.settings.of(model.settings.dump(), {"beta_0": 0.0})
     long, cut = scores([8, 7, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
     other = scores([1, 2, 3, 5, 4])[0]
-    if name != "DiffRec-Du":  # whose noise is drawn by the row's items
-        torch.testing.assert_close(long, cut)
+    torch.testing.assert_close(long, cut)
     assert not torch.allclose(cut, other, atol=1e-4)
     # More padding, by a longer row beside it, changes nothing; nor does an empty row.
     alone = scores([1, 2])[0]
@@ -419,23 +420,40 @@ def test_du_losses_train_what_they_are_said_to(rows, rec_loss):
     e = model.embedding(batch.targets + 1)
     h_n = model.diffusion.q_sample(e, n, torch.randn(3, 8))
     history = model.embedding(batch.sequences)
-    output = model.network(batch.sequences, history, batch.lengths, h_n, n)
+    output = model.network(history, batch.lengths, h_n, n)
     rounded = model.rounding(e if rec_loss == "printed" else output)
     of_item = nn.functional.cross_entropy(rounded, batch.targets)
     expected = ((e - output).square().sum(1).mean() + of_item).item()
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_du_inference_averages_its_samples():
+@pytest.mark.parametrize("reverse", ["full", "direct"])
+def test_du_inference_by_hand(reverse):
+    """By the equations: h_N from an unknown item, the posterior's steps, the mean over samples."""
     torch.manual_seed(0)
-    about = {**SMALL_DU, "steps": 3, "reverse": "direct"}
-    one, many = DiffRecDu(1, 9, about).eval(), DiffRecDu(1, 9, about, samples=50).eval()
-    many.load_state_dict(one.state_dict())
-    row = Interactions.from_histories([[4, 2, 7]], 9)
+    about = {"max_length": 3, "steps": 4, "beta_0": 0.2, "samples": 3, "reverse": reverse}
+    model = DiffRecDu(1, 9, SMALL_DU, **about).eval()
+    row = Interactions.from_histories([[4, 2]], 9)
+    (generator,) = generators(row, 3)
+    noise = torch.empty(3, 5, 8).normal_(generator=generator)
+    d = model.diffusion
+    keep = torch.cumprod(1 - d.beta, 0)  # ᾱ
+    history, unknown = model.embedding(torch.tensor([[5, 3]])), model.embedding.weight[:1]
+    outputs = []
+    for epsilon in noise[:, :, None]:
+        h = unknown + 0.2**0.5 * epsilon[4]
+        h = float(keep[3]) ** 0.5 * h + float(1 - keep[3]) ** 0.5 * epsilon[0]
+        for n in (3, 2, 1, 0):
+            output = model.network(history, torch.tensor([2]), h, torch.tensor([n]))
+            if reverse == "direct":
+                break
+            before = float(keep[n - 1]) if n else 1.0
+            beta, left = float(d.beta[n]), 1 - float(keep[n])
+            mean = before**0.5 * beta / left * output + (1 - beta) ** 0.5 * (1 - before) / left * h
+            h = mean + (beta * (1 - before) / left) ** 0.5 * epsilon[n]
+        outputs.append(output)
     with torch.inference_mode():
-        a, b = one.encode(row), many.encode(row)
-        torch.testing.assert_close(b, many.encode(row))
-    assert not torch.allclose(a, b)
+        torch.testing.assert_close(model.encode(row), torch.stack(outputs).mean(0))
 
 
 def test_learning_rates_fall_in_steps(tiny, tmp_path, monkeypatch):
@@ -732,7 +750,13 @@ def test_no_history_to_learn_from_is_said():
     for kind in (DiffuRec, DiffRecDu):
         with pytest.raises(InputError, match="no next item"):
             kind(2, 3, emb_size=4, heads=2).epoch_batches(rows, 8)
-    for settings in ({}, {"loss": "bce"}):
+    for model in (
+        SASRec(2, 3, emb_size=4), GRU4Rec(2, 3, emb_size=4), ACVAE(2, 3, emb_size=4),
+        DiffuRec(2, 3, emb_size=4, trained_on="positions"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match="no next item"):
+            model.epoch_batches(rows, 8)
+    for settings in ({}, {"loss": "bce"}):  # a part of a batch may have none
         model = SASRec(2, 3, emb_size=4, **settings)
         model.training_loss(rows).backward()
         assert not model.embedding.weight.grad.any()

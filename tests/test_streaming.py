@@ -80,6 +80,22 @@ def expected(checkpoint, table, tiny_folder, k=6, **how):
     return found[np.isfinite(found["score"])]
 
 
+def test_users_of_two_parts_are_noised_apart(recommend, table, tiny_folder, tmp_path, monkeypatch):
+    """By a model that draws when it ranks; each part has a seed of its own."""
+    import DiffRec.main
+
+    where = ["--data_path", str(tiny_folder), "--save_path", str(tmp_path / "noisy")]
+    flags = ["--preset", "none", "--dims", "[16]", "--steps", "4", "--epochs", "1"]
+    noise = ["--sampling_steps", "3", "--sampling_noise", "1", "--noise_scale", "1"]
+    record = DiffRec.main.main([*flags, *noise, *where])
+    histories = lists_of(table).iloc[[0] * 60].assign(user=range(60))
+    more = ["--checkpoint", tmp_path / "noisy" / record["checkpoint"]]
+    done, found = recommend(histories, *more)
+    assert done.returncode == 0, done.stderr
+    first, second = (found[found["user"] == user]["score"].tolist() for user in (0, 30))
+    assert first != second
+
+
 def same(found, wanted):
     assert found.columns.tolist() == ["user", "rank", "item", "score"]
     for name in ("user", "rank", "item"):
@@ -180,6 +196,9 @@ def test_ids_in_a_csv_file_are_words(recommend, table, tmp_path):
     (tmp_path / "h.csv").write_text(f"user,item\n7,{items[0]}\n,{items[0]}\n")
     done, _ = recommend(tmp_path / "h.csv", out="d.parquet")
     assert "rows without user" in done.stderr
+    (tmp_path / "h.csv").write_text(f"user,item,timestamp\n7,{items[0]},nan\n7,{items[1]},1.5\n")
+    done, _ = recommend(tmp_path / "h.csv", out="e.parquet")
+    assert "rows without timestamp" in done.stderr
     (tmp_path / "h.csv").write_text("user,item\n1,2,3\n")
     done, _ = recommend(tmp_path / "h.csv", out="b.parquet")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -15,6 +15,7 @@ from DiffRec import train as train_model
 from DiffRec.engine import checkpoints
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import written_whole
+from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.progress import Log, Progress
 from DiffRec.engine.settings import setting
 from DiffRec.engine.training import Training
@@ -42,6 +43,11 @@ def train(run, tiny_folder, tmp_path):
         return done, tmp_path / f"{name}.json"
 
     return call
+
+
+def test_momentum_is_that_of_the_documentation():
+    (group,) = make_optimizer("Momentum", [torch.nn.Parameter(torch.zeros(2))], 0.1).param_groups
+    assert (group["momentum"], group["lr"]) == (0.95, 0.1)
 
 
 def test_one_seed_one_result(train):
@@ -90,7 +96,8 @@ class Scripted(Training):
     """A training whose epochs do nothing and whose validations are given."""
 
     def __init__(self, tmp_path, values, **settings):
-        self.values = iter(values)
+        self.values, self.model = iter(values), torch.nn.Module()
+        self.model.device = torch.device("cpu")
         self.settings = DiffRec.Training.of(settings)
         self.progress, self.optimizers = Progress(), ["one"]
         self.checkpoint, self.saved, self.tensorboard = tmp_path / "a.safetensors", [], None

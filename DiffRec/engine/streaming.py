@@ -124,6 +124,7 @@ class HistoryFile:
     def read(self, start: int, stop: int) -> "pa.Table":
         """Rows start..stop-1; of others no more than a batch is in memory."""
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         parts = [self.files[0].schema_arrow.empty_table().select(self.columns)]
         first = int(np.searchsorted(self.starts, start, side="right")) - 1
@@ -143,7 +144,10 @@ class HistoryFile:
             table = pa.concat_tables(parts)
             table.validate(full=True)
         for name in self.columns:
-            if table[name].null_count:
+            column, missing = table[name], table[name].null_count
+            if pa.types.is_floating(column.type):
+                missing = missing or not pc.all(pc.is_finite(column)).as_py()
+            if missing:
                 raise InputError(f"{self.path} has rows without {name}.")
         for at, name in enumerate(("user", "item")):
             if pa.types.is_dictionary(table[name].type):

@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
@@ -466,7 +467,8 @@ class Training:
         """Evaluate, remember the best, and write state, checkpoint and curve; returns the metrics
         on test, by names that begin with test_."""
         progress, settings, started = self.progress, self.settings, time.perf_counter()
-        metrics = self.evaluate()
+        with self.random_apart(progress.epoch % settings.eval_every > 0):  # a longer run drops it
+            metrics = self.evaluate()
         progress.evaluation_seconds += time.perf_counter() - started
         told = {} if loss is None else {"loss": loss}
         progress.history.append({"epoch": progress.epoch, **told, **metrics["valid"]})
@@ -505,9 +507,13 @@ class Training:
         whose state is written already."""
         if on_evaluation is None:
             return False
-        device = self.model.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with self.random_apart():
             return is_true(on_evaluation(row))
+
+    def random_apart(self, apart: bool = True) -> AbstractContextManager[None]:
+        """Random numbers that are drawn here are none of training's."""
+        device = self.model.device
+        return torch.random.fork_rng([device] if device.type == "cuda" else [], enabled=apart)
 
     def run(self, log: Log, on_evaluation: OnEvaluation | None = None) -> Progress:
         """Train until ``epochs``, or until ``patience`` epochs went by without a better model.

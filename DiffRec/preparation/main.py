@@ -13,7 +13,10 @@ installed this is the command diffrec-prepare.
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from DiffRec.data_utils import command_to_prepare, read_stats
 from DiffRec.engine.commands import command
@@ -161,11 +164,23 @@ def main(argv: list[str] | None = None) -> None:
         ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {shares}"
         print(f"protocol {how['protocol']}: {SAID[how['protocol']]}{ratio}.")
     kept = read_stats(folder)
+    without = kept["users"] - users_of(folder / "test_list.npy")
     print(
         f"{folder} is ready: {kept['users']:,} users, {kept['items']:,} items, "
         f"{kept['interactions']:,} interactions ({kept['train']:,} / {kept['valid']:,} / "
         f"{kept['test']:,} train / valid / test)."
     )
+    if own and without and kept["test"]:
+        print(
+            f"{without:,} users have no item in test: metrics count them as 0, or leave them out "
+            f"with --metric_users with_items."
+        )
+
+
+def users_of(path: Path) -> int:
+    """How many users a list has; it is in order of them."""
+    users = np.load(path, mmap_mode="r")[:, 0]
+    return int(np.count_nonzero(np.diff(users))) + bool(len(users))
 
 
 def console() -> None:

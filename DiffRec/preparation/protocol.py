@@ -188,7 +188,8 @@ def per_user(shares: tuple[float, float, float], order: tuple[str, str, str]) ->
     """The split, for `cut`, of each user's rows in time.
 
     Of a user's n rows those before int(c n) + 1 belong to the first splits, c being the sum of
-    their shares: that is how the released files were cut. ``order`` says which split comes first.
+    their shares: that is how the released files were cut. ``order`` says which split comes first;
+    of few rows it has more than its share, and the last one less, or none.
     """
     total = sum(shares)
     ends = [c / total for c in (shares[0], shares[0] + shares[1])]

@@ -15,6 +15,7 @@ import itertools
 import json
 import logging
 import lzma
+import re
 import tarfile
 import zipfile
 import zlib
@@ -71,6 +72,12 @@ class Ratings:
                 f"all times lie between {low:g} and {high:g}, as ratings do: columns are user, "
                 f"item, rating and time, or without ratings user, item and time."
             )
+        if self.whole and low >= FIRST_DAY and high <= LAST_DAY:
+            return (
+                f"times seem to be days as {int(low)}, which are taken as seconds since 1970: "
+                f"interactions are in their order, but have no dates until they are written as "
+                f"2020-09-14, or are seconds."
+            )
         if low > LATEST:
             return (
                 "times seem to be milliseconds, or less, since 1970: interactions are in their "
@@ -109,8 +116,10 @@ UNREADABLE = frozenset("\r\n\0")  # in an id: a map of ids could not be read aga
 # Beyond these float32 keeps no rating, and float64 no time, to the unit.
 LARGEST_RATING, LARGEST_TIME = 2**24, 2**53
 LARGEST_ID = 2**63 - 1  # that is kept as a number, not as a word
+TOO_MANY = re.compile(r"Expected (\d+) fields in line (\d+), saw (\d+)")  # as pandas says it
 # What times are doubted beyond: the stars of a rating, and seconds since 1970 in the year 5138.
 LARGEST_STARS, LATEST = 10, 10**11
+FIRST_DAY, LAST_DAY = 19000101, 21001231
 
 
 class Numbering:
@@ -447,6 +456,11 @@ def read_delimited(
         except UnicodeDecodeError as error:
             raise InputError(f"{path} is not in UTF-8 ({first_line(error)}).") from error
         except (pd.errors.ParserError, ValueError, OverflowError) as error:
+            if told := TOO_MANY.search(str(error)):
+                expected, at, found = map(int, told.groups())
+                raise InputError(
+                    f"{path} line {line + at - 1} has {found} columns, where there are {expected}."
+                ) from error
             raise InputError(
                 f"{path} is not separated by {separator!r} ({first_line(error)})."
             ) from error

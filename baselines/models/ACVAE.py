@@ -1,5 +1,6 @@
 """ACVAE (Xie et al. 2021): an adversarial and contrastive VAE of item sequences (Table 7)."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch.func import functional_call
 
 from baselines.noise import generators
 from baselines.recommender import Baseline
+from baselines.sequences import at, by_length, require_next
 from DiffRec import Interactions
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import (
@@ -156,6 +158,10 @@ class ACVAE(Baseline):
             make_optimizer("SGD", self.ratio.parameters(), training.lr_ratio, decay),
         ]
 
+    def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
+        require_next(train)
+        return super().epoch_batches(train, batch_size)
+
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         settings = self.settings
         sequences, lengths = batch.padded(settings.max_length + 1)
@@ -199,10 +205,10 @@ class ACVAE(Baseline):
         return noise.to(batch.device)
 
     def factors(self) -> tuple[Scorer, torch.Tensor, torch.Tensor]:
-        def encode(batch: Interactions) -> torch.Tensor:
-            sequences, lengths = batch.padded(self.settings.max_length)
-            z = self.encoder(self.embedding(sequences), self.noise(batch, sequences.shape[1]))
-            last = (lengths - 1).clamp(min=0)
-            return self.decoder(z[torch.arange(len(batch), device=z.device), last])
+        return by_length(self.encode), self.output.weight, self.output.bias
 
-        return encode, self.output.weight, self.output.bias
+    def encode(self, batch: Interactions) -> torch.Tensor:
+        """(B, d) of B rows, as inference has it."""
+        sequences, lengths = batch.padded(self.settings.max_length)
+        z = self.encoder(self.embedding(sequences), self.noise(batch, sequences.shape[1]))
+        return self.decoder(at(z, (lengths - 1).clamp(min=0)))

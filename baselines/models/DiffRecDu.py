@@ -36,7 +36,7 @@ class DiffRecDuSettings(DiffusionOfNextSettings):
     """DiffRec of Du et al."""
 
     title = "DiffRec-Du"
-    defaults: ClassVar = {"emb_size": 128, "dropout": 0.3, "max_length": 50}
+    defaults: ClassVar = {"emb_size": 128, "dropout": 0.3}
     beta_0: NotNegative = setting(0.001, "the variance with which an item becomes a vector (Eq. 6)")
     layers: Layers = setting(2, "blocks of the encoder")
     heads: Positive = setting(2, "heads of attention")
@@ -87,7 +87,7 @@ class DiffRecDu(DiffusionOfNext):
 
     def make(self, settings: DiffRecDuSettings) -> None:
         size = settings.emb_size
-        if settings.samples * settings.steps > MOST_STEPS and settings.reverse == "full":
+        if settings.samples * settings.steps > MOST_STEPS:
             raise ValueError(f"samples times steps must not exceed {MOST_STEPS}.")
         self.make_diffusion(settings)
         self.embedding = nn.Embedding(self.n_items + 1, size)  # row 0 is the unknown item
@@ -106,9 +106,8 @@ class DiffRecDu(DiffusionOfNext):
         return self.rounding.bias
 
     def network(
-        self, sequences: torch.Tensor, history: torch.Tensor, lengths: torch.Tensor,
-        h_n: torch.Tensor, n: torch.Tensor,
-    ) -> torch.Tensor:  # fmt: skip
+        self, history: torch.Tensor, lengths: torch.Tensor, h_n: torch.Tensor, n: torch.Tensor
+    ) -> torch.Tensor:
         """ĥ, (B, d): h_n, (B, d), stands behind a history of ``lengths``, (B,), of the vectors
         (B, L, d); n: (B,) steps counted from 0."""
         rows = torch.arange(len(history), device=history.device)
@@ -136,7 +135,7 @@ class DiffRecDu(DiffusionOfNext):
         n, p = self.sampler.sample(len(batch), h_0.device)
         h_n = self.diffusion.q_sample(h_0, n, torch.randn_like(h_0))
         history = self.as_vector(batch.sequences)
-        output = self.network(batch.sequences, history, batch.lengths, h_n, n)
+        output = self.network(history, batch.lengths, h_n, n)
         wanted = torch.where((n == 0)[:, None], self.embedding(batch.targets + 1), h_0)
         errors = (wanted - output).square()
         losses = errors.sum(dim=1) if self.settings.loss_reduction == "sum" else errors.mean(dim=1)
@@ -164,7 +163,7 @@ class DiffRecDu(DiffusionOfNext):
             h = self.diffusion.q_sample(h_0, n, sample[:, 0])
             for step in reversed(range(N)):
                 n = torch.full((len(h),), step, device=h.device)
-                output = self.network(sequences, history, lengths, h, n)
+                output = self.network(history, lengths, h, n)
                 if settings.reverse == "direct":
                     break
                 mean, variance = self.diffusion.q_posterior(output, h, n)

@@ -229,8 +229,8 @@ class DiffuRec(DiffusionOfNext):
         for step in reversed(range(self.settings.steps)):
             t = torch.full((len(x),), step, device=x.device)
             x0_hat = self.hidden(history, lengths, x[:, None], t, self.lambdas(noise[:, 1:]), last)
-            if step == 0 or self.settings.reverse == "direct":
-                break
+            if step == 0 or self.settings.reverse == "direct" or not self.draws_noise:
+                break  # without λ x has no part in it
             noise = next(draws)
             mean, _ = diffusion.q_posterior(x0_hat, x, t)
             x = mean + diffusion.beta[step].sqrt().to(x.dtype) * noise[:, 0]

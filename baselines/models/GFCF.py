@@ -40,7 +40,7 @@ class GFCF(ClosedForm):
     }
 
     def size(self) -> int:
-        return self.vectors.numel()
+        return 0 if self.vectors is None else self.vectors.numel()
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         own = {"vectors": Expected((self.n_items, "r")), "root_degree": Expected((self.n_items,))}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse.linalg
@@ -171,15 +171,7 @@ class GiffCF(Baseline):
                     layer.weight.data.abs_()
         self.dropout = Dropout(settings.dropout)
         set_graph(self)
-        self.dense_filter: torch.Tensor | None = None
-        self.low_pass: torch.Tensor | None = None
-
-    @classmethod
-    def from_checkpoint(
-        cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
-    ) -> Self:
-        data, settings = header["data"], cls.Settings.own(header["settings"])
-        return cls(data.get("users", 0), data["items"], settings)
+        self.forget_derived()
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         """Published weights come without the graph."""
@@ -212,7 +204,7 @@ class GiffCF(Baseline):
                 )
                 scaled = (scaled / largest).tocsr()
             set_graph(self, scaled)
-            self.dense_filter = self.low_pass = None
+            self.forget_derived()
         return dataset
 
     def prepare_filter(self) -> None:
@@ -236,10 +228,9 @@ class GiffCF(Baseline):
             vectors, _, _ = scipy.sparse.linalg.svds(rows.astype(np.float64), rank, v0=start)
             self.low_pass = torch.from_numpy(vectors.copy()).float().to(self.device)
 
-    def _apply(self, *args: Any, **kwargs: Any) -> Self:
-        """To another device or type: the filters are made anew there."""
-        self.dense_filter = self.low_pass = None
-        return super()._apply(*args, **kwargs)
+    def forget_derived(self) -> None:
+        self.dense_filter: torch.Tensor | None = None
+        self.low_pass: torch.Tensor | None = None
 
     def filtered(self, x: torch.Tensor) -> torch.Tensor:
         """x A, (B, I), by two sparse products."""

@@ -61,14 +61,17 @@ class LightGCN(Pairwise):
     def make(self, settings: LightGCNSettings) -> None:
         super().make(settings)
         set_graph(self)
-        self.to_items = None
+        self.forget_derived()
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         return {**super().expected(weights), **expected_graph(self.n_users, self.n_items)}
 
     def forget_data(self) -> None:
         set_graph(self)
-        self.to_items = None
+        self.forget_derived()
+
+    def forget_derived(self) -> None:
+        self.to_items: torch.Tensor | None = None
 
     def prepare_data(self, dataset: Dataset) -> Dataset:
         """Take the graph of the train interactions, unless it has one, as of a checkpoint."""

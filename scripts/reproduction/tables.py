@@ -75,13 +75,14 @@ def run_of(method: str, dataset: str, seed: int) -> Run:
 
 
 def tuned_run_of(method: str, dataset: str, seed: int) -> Run | None:
-    """The run with the settings that scripts/search.py found; None if it has not searched for this
-    method, whose presets may be another's too."""
+    """The run with the settings that scripts/search.py found, which may be those of `run_of`; None
+    if it has not searched for this method, whose presets may be another's too."""
     base, flags = EPSILON.get(method, (method, ()))
     preset, trials = f"{dataset}{TUNED}", RESULTS / "search" / "tpe" / f"{base}_{dataset}.csv"
     if flags or not trials.is_file() or preset not in variant_of(base).known_presets():
         return None
-    return Run(base, dataset, seed, (("preset", preset),))
+    tuned, plain = Run(base, dataset, seed, (("preset", preset),)), Run(base, dataset, seed)
+    return plain if tuned.settings([]) == plain.settings([]) else tuned
 
 
 def against_the_best(values: dict[str, list[float]], table: Table) -> dict[str, tuple]:
@@ -196,7 +197,7 @@ LEGEND = (
 )
 MORE_LEGEND = (
     " †: one that the paper does not have has a higher mean, without a test, than all of the "
-    "paper's with their published settings. What has no spread "
+    "paper's with the settings of the columns ours. What has no spread "
     "has a single seed, or depends on none."
 )
 TUNED_LEGEND = (
