@@ -101,6 +101,12 @@ ROWS: dict[str, tuple[str, Flags]] = {
             ("ema", "0.999"), ("epochs", "96"),
         ),
     ),
+    "DiffuRec, small, random stretches of 100, batches of 32, averaged": (
+        "DiffuRec", (
+            *RANKED, *POSITIONS, ("batch_size", "32"), *BEGUN_SMALL, ("eval_every", "4"), *STRETCH,
+            ("ema", "0.999"), ("max_length", "100"), ("epochs", "64"),
+        ),
+    ),
     "DiffRec-Du, as printed": ("DiffRec-Du", OF_DU),
     "DiffRec-Du, loss of the output": (
         "DiffRec-Du", (*OF_DU, ("rec_loss", "network"), ("loss_reduction", "mean")),
