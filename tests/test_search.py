@@ -74,6 +74,22 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, m
     assert tomllib.loads(presets.read_text()) == found
 
 
+def test_a_preset_leaves_out_what_the_data_say(searching, tiny_folder, tmp_path, monkeypatch):
+    """How they are evaluated; but not what a flag says."""
+    call, presets, _ = searching
+    shutil.copytree(tiny_folder, tmp_path / "data" / "next")
+    stats = tmp_path / "data" / "next" / "stats.json"
+    how = {"topN": [5], "metrics": ["hr", "ndcg"], "select_by": "ndcg@5", "tst_w_val": True}
+    stats.write_text(json.dumps({**json.loads(stats.read_text()), "evaluation": how}))
+    monkeypatch.setenv("DIFFREC_DATASETS", str(tmp_path / "data"))
+    flags = ["--dataset", "next", "--trials", "1", "--candidates", "1", "--rank_seen", "1"]
+    done = call("EASE", *flags)
+    assert done.returncode == 0, done.stderr
+    found = tomllib.loads(presets.read_text())["EASE"]["next_tuned"]
+    assert found.pop("rank_seen") is True
+    assert found.keys() <= {"reg"}
+
+
 def test_two_processes_share_a_grid(searching):
     call, presets, out = searching
     done = call("EASE", "--trials", "7", "--candidates", "1", "--jobs", "2")

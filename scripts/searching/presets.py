@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from DiffRec.data_utils import evaluation_beside
 from DiffRec.engine.files import write_text
 from DiffRec.engine.variant import TUNED
 from searching.trials import Search
@@ -26,7 +27,8 @@ def write_preset(search: Search, values: Mapping[str, Any], about: str, path: Pa
     variant = search.variant
     header = "".join(f'"{part}".' for part in variant.section) + key(search.dataset + TUNED)
     tuned = variant.settings.of(search.settings.dump(), values).dump()
-    plain = variant.settings().dump()
+    beside = evaluation_beside(search.dataset, search.options.data_path)  # needs no preset
+    plain = variant.settings.of(variant.settings().dump(), beside).dump()
     lines = [f"{name} = {toml(value)}" for name, value in tuned.items() if value != plain[name]]
     text = f"# {about}\n[{header}]\n" + "\n".join(lines)
     before = path.read_text() if path.is_file() else ""
