@@ -55,6 +55,7 @@ def set_graph(model: Any, matrix: scipy.sparse.csr_matrix | None = None) -> None
     if matrix is not None:
         for name, tensor in graph_of(matrix).items():
             setattr(model, name, tensor.to(model.device))
+    model.forget_derived()
 
 
 def product(

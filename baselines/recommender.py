@@ -76,7 +76,7 @@ class Baseline(TimeAware, Recommender):
         cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
     ) -> Self:
         data, settings = header["data"], cls.Settings.own(header["settings"])
-        return cls(data.get("users", 0), data["items"], settings)  # published ones tell no users
+        return cls(data["users"], data["items"], settings)
 
     @classmethod
     def fixed_presets(cls) -> dict[str, dict]:

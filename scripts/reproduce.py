@@ -6,6 +6,7 @@ table, or the pictures, and a page that gathers them all, results/README.md.
 """
 
 import argparse
+import dataclasses
 import datetime
 import shlex
 from collections.abc import Callable
@@ -203,14 +204,14 @@ def make_table(what: str, args: argparse.Namespace) -> bool:
                 seeds = set(seeds_for(method, args))
             for make_run, of_plan in ((tables.run_of, plan), (tables.tuned_run_of, tuned_plan)):
                 tuned = of_plan is tuned_plan
-                if make_run(method, dataset, 0) is None or (tuned and not table.searched):
+                first = make_run(method, dataset, 0) if table.searched or not tuned else None
+                if first is None:
                     continue
-                others = make_run(method, dataset, 0) != tables.run_of(method, dataset, 0)
-                if tuned and seeds and others:
+                if tuned and seeds and first != tables.run_of(method, dataset, 0):
                     seeds = set(tuned_seeds(method, args))
-                wanted += [make_run(method, dataset, seed) for seed in sorted(seeds)]
-                known = seeds | seeds_on_disk(make_run(method, dataset, 0), folder)
-                runs = [make_run(method, dataset, seed) for seed in sorted(known)]
+                wanted += [dataclasses.replace(first, seed=seed) for seed in sorted(seeds)]
+                known = seeds | seeds_on_disk(first, folder)
+                runs = [dataclasses.replace(first, seed=seed) for seed in sorted(known)]
                 of_plan.setdefault(dataset, {})[method] = runs
 
     def page(records: dict[Run, dict]) -> str:

@@ -32,6 +32,8 @@ WIDE = (("emb_size", "128"), *BF16)
 OF_DU = (*RANKED, *BF16, *DIRECT, ("epochs", "20"))
 POSITIONS = (("trained_on", "positions"),)
 AT_ONCE = (*POSITIONS, ("batch_size", "128"))
+BY_32 = (*POSITIONS, ("batch_size", "32"))
+AVERAGED = (*BY_32, *BEGUN_SMALL, ("eval_every", "4"), *STRETCH, ("ema", "0.999"))
 # What a row is called: the model, and the flags in which it differs from its preset.
 ROWS: dict[str, tuple[str, Flags]] = {
     "Popularity": ("Popularity", ()),
@@ -82,8 +84,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
     ),
     "DiffuRec, small, all positions of 100 at once": (
         "DiffuRec", (
-            *RANKED, *POSITIONS, ("batch_size", "32"), *QUICK, ("max_length", "100"),
-            ("epochs", "18"),
+            *RANKED, *BY_32, *QUICK, ("max_length", "100"), ("epochs", "18"),
         ),
     ),
     "DiffuRec, small, random stretches of 50": (
@@ -96,16 +97,10 @@ ROWS: dict[str, tuple[str, Flags]] = {
         ),
     ),
     "DiffuRec, small, random stretches of 50, batches of 32, averaged": (
-        "DiffuRec", (
-            *RANKED, *POSITIONS, ("batch_size", "32"), *BEGUN_SMALL, ("eval_every", "4"), *STRETCH,
-            ("ema", "0.999"), ("epochs", "96"),
-        ),
+        "DiffuRec", (*RANKED, *AVERAGED, ("epochs", "96")),
     ),
     "DiffuRec, small, random stretches of 100, batches of 32, averaged": (
-        "DiffuRec", (
-            *RANKED, *POSITIONS, ("batch_size", "32"), *BEGUN_SMALL, ("eval_every", "4"), *STRETCH,
-            ("ema", "0.999"), ("max_length", "100"), ("epochs", "64"),
-        ),
+        "DiffuRec", (*RANKED, *AVERAGED, ("max_length", "100"), ("epochs", "64")),
     ),
     "DiffRec-Du, as printed": ("DiffRec-Du", OF_DU),
     "DiffRec-Du, loss of the output": (

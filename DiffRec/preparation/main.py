@@ -164,17 +164,18 @@ def main(argv: list[str] | None = None) -> None:
         ratio = "" if how["protocol"] == "leave_one_out" else f", ratio {shares}"
         print(f"protocol {how['protocol']}: {SAID[how['protocol']]}{ratio}.")
     kept = read_stats(folder)
-    without = kept["users"] - users_of(folder / "test_list.npy")
     print(
         f"{folder} is ready: {kept['users']:,} users, {kept['items']:,} items, "
         f"{kept['interactions']:,} interactions ({kept['train']:,} / {kept['valid']:,} / "
         f"{kept['test']:,} train / valid / test)."
     )
-    if own and without and kept["test"]:
-        print(
-            f"{without:,} users have no item in test: metrics count them as 0, or leave them out "
-            f"with --metric_users with_items."
-        )
+    if own and kept["test"] and how["protocol"] != "leave_one_out":  # where they are left out
+        without = kept["users"] - users_of(folder / "test_list.npy")
+        if without:
+            print(
+                f"{without:,} users have no item in test: metrics count them as 0, or leave them "
+                f"out with --metric_users with_items."
+            )
 
 
 def users_of(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import scipy.sparse.linalg
@@ -171,7 +171,14 @@ class GiffCF(Baseline):
                     layer.weight.data.abs_()
         self.dropout = Dropout(settings.dropout)
         set_graph(self)
-        self.forget_derived()
+
+    @classmethod
+    def from_checkpoint(
+        cls, header: dict, weights: dict[str, torch.Tensor], path: str | Path = "the checkpoint"
+    ) -> Self:
+        """Published weights tell no users."""
+        data = {"users": 0, **header["data"]}
+        return super().from_checkpoint({**header, "data": data}, weights, path)
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         """Published weights come without the graph."""
@@ -204,7 +211,6 @@ class GiffCF(Baseline):
                 )
                 scaled = (scaled / largest).tocsr()
             set_graph(self, scaled)
-            self.forget_derived()
         return dataset
 
     def prepare_filter(self) -> None:

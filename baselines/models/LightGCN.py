@@ -61,14 +61,12 @@ class LightGCN(Pairwise):
     def make(self, settings: LightGCNSettings) -> None:
         super().make(settings)
         set_graph(self)
-        self.forget_derived()
 
     def expected(self, weights: Mapping[str, torch.Tensor]) -> dict[str, Expected]:
         return {**super().expected(weights), **expected_graph(self.n_users, self.n_items)}
 
     def forget_data(self) -> None:
         set_graph(self)
-        self.forget_derived()
 
     def forget_derived(self) -> None:
         self.to_items: torch.Tensor | None = None

@@ -204,9 +204,10 @@ def tell_missing(dataset: str, planned: bool) -> None:
 
 def can_run(dataset: str, args: argparse.Namespace) -> bool:
     """Whether runs on a data set can be done, or told by a dry run, which needs no data."""
-    if not is_here(dataset):
+    here = is_here(dataset)
+    if not here:
         tell_missing(dataset, args.dry_run)
-    return args.dry_run or is_here(dataset)
+    return here or args.dry_run
 
 
 def require_released_evaluation(dataset: str, metric: str) -> None:
