@@ -13,6 +13,7 @@ from torch import nn
 
 from baselines.recommender import Baseline
 from DiffRec import InputError, Interactions
+from DiffRec.engine.contract import Axes
 from DiffRec.engine.settings import DecaySettings, Positive, Repeats, Settings, Share, setting
 from DiffRec.evaluate_utils import Scorer
 from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
@@ -109,6 +110,11 @@ class Prefixes:
         return of_one_length(drawn, self.before[self.targets].clamp(max=self.longest), size)
 
 
+def of_table(n_items: int) -> torch.Tensor:
+    """Labels of an item table's rows (`Recommender.axes`): -1, the padding, then the items."""
+    return torch.arange(-1, n_items)
+
+
 def require_next(train: Interactions) -> None:
     """InputError if no user has two items."""
     if not (train.lengths > 1).any():
@@ -174,6 +180,13 @@ class SequenceModel(Baseline):
     def encode(self, batch: Interactions) -> torch.Tensor:
         """(B, d) of B rows, as inference has it."""
         raise NotImplementedError(f"{type(self).__name__} needs encode.")
+
+    def axes(self) -> dict[str, Axes]:
+        return {"embedding.weight": (of_table(self.n_items), None)}
+
+    def newcomer(self, known: torch.Tensor) -> torch.Tensor:
+        """The mean of the known items: nothing puts it ahead of them, or behind."""
+        return known.mean(dim=0)
 
     def item_biases(self) -> torch.Tensor:
         return torch.zeros(self.n_items, device=self.device)

@@ -255,6 +255,7 @@ def weeks(tmp_path_factory):
     return folder
 
 
+SHORT = ["--preset", "none", "--emb_size", "8", "--max_length", "9"]
 # One step: with more the scores of items that are gone were inputs of the next one.
 WARM = {
     "DiffRec": ("DiffRec/main.py", [*SMALL, "--steps", "1"]),
@@ -264,6 +265,13 @@ WARM = {
                                                   "--out_dims", "[9]", "--n_cate", "2"]),
     "MultiDAE": ("baselines/main.py", ["--model", "MultiDAE", "--preset", "none", "--dims", "[9]"]),
     "MultiVAE": ("baselines/main.py", ["--model", "MultiVAE", "--preset", "none", "--dims", "[9]"]),
+    "SASRec": ("baselines/main.py", ["--model", "SASRec", *SHORT]),
+    "GRU4Rec": ("baselines/main.py", ["--model", "GRU4Rec", *SHORT]),
+    # Their noise belongs to the items' numbers, which are others in newer data: none of it here.
+    "DiffuRec": ("baselines/main.py", ["--model", "DiffuRec", "--layers", "1", *SHORT,
+                                       "--lambda_mean", "0", "--lambda_std", "0"]),
+    "DiffRec-Du": ("baselines/main.py", ["--model", "DiffRec-Du", "--layers", "1", *SHORT]),
+    "ACVAE": ("baselines/main.py", ["--model", "ACVAE", *SHORT]),
 }  # fmt: skip
 
 
@@ -297,7 +305,7 @@ def fresh_model(name, weeks):
     return variant.model.for_dataset(data, seed=2, **of_model), data
 
 
-@pytest.mark.parametrize("name", WARM)
+@pytest.mark.parametrize("name", [name for name in WARM if name not in ("DiffRec-Du", "ACVAE")])
 def test_a_warm_start_scores_known_items_as_the_older_model_did(weeks, older, name):
     """Histories of known items give the same scores; items the older model lacks change nothing as
     inputs, since their weights there are 0."""
@@ -356,7 +364,32 @@ def test_new_items_begin_by_rule(weeks, older):
         )
 
 
-@pytest.mark.parametrize("name", ["DiffRec", "L-DiffRec", "L-DiffRec, decoders"])
+@pytest.mark.parametrize("name", ["SASRec", "DiffRec-Du", "ACVAE"])
+def test_sequence_models_begin_with_the_older_items(weeks, older, name):
+    model, data = fresh_model(name, weeks)
+    take_over(model, older(name), data)
+    old = type(model).load(older(name))
+    mine, theirs = raw_items(weeks / "new"), raw_items(weeks / "old")
+    known = torch.tensor([item in theirs for item in mine])
+    there = torch.tensor([theirs.index(item) for item in mine if item in theirs])
+    for new, was in zip(model.factors()[1:], old.factors()[1:], strict=True):
+        torch.testing.assert_close(new[known], was[there])
+    table, before = model.embedding.weight, old.embedding.weight
+    torch.testing.assert_close(table[1:][known], before[1:][there])
+    torch.testing.assert_close(table[0], before[0])  # padding, or the unknown item
+    if name == "ACVAE":  # whose table is of inputs alone
+        assert not table[1:][~known].any()
+        assert (model.output.bias[~known] == model.output.bias[known].min()).all()
+    else:
+        torch.testing.assert_close(
+            table[1:][~known], table[1:][known].mean(dim=0).expand(int((~known).sum()), -1)
+        )
+    rest = [name for name in model.state_dict() if name not in model.axes()]
+    for name in rest:
+        torch.testing.assert_close(model.state_dict()[name], old.state_dict()[name])
+
+
+@pytest.mark.parametrize("name", ["DiffRec", "L-DiffRec", "L-DiffRec, decoders", "SASRec"])
 def test_a_warm_run_through_the_command_line(run, weeks, older, tmp_path, name):
     script, flags = WARM[name]
     call = [script, *flags, "--data_path", weeks / "new", "--epochs", "5", "--save_path", tmp_path]

@@ -10,8 +10,9 @@ from torch.func import functional_call
 
 from baselines.noise import generators
 from baselines.recommender import Baseline
-from baselines.sequences import at, by_length, require_next
+from baselines.sequences import at, by_length, of_table, require_next
 from DiffRec import Interactions
+from DiffRec.engine.contract import Axes
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import (
     DecaySettings,
@@ -146,6 +147,14 @@ class ACVAE(Baseline):
         self.output = nn.Linear(size, self.n_items)
         self.ratio = DensityRatio(size)
         self.contrast = Contrast(size)
+
+    def axes(self) -> dict[str, Axes]:
+        items = torch.arange(self.n_items)
+        return {
+            "embedding.weight": (of_table(self.n_items), None),
+            "output.weight": (items, None),
+            "output.bias": (items,),
+        }
 
     def optimizers(self, training: ACVAETraining) -> list[torch.optim.Optimizer]:
         model = [*self.embedding.parameters(), *self.encoder.parameters(),

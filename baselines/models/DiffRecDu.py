@@ -18,6 +18,7 @@ from baselines.sequences import (
 )
 from baselines.transformer import Encoder, key_mask
 from DiffRec import Interactions
+from DiffRec.engine.contract import Axes
 from DiffRec.engine.settings import (
     MOST_STEPS,
     Between,
@@ -104,6 +105,14 @@ class DiffRecDu(DiffusionOfNext):
 
     def item_biases(self) -> torch.Tensor:
         return self.rounding.bias
+
+    def axes(self) -> dict[str, Axes]:
+        items = torch.arange(self.n_items)
+        return {
+            **super().axes(),
+            "rounding.weight": (items, None),
+            "rounding.bias": (items,),
+        }
 
     def network(
         self, history: torch.Tensor, lengths: torch.Tensor, h_n: torch.Tensor, n: torch.Tensor
