@@ -1,6 +1,6 @@
 """GiffCF (Zhu et al., SIGIR 2024): diffusion by smoothing on the graph of items, and sharpening."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -245,8 +245,29 @@ class GiffCF(Baseline):
     def smooth(self, x: torch.Tensor) -> torch.Tensor:
         """(B, I) → (B, I)."""
         found = self.filtered(x) if self.dense_filter is None else x @ self.dense_filter
+        return self.with_low_pass(found, lambda matrix: x @ matrix)
+
+    def with_low_pass(
+        self, found: torch.Tensor, times: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """x A ↦ smooth(x), both (B, I); ``times``: M ↦ x M."""
         w = self.settings.ideal_weight
-        return (found + w * (x @ self.low_pass) @ self.low_pass.T) / (1 + w) if w else found
+        return (found + w * times(self.low_pass) @ self.low_pass.T) / (1 + w) if w else found
+
+    def smooth_rows(self, rows: Interactions) -> torch.Tensor:
+        """smooth(x), (B, I), of rows with values: a sum of those rows of A that they name, which
+        are few, in the place of a product with all of A."""
+        if self.dense_filter is None:
+            return self.smooth(rows.dense())
+
+        def times(matrix: torch.Tensor) -> torch.Tensor:
+            offsets = rows.offsets.to(rows.device)
+            return F.embedding_bag(
+                rows.items.long(), matrix, offsets, mode="sum", per_sample_weights=rows.values,
+                include_last_offset=True,
+            )  # fmt: skip
+
+        return self.with_low_pass(times(self.dense_filter), times)
 
     def forward_mean(self, x: torch.Tensor, smoothed: torch.Tensor, t: torch.Tensor | int):
         """F(x, t) without noise; t counted from 1, a number or (B, 1)."""
@@ -263,25 +284,26 @@ class GiffCF(Baseline):
         x_e = self.mixer_1((z / self.n_items) @ E, (c / total) @ E, self.step_1(t))
         return self.mixer_2(x_e @ E.T, c, smoothed_c, self.step_2(t))
 
-    def rows(self, batch: Interactions) -> torch.Tensor:
-        """x, (B, I); weighted rows have the sum of unweighted ones."""
-        x = batch.dense()
+    def rows(self, batch: Interactions) -> Interactions:
+        """The rows with values; those of weighted ones have the sum of unweighted ones."""
         if batch.values is None:
-            return x
-        lengths = batch.lengths.to(x.device)
-        return x * (lengths / x.sum(dim=1).clamp(min=1e-12))[:, None]
+            return batch.with_values(torch.ones(len(batch.items), device=batch.device))
+        of_row, lengths = batch.row_index(), batch.lengths.to(batch.device)
+        sums = torch.zeros(len(batch), device=batch.device).index_add_(0, of_row, batch.values)
+        return batch.with_values(batch.values * (lengths / sums.clamp(min=1e-12))[of_row])
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         settings = self.settings
         self.prepare_filter()
-        x = self.rows(batch)
+        rows = self.rows(batch)
+        x = rows.dense()
         t = torch.randint(1, settings.steps + 1, (len(x),), device=x.device)
-        z = self.forward_mean(x, self.smooth(x), t[:, None])
+        z = self.forward_mean(x, self.smooth_rows(rows), t[:, None])
         if settings.noise_scale:
             scale = settings.noise_scale * settings.gamma ** (settings.steps - t)
             z = z + scale[:, None] * torch.randn_like(x)
-        c = self.dropout(x)
-        x_hat = self.denoise(z, c, self.smooth(c), t)
+        kept = rows.with_values(self.dropout(rows.values))
+        x_hat = self.denoise(z, kept.dense(), self.smooth_rows(kept), t)
         return (x - x_hat).square().sum(dim=1).mean()
 
     def scorer(self) -> Scorer:
@@ -291,8 +313,8 @@ class GiffCF(Baseline):
         settings = self.settings
 
         def score(batch: Interactions) -> torch.Tensor:
-            x = self.rows(batch)
-            smoothed = self.smooth(x)
+            rows = self.rows(batch)
+            x, smoothed = rows.dense(), self.smooth_rows(rows)
             z = self.forward_mean(x, smoothed, settings.steps)
             for step in range(settings.steps, 0, -1):
                 t = torch.full((len(x),), step, device=x.device)
