@@ -92,7 +92,7 @@ def measure(dataset: Dataset, way: str, steps: int, folder: Path, preset: dict) 
     share = dataset.n_users / some.n_users
 
     def evaluation() -> object:
-        return evaluate_model(model.eval(), some, training.settings, chosen.batch_size)
+        return evaluate_model(model.eval(), some, training.settings)
 
     def epoch() -> object:
         with torch.enable_grad():

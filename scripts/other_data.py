@@ -55,6 +55,9 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "GiffCF": ("GiffCF", ()),
     "GiffCF, item embeddings learn faster": ("GiffCF", (("lr", "0.003"), ("patience", "100"))),
     "GiffCF, mixers begin positive": ("GiffCF", (("patience", "100"), ("mixers", "positive"))),
+    "GiffCF, mixers begin positive, evaluated as on its authors' Yelp": (
+        "GiffCF", (("mixers", "positive"), ("eval_every", "5"), ("patience", "50")),
+    ),
     **{f"DiffRec, {label}": ("DiffRec", (("preset", name),)) for label, name in PRESETS.items()},
     "T-DiffRec, of ML-1M": ("T-DiffRec", OF_ML_1M),
     "L-DiffRec of one cluster, the release's defaults": (

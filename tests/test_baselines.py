@@ -31,7 +31,7 @@ from baselines.recommender import ClosedForm, nearest
 from baselines.sampling import sample_triples
 from DiffRec import Dataset, InputError, Interactions, evaluate, load_dataset, train
 from DiffRec.data_utils import EVALUATION
-from DiffRec.engine.contract import ROWS, Recommender
+from DiffRec.engine.contract import ROWS, Recommender, rows_at_once
 from DiffRec.engine.flags import flags_of
 from DiffRec.engine.settings import Between, Positive, Settings, TrainingSettings, setting
 from DiffRec.engine.training import evaluate_model
@@ -556,10 +556,11 @@ def test_no_more_than_400_rows_are_scored_at_a_time(settings):
         return scorer(batch)
 
     model.scorer = lambda: score
-    list(model.recommend_batches(rows, None, 3, batch_size=8192))
-    evaluate_model(model, dataset, settings(variant="LightGCN"), 8192)
+    list(model.recommend_batches(rows, None, 3))
+    evaluate_model(model, dataset, settings(variant="LightGCN"))
     assert sum(sizes) == 2000
-    assert max(sizes) == ROWS == 400
+    assert max(sizes) == ROWS == rows_at_once(94_949) == 400
+    assert rows_at_once(1_000_000) == 67
 
 
 def test_a_user_without_vector_is_said(trained_once):

@@ -15,6 +15,7 @@ import L_DiffRec.main
 import T_DiffRec.main
 from DiffRec import DiffRec as Model
 from DiffRec import Interactions
+from DiffRec.engine import contract
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import IdMap, split_ids
 from DiffRec.engine.serving import write_recommendations, write_tables
@@ -55,10 +56,11 @@ def infer(run, tiny_folder):
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_everyone_gets_the_lists_of_the_model(
-    infer, checkpoint, tiny, tiny_folder, tmp_path, ending
+    infer, checkpoint, tiny, tiny_folder, tmp_path, ending, monkeypatch
 ):
+    monkeypatch.setattr(contract, "ROWS", 50)  # so that there are several batches
     out = tmp_path / f"top.{ending}"
-    done = infer(checkpoint("DiffRec"), "--recommend", out, "--k", "7", "--batch_size", "50")
+    done = infer(checkpoint("DiffRec"), "--recommend", out, "--k", "7")
     assert done.returncode == 0, done.stderr
     table = pd.read_csv(out) if ending == "csv" else pd.read_parquet(out)
     assert table.columns.tolist() == ["user", "rank", "item", "score"]
@@ -238,11 +240,15 @@ def test_the_scorer_is_kept_until_the_parameters_change(tiny, monkeypatch):
     assert len(made) == 4
 
 
-def test_large_batches_of_training_are_not_those_of_serving(tiny, monkeypatch, tmp_path):
+def test_rows_are_scored_400_at_a_time_or_as_is_asked(tiny):
     model = Model(tiny.n_items, dims=[8], steps=2).eval()
     many = Interactions.from_histories([[1, 2]] * 900, tiny.n_items)
-    starts = [start for start, *_ in model.recommend_batches(many, None, 3, 8192)]
-    assert starts == [0, 400, 800]
+
+    def starts(*more):
+        return [start for start, *_ in model.recommend_batches(many, None, 3, *more)]
+
+    assert starts() == [0, 400, 800]
+    assert starts(600) == [0, 600]
 
 
 def test_an_empty_first_batch_writes_the_header_once(tmp_path):

@@ -37,7 +37,13 @@ from DiffRec.engine.variant import REGISTRY, settings_of, variant_of
 from DiffRec.evaluate_utils import Scorer, checked, mask_seen, top_k
 from DiffRec.interactions import Interactions, join
 
-ROWS = 400  # scored at a time at most: some models train on batches of thousands of pairs
+ROWS = 400  # scored at a time, as in the release
+SCORES = 2**26  # that there are at a time, if rows are long: 256 MB of them
+
+
+def rows_at_once(n_items: int) -> int:
+    """How many rows are scored at a time, whatever the batches of training are."""
+    return min(ROWS, max(SCORES // n_items, 1))
 
 
 class Recommender(nn.Module):
@@ -415,14 +421,17 @@ class Recommender(nn.Module):
         history: Interactions,
         seen: Interactions | None,
         k: int,
-        batch_size: int = ROWS,
+        batch_size: int | None = None,
         filters: Filters = NO_FILTERS,
         min_history: int = 1,
     ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:
         """For each batch of rows in turn: the first row's number, and what `recommend` returns for
-        the batch; items of ``seen``, a row for each of ``history``, score -inf."""
+        the batch; items of ``seen``, a row for each of ``history``, score -inf. batch_size: by
+        default `rows_at_once`."""
         score = self.kept_scorer()
-        batch_size = min(whole_number("batch_size", batch_size, 1), ROWS)
+        if batch_size is None:
+            batch_size = rows_at_once(self.n_items)
+        batch_size = whole_number("batch_size", batch_size, 1)
         if min_history > 1 and self.popularity is None:
             raise InputError(
                 "the model does not know how popular items are: min_history must be 1."
@@ -445,7 +454,7 @@ class Recommender(nn.Module):
         history: Interactions | list[list[int]],
         k: int = 20,
         exclude_seen: bool = True,
-        batch_size: int = ROWS,
+        batch_size: int | None = None,
         *,
         disliked: Interactions | list[list[int]] | None = None,
         min_history: int = 1,
@@ -460,6 +469,7 @@ class Recommender(nn.Module):
 
         Args:
             history: rows of item ids in order of time, of users in the training data or not.
+            batch_size: rows that are scored at a time; by default 400, or fewer of many items.
             exclude_seen: leave a row's own items out. What is left out scores -inf, and ends the
                 list of a row with fewer than k others.
             disliked: rows of further items that are left out, one for each of ``history``.

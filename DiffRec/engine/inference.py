@@ -264,11 +264,11 @@ def evaluate_or_serve(
         if told == "auto":  # known here already
             told = "all" if final else "train"
         rows = rows_to_serve(about, dataset, model, told)
-        serve(model, dataset, rows, training.batch_size, options)
+        serve(model, dataset, rows, options)
         return None
 
     dataset = model.prepare_data(dataset)
-    metrics = evaluate_model(model, dataset, training, training.batch_size, ranks)
+    metrics = evaluate_model(model, dataset, training, ranks)
     paper = comparable_figures(variant.name, dataset.name, settings.dump())
     if ranks.writes:
         print(metrics_table(metrics["valid"], metrics["test"], paper))
@@ -302,9 +302,8 @@ def require_lists(path: Path, dataset: Dataset, final: bool) -> None:
 
 
 def serve(
-    model: Recommender, dataset: Dataset, rows: Interactions, batch_size: int,
-    options: InferenceOptions,
-) -> None:  # fmt: skip
+    model: Recommender, dataset: Dataset, rows: Interactions, options: InferenceOptions
+) -> None:
     """Write what --recommend and --export_vectors ask for. rows: what the model is told of each
     user."""
     folder = dataset.path if options.raw_ids else None
@@ -322,12 +321,12 @@ def serve(
         if options.exclude_seen:
             seen = dataset.left_out(options.exclude_test, options.exclude_disliked).rows(which)
         written = write_recommendations(
-            options.recommend, model, history, seen, options.k, names, items, batch_size,
+            options.recommend, model, history, seen, options.k, names, items,
             filters_of(options, items), options.min_history,
         )  # fmt: skip
         print(f"{options.recommend}: {written:,} rows")
     if options.export_vectors:
-        export_vectors(options.export_vectors, model, history, names, items.names(), batch_size)
+        export_vectors(options.export_vectors, model, history, names, items.names())
         print(f"{options.export_vectors}: users, items and biases, and their ids")
 
 
@@ -392,5 +391,5 @@ def recommend_to_many(restored: Restored, settings: Settings, options: Inference
     recommend_for_histories(
         options.histories, options.recommend, model, items, options.k, filters_of(options, items),
         options.min_history, options.exclude_seen, options.seed,
-        settings.part(restored.variant.model.Training).batch_size, about, options.resume,
+        about, options.resume,
     )  # fmt: skip

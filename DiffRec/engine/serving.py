@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from DiffRec.data_utils import Dataset
-from DiffRec.engine.contract import ROWS, Recommender
+from DiffRec.engine.contract import Recommender, rows_at_once
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import folder_written_whole, write_safetensors, written_whole
 from DiffRec.engine.filters import NO_FILTERS, Filters
@@ -78,7 +78,6 @@ def recommendation_tables(
     k: int,
     users: np.ndarray,
     items: IdMap,
-    batch_size: int = ROWS,
     filters: Filters = NO_FILTERS,
     min_history: int = 1,
 ) -> "Iterator[pd.DataFrame]":
@@ -89,7 +88,7 @@ def recommendation_tables(
     """
     import pandas as pd  # here, since it takes half a second
 
-    batches = model.recommend_batches(history, seen, k, batch_size, filters, min_history)
+    batches = model.recommend_batches(history, seen, k, None, filters, min_history)
     for start, top, scores in batches:
         n, width = top.shape
         table = pd.DataFrame(
@@ -112,16 +111,12 @@ def write_recommendations(
     k: int,
     users: np.ndarray,
     items: IdMap,
-    batch_size: int = ROWS,
     filters: Filters = NO_FILTERS,
     min_history: int = 1,
 ) -> int:
     """`recommendation_tables` into a CSV or Parquet file; returns the number of rows."""
-    batch_size = min(batch_size, ROWS)
-    tables = recommendation_tables(
-        model, history, seen, k, users, items, batch_size, filters, min_history
-    )
-    batches = -(-len(history) // batch_size)
+    tables = recommendation_tables(model, history, seen, k, users, items, filters, min_history)
+    batches = -(-len(history) // rows_at_once(model.n_items))
     return write_tables(path, tqdm(tables, path.name, batches, unit="batch", disable=None))
 
 
@@ -132,7 +127,6 @@ def export_vectors(
     rows: Interactions,
     users: np.ndarray,
     items: np.ndarray,
-    batch_size: int = ROWS,
 ) -> None:
     """User vectors p: (U, D), item vectors q: (I, D) and biases b: (I,), with p · q + b = score.
 
@@ -141,7 +135,7 @@ def export_vectors(
     or none. rows: what the model knows of each user.
     """
     encode, of_items, biases = model.factors()
-    starts = range(0, len(rows), min(batch_size, ROWS))
+    starts = range(0, len(rows), rows_at_once(model.n_items))
     parts = [
         encode(rows.slice(start, min(start + starts.step, len(rows)))).cpu()
         for start in tqdm(starts, desc="user vectors", disable=None)

@@ -318,8 +318,7 @@ def begin(folder: Path, about: dict[str, Any], own: list[Path], resume: bool) ->
 
 def recommend_for_histories(
     path: Path, folder: Path, model: Recommender, items: IdMap, k: int, filters: Filters,
-    min_history: int, exclude_seen: bool, seed: int, batch_size: int, about: dict[str, Any],
-    resume: bool,
+    min_history: int, exclude_seen: bool, seed: int, about: dict[str, Any], resume: bool,
 ) -> None:  # fmt: skip
     """`recommendation_tables` for the users of ``path``, as parts of the folder ``folder``.
 
@@ -362,7 +361,7 @@ def recommend_for_histories(
                     }
                 )  # fmt: skip
                 tables = recommendation_tables(
-                    model, history, seen, k, found.users, items, batch_size, filters, min_history
+                    model, history, seen, k, found.users, items, filters, min_history
                 )
                 rows += write_tables(part, tables if len(found.users) else [none])
                 users, unknown = users + len(found.users), unknown + found.unknown

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from DiffRec.data_utils import Dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.averaging import MovingAverage
-from DiffRec.engine.contract import ROWS, Recommender
+from DiffRec.engine.contract import Recommender, rows_at_once
 from DiffRec.engine.errors import InputError, settings_from_user
 from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
@@ -54,12 +54,11 @@ def is_true(answer: Any) -> bool:
 
 
 def evaluate_model(
-    model: Recommender, dataset: Dataset, settings: EvaluationSettings, batch_size: int = ROWS,
-    ranks: Ranks = ALONE,
-) -> dict[str, dict]:  # fmt: skip
+    model: Recommender, dataset: Dataset, settings: EvaluationSettings, ranks: Ranks = ALONE
+) -> dict[str, dict]:
     """`evaluate` of a model as the settings say; nothing for a list that is empty."""
     how = settings.part(EvaluationSettings).model_dump()
-    found = evaluate(model, dataset, batch_size=min(batch_size, ROWS), ranks=ranks, **how)
+    found = evaluate(model, dataset, batch_size=rows_at_once(dataset.n_items), ranks=ranks, **how)
     return {split: found[split] if dataset.count(split) else {} for split in found}
 
 
@@ -154,10 +153,7 @@ class Training:
         return self.ranks.parameters_of(self.model)
 
     def evaluate(self) -> dict[str, dict[str, float]]:
-        batch_size = self.settings.batch_size
-        return evaluate_model(
-            self.candidate.eval(), self.dataset, self.settings, batch_size, self.ranks
-        )
+        return evaluate_model(self.candidate.eval(), self.dataset, self.settings, self.ranks)
 
     # State -------------------------------------------------------------------------------------
 
