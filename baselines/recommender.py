@@ -295,6 +295,16 @@ def largest_per_row(block: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray, 
     return rows, columns[rows, place], values[rows, place]
 
 
+def largest_per_column(weights: scipy.sparse.spmatrix, k: int) -> scipy.sparse.csr_matrix:
+    """The k largest entries of each column."""
+    coo = weights.tocoo()
+    order = np.lexsort((-coo.data, coo.col))
+    first = np.searchsorted(coo.col[order], coo.col[order])  # where each entry's column begins
+    kept = order[np.arange(len(order)) - first < k]
+    arrays = coo.data[kept], (coo.row[kept], coo.col[kept])
+    return scipy.sparse.csr_matrix(arrays, shape=weights.shape)
+
+
 def nearest(n_items: int, block_of, k: int, block_size: int = 512) -> scipy.sparse.csr_matrix:
     """An (I, I) matrix with the k largest positive entries of each row.
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse
 
-from baselines.recommender import ItemItem, nearest
+from baselines.recommender import ItemItem, largest_per_column, nearest
 from DiffRec.engine.settings import NotNegative, Positive, Settings, setting
 
 
@@ -15,24 +15,25 @@ class RP3betaSettings(Settings):
     title = "RP3beta"
     alpha: NotNegative = setting(1.0, "power of the walk's probabilities")
     beta: NotNegative = setting(0.6, "power of an item's popularity, by which it is divided")
-    neighbors: Positive = setting(100, "k, the number of weights that an item keeps")
-    normalize: bool = setting(False, "scale each item's weights to sum to 1")
+    neighbors: Positive = setting(100, "k, how many weights an item keeps, to others and from them")
+    normalize: bool = setting(True, "scale each item's weights to sum to 1")
 
 
 class RP3beta(ItemItem):
     """W_ij = Σ_u P_iu^α P_uj^α / |N_j|^β with the walk's probabilities P_iu = 1/|N_i| and
     P_uj = 1/|N_u|; item i keeps its k largest W_ij, itself left out, and with ``normalize`` they
-    are scaled to sum to 1; score x W. Weighted interactions (``w_at``) are walked along with
-    probabilities of their share, w_ui / Σ_i w_ui; popularity counts users.
+    are scaled to sum to 1; of these each column keeps its k largest; score x W. Weighted
+    interactions (``w_at``) are walked along with probabilities of their share, w_ui / Σ_i w_ui;
+    popularity counts users.
 
-    Source: the version of Ferrari Dacrema et al. 2019, and its ranges.
+    Source: the code of Ferrari Dacrema et al. 2019, its defaults and ranges.
     """
 
     variant = "RP3beta"
     Settings = RP3betaSettings
     ranges: ClassVar = {
         "alpha": [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0],
-        "beta": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0],
+        "beta": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0],
         "neighbors": [20, 50, 100, 200, 500, 1000],
         "normalize": [False, True],
     }
@@ -50,7 +51,7 @@ class RP3beta(ItemItem):
         found = nearest(self.n_items, block, self.settings.neighbors)
         if self.settings.normalize:
             found = shares(found)
-        return found
+        return largest_per_column(found, self.settings.neighbors)
 
 
 def shares(weights: scipy.sparse.spmatrix, power: float = 1.0) -> scipy.sparse.csr_matrix:
