@@ -10,7 +10,7 @@ import torch
 
 from DiffRec import Dataset, DiffRec, Interactions
 from DiffRec.engine.contract import Axes
-from DiffRec.engine.errors import InputError, require_path, settings_from_user
+from DiffRec.engine.errors import InputError, require_path, settings_from_user, whole_number
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.settings import Between, Ranges
 from DiffRec.engine.tensors import Expected, require
@@ -20,6 +20,13 @@ from L_DiffRec.data_utils import cluster_items
 from L_DiffRec.models.DNN import DNN
 from L_DiffRec.models.VAE import LABELS, ClusteredVAE
 from L_DiffRec.settings import JointTraining, LDiffRecSettings
+
+
+def require_clusters(clusters: torch.Tensor, n_items: int) -> None:
+    """InputError unless each item has a cluster."""
+    fits = torch.is_tensor(clusters) and clusters.dtype == torch.int64
+    if not fits or tuple(clusters.shape) != (n_items,) or (clusters < 0).any():
+        raise InputError(f"clusters must be a tensor of {n_items} int64 numbers, from 0 on.")
 
 
 class LDiffRec(DiffRec):
@@ -65,7 +72,9 @@ class LDiffRec(DiffRec):
         **more: Any,
     ):
         if clusters is None:
+            n_items = whole_number("n_items", n_items, 1)
             clusters = torch.zeros(n_items, dtype=torch.int64)
+        require_clusters(clusters, n_items)
         self.clusters_of_items = clusters  # until the VAE has them
         super().__init__(n_items, settings, **more)
         del self.clusters_of_items

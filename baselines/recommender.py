@@ -204,11 +204,21 @@ class Pairwise(Baseline):
 
 
 class ClosedForm(Baseline):
-    """A model that is computed from all interactions at once; its buffers hold the result."""
+    """A model that is computed from all interactions at once; its buffers hold the result.
+
+    Attributes:
+        fitted: the names of the buffers.
+        read_later: settings that its scores depend on once it is fitted, besides recency's.
+    """
 
     closed_form = True
     random = False
-    fitted: ClassVar[tuple[str, ...]]  # the names of the buffers
+    fitted: ClassVar[tuple[str, ...]]
+    read_later: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def read_by_fit(cls) -> set[str]:
+        return cls.Settings.names() - RecencySettings.names() - {*cls.read_later}
 
     def make(self, settings: Settings) -> None:
         self.register_buffer("place", torch.empty(0), persistent=False)  # tells the device

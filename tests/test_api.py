@@ -261,8 +261,11 @@ def test_what_a_model_was_trained_on_is_known(tiny, tiny_folder, tmp_path):
     for wrong in ([[0, -1]], [tiny.n_items]):
         with pytest.raises(InputError, match="items are numbered from 0 to 79"):
             model.item_ids.to_raw(np.array(wrong))
-    with pytest.raises(InputError, match="got the word 'B0001'"):
-        model.item_ids.to_numbers("B0001")
+    with pytest.raises(InputError, match="numbers of items are integers, not float64"):
+        model.item_ids.to_raw(np.array([1.5]))
+    for word in ("B0001", 5):
+        with pytest.raises(InputError, match=f"ids must be a list of them, got .*{word}"):
+            model.item_ids.to_numbers(word)
     with pytest.raises(InputError, match="lr is a setting of training: give it to train"):
         DiffRec.for_dataset(tiny, lr=0.1)
     run = train(model, tiny, save_path=tmp_path)
@@ -862,6 +865,39 @@ def test_a_name_is_that_of_one_class(tiny, tmp_path):
         train(Mine, tiny, save_path=tmp_path)
     with pytest.raises(InputError, match="DiffRec is a class"):
         evaluate(DiffRec, tiny)
+    with pytest.raises(InputError, match="train takes a model, not str"):
+        train("DiffRec", tiny, save_path=tmp_path)
+    with pytest.raises(InputError, match="named by its path, not int"):
+        any_model(3)
+
+
+@pytest.mark.parametrize("n_items", [0, -1, 2.5, "a"])
+@pytest.mark.parametrize("model", [DiffRec, LDiffRec])
+def test_a_model_has_items(model, n_items):
+    with pytest.raises(InputError, match="n_items must be"):
+        model(n_items)
+
+
+@pytest.mark.parametrize(
+    "clusters",
+    [[0, 1] * 5, torch.tensor([0, 1]), torch.zeros(10), torch.full((10,), -1)],
+    ids=["list", "short", "float", "negative"],
+)
+def test_each_item_has_a_cluster(clusters):
+    with pytest.raises(InputError, match="clusters must be a tensor of 10 int64 numbers"):
+        LDiffRec(10, n_cate=2, clusters=clusters)
+
+
+def test_rows_of_other_items_are_refused(tiny):
+    model = small_model(tiny)
+    for n_items in (3, 100):
+        rows = Interactions.from_histories([[1, 2]], n_items)
+        with pytest.raises(InputError, match=f"history is of {n_items} items, the model of 80"):
+            model.recommend(rows)
+        with pytest.raises(InputError, match=f"disliked is of {n_items} items, the model of 80"):
+            model.recommend([[1]], disliked=rows)
+    assert [len(part[0]) for part in (model.recommend([[1]], k=99)[0],)] == [80]
+    assert model.recommend([], k=99)[0].shape == (0, 80)
 
 
 def test_a_network_returns_what_it_is_given(tiny):

@@ -826,6 +826,20 @@ def test_weights_that_inference_would_ignore_are_refused(run, tiny_folder, train
     assert run("baselines/inference.py", *told, "--w_at", "inference").returncode == 0
 
 
+def test_settings_that_a_closed_form_was_fitted_by_are_as_they_were(run, tiny_folder, trained_once):
+    def infer(name, *flags):
+        _, checkpoint = trained_once(name)
+        where = ["--checkpoint", checkpoint, "--data_path", tiny_folder]
+        return run("baselines/inference.py", *where, *flags)
+
+    done = infer("EASE", "--reg", "5")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "reg is of the training, where it was" in done.stderr
+    assert infer("GF-CF", "--rank", "2").returncode == 2
+    assert infer("GF-CF", "--gamma", "0.7").returncode == 0  # which its scores read
+    assert infer("iALS", "--alpha", "3").returncode == 0
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [

@@ -129,6 +129,23 @@ def test_a_network_computes_what_the_release_computes(release, tmp_path, tiny, d
     assert restore("DiffRec", tmp_path / NAME, steps=2).diffusion.steps == 2
 
 
+def test_an_encoder_of_two_layers(release, tmp_path, tiny):
+    """The release keeps the sizes of its encoder from the items inwards."""
+    ae = make_autoencoder(release, torch.zeros(tiny.n_items, dtype=torch.int64), [12], [])
+    ae.in_dims = [20, 12]
+    ae.encoder = nn.Sequential(nn.Linear(tiny.n_items, 20), nn.Tanh(), nn.Linear(20, 24), nn.Tanh())
+    network = make_network(release, 12, [9], latent=True)
+    torch.save(network, tmp_path / LATENT_NAME)
+    torch.save(ae, tmp_path / LATENT_NAME.replace(".pth", "_AE.pth"))
+    model = restore("L-DiffRec", tmp_path / LATENT_NAME)
+    assert model.settings.in_dims == (12, 20)
+    rows = tiny.train.slice(0, 6)
+    with torch.no_grad():
+        mu = ae.encoder(rows.dense())[:, :12]
+        z = model.diffusion.denoise(lambda x, t: network_output(network, x, t, "tanh"), mu)
+        torch.testing.assert_close(model.scorer()(rows), ae.decoder(z), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("act", ["tanh", "relu", "leaky_relu"])
 @pytest.mark.parametrize("out_dims", [[], [5]])
 @pytest.mark.parametrize("latent_sizes", [[7, 5], [12]])

@@ -54,6 +54,27 @@ def infer(run, tiny_folder):
     return call
 
 
+def test_a_user_named_twice_has_one_list(infer, checkpoint, tmp_path, tiny_folder):
+    user = pd.read_csv(tiny_folder / "user_map.csv")["raw_user"].iloc[3]
+    out = tmp_path / "top.csv"
+    done = infer(checkpoint("DiffRec"), "--recommend", out, "--k", "3", "--users", f"{user},{user}")
+    assert done.returncode == 0, done.stderr
+    assert pd.read_csv(out)["rank"].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("DiffRec", ["--lr", "5"], "lr is of the training, where it was 0."),
+        ("DiffRec", ["--epochs", "7"], "epochs is of the training, where it was"),
+    ],
+)
+def test_settings_of_the_training_are_as_they_were(infer, checkpoint, name, flags, words):
+    done = infer(checkpoint(name), *flags)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
+
+
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_everyone_gets_the_lists_of_the_model(
     infer, checkpoint, tiny, tiny_folder, tmp_path, ending, monkeypatch

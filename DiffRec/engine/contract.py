@@ -99,7 +99,8 @@ class Recommender(nn.Module):
         super().__init__()
         if isinstance(n_items, Dataset):
             raise InputError(f"{type(self).__name__}.for_dataset builds a model for a data set.")
-        self.n_items, self.item_ids = n_items, IdMap("item", n_items)
+        self.n_items = whole_number("n_items", n_items, 1)
+        self.item_ids = IdMap("item", self.n_items)
         if isinstance(settings, Settings):  # perhaps with those of training beside the model's
             settings = self.Settings.own(dict(settings))
         self.settings = self.Settings.of(settings or {}, more)
@@ -366,6 +367,19 @@ class Recommender(nn.Module):
         """What this model makes of a raw history before it scores it."""
         return history
 
+    def own_rows(self, name: str, rows: Interactions | list[list[int]]) -> Interactions:
+        """Rows of this model's items; InputError for those of other data."""
+        if not isinstance(rows, Interactions):
+            return Interactions.from_histories(rows, self.n_items)
+        if rows.n_items != self.n_items:
+            raise InputError(f"{name} is of {rows.n_items} items, the model of {self.n_items}.")
+        return rows
+
+    @classmethod
+    def read_by_fit(cls) -> set[str]:
+        """Names of settings that are read when the model is fitted, and never again."""
+        return set()
+
     def require_rows(self, why: str) -> None:
         """InputError if the scores do not depend on the rows; ``why`` says what asks for that."""
         if not self.reads_rows:
@@ -465,7 +479,8 @@ class Recommender(nn.Module):
         item_dates: Sequence[Any] | None = None,
         newer_than: Any | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The k best items for each row: ids (U, k) int64 and scores (U, k), best first.
+        """The k best items for each row, or all if there are fewer: ids (U, k) int64 and scores
+        (U, k), best first.
 
         Args:
             history: rows of item ids in order of time, of users in the training data or not.
@@ -482,8 +497,7 @@ class Recommender(nn.Module):
             item_dates: (I,) dates; items that are not later than ``newer_than`` are left out, and
                 so are those without a date.
         """
-        if not isinstance(history, Interactions):
-            history = Interactions.from_histories(history, self.n_items)
+        history = self.own_rows("history", history)
         k, min_history = whole_number("k", k, 1), whole_number("min_history", min_history, 0)
         filters = Filters.of(
             self.n_items,
@@ -497,8 +511,7 @@ class Recommender(nn.Module):
         history = self.weigh(history.to(self.device))
         seen = history if exclude_seen else None
         if disliked is not None:
-            if not isinstance(disliked, Interactions):
-                disliked = Interactions.from_histories(disliked, self.n_items)
+            disliked = self.own_rows("disliked", disliked)
             if len(disliked) != len(history):
                 raise InputError(f"disliked must have {len(history)} rows, not {len(disliked)}.")
             disliked = disliked.to(self.device)
@@ -510,6 +523,7 @@ class Recommender(nn.Module):
         finally:
             self.train(was_training)
         if not best:
+            k = min(k, self.n_items)
             return torch.empty(0, k, dtype=torch.int64), torch.empty(0, k)
         _, items, scores = zip(*best, strict=True)
         return torch.cat(items), torch.cat(scores)
@@ -517,6 +531,7 @@ class Recommender(nn.Module):
 
 def any_model(path: str | Path, device: str | torch.device = "cpu") -> Recommender:
     """The model of a checkpoint, whichever registered one it is of."""
+    require_path("a checkpoint is named by its path", path)
     path, device = checkpoints.whole_path(at_home(Path(path))), prepared_device(device)
     header, weights = checkpoints.load(path)
     checkpoints.require_variant(path, header, *REGISTRY)

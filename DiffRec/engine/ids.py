@@ -81,6 +81,8 @@ class IdMap:
     def to_raw(self, numbers: np.ndarray) -> np.ndarray:
         """The raw ids of numbers, in an array of any shape; InputError where one is none."""
         numbers = np.asarray(numbers)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise InputError(f"numbers of {self.name}s are integers, not {numbers.dtype}.")
         if numbers.size and not 0 <= numbers.min() <= numbers.max() < self.size:
             raise InputError(f"{self.name}s are numbered from 0 to {self.size - 1}.")
         return numbers if self.raw is None else self.raw[numbers]
@@ -90,6 +92,8 @@ class IdMap:
         unknown."""
         if isinstance(ids, str):
             raise InputError(f"ids must be a list of them, got the word {ids!r}.")
+        if not isinstance(ids, Iterable):
+            raise InputError(f"ids must be a list of them, got {ids!r}.")
         numbers = {str(raw): number for number, raw in enumerate(self.names())}
         words = [str(raw) for raw in ids]
         for place, word in enumerate(words):

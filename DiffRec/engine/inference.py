@@ -30,7 +30,7 @@ from DiffRec.engine.serving import (
     write_recommendations,
     write_tables,
 )
-from DiffRec.engine.settings import InferenceOptions, Settings
+from DiffRec.engine.settings import EvaluationSettings, InferenceOptions, Settings
 from DiffRec.engine.streaming import recommend_for_histories
 from DiffRec.engine.training import evaluate_model
 from DiffRec.engine.variant import Variant
@@ -173,7 +173,22 @@ def parse(
     options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
     settings = variant.settings.of(header["settings"], variant.settings.own(flags))
     settings.require_used(flags)
+    require_as_trained(variant.model, header["settings"], settings.dump())
     return restored, settings, options
+
+
+def require_as_trained(
+    model: type[Recommender], trained: Mapping[str, Any], asked: Mapping[str, Any]
+) -> None:
+    """InputError for a setting that only a training reads, and that was another there: it would do
+    nothing, and the record of this evaluation would not be true."""
+    fixed = (model.Training.names() - EvaluationSettings.names()) | model.read_by_fit()
+    for name in sorted(fixed & set(trained)):
+        if trained[name] != asked[name]:
+            raise InputError(
+                f"{name} is of the training, where it was {trained[name]}: inference has no use "
+                f"for another."
+            )
 
 
 # What lists of any kind are made by, and what those of a data set's users alone.
@@ -311,7 +326,8 @@ def serve(
     items = IdMap.of_folder("item", folder, dataset.n_items)
     chosen = np.arange(dataset.n_users)
     if options.users is not None:
-        chosen = np.array(users.to_numbers(split_ids(options.users)), dtype=np.int64)
+        named = dict.fromkeys(users.to_numbers(split_ids(options.users)))
+        chosen = np.array(list(named), dtype=np.int64)
     which = torch.from_numpy(chosen)
     history, names = rows.rows(which), users.to_raw(chosen)
     if options.recommend:

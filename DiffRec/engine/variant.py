@@ -297,7 +297,9 @@ def variant_of(name: str) -> Variant:
 
 def own_variant(model: "Recommender") -> Variant:
     """The registered model of a model's own class; InputError if its name is another class's, whose
-    files it would overwrite and take for its own."""
+    files it would overwrite and take for its own, and for what is no model."""
+    if not hasattr(model, "variant"):
+        raise InputError(f"train takes a model, not {type(model).__name__}.")
     variant, kind = variant_of(model.variant), type(model)
     if hasattr(model, "_orig_mod"):
         raise InputError("train a model itself, with compile=True, not what torch.compile gives.")

@@ -34,6 +34,7 @@ class GFCF(ClosedForm):
     variant = "GF-CF"
     Settings = GFCFSettings
     fitted = (*GRAPH, "vectors", "root_degree")
+    read_later = ("gamma",)
     ranges: ClassVar = {
         "gamma": [0.0, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0],
         "rank": [32, 64, 128, 256, 512],

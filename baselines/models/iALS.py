@@ -49,6 +49,7 @@ class IALS(ClosedForm):
     Settings = IALSSettings
     random = True  # its first vectors are
     fitted = ("items",)
+    read_later = ("alpha", "reg")  # a user is solved for by them
     ranges: ClassVar = {
         "factors": [32, 64, 128, 256],
         "alpha": [1.0, 2.0, 5.0, 10.0, 20.0],

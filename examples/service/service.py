@@ -26,6 +26,7 @@ from DiffRec.engine import checkpoints
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.serving import rows_to_serve
+from DiffRec.evaluate_utils import top_k
 
 K = Annotated[int, Field(ge=1, le=1000)]
 
@@ -66,9 +67,12 @@ def of_onnx(path: Path) -> Model:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # requests are what runs side by side
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    told = session.get_modelmeta().custom_metadata_map
-    header = json.loads(told["diffrec"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        told = session.get_modelmeta().custom_metadata_map
+        header = json.loads(told["diffrec"])
+    except Exception as error:  # the library's own, of no common class
+        raise InputError(f"{path} is no graph that scripts/export_onnx.py wrote.") from error
     raw_ids, popularity = (
         np.array(json.loads(told[name])) if name in told else None
         for name in ("item_ids", "popularity")
@@ -120,9 +124,7 @@ def create_app(model_path: Path, data_path: Path | None = None) -> FastAPI:
         popular = not len(row.items) and model.popularity is not None
         scores = model.popularity.astype(np.float32) if popular else model.score(row).copy()
         scores[left_out.numpy()] = -np.inf
-        k = min(k, model.n_items)
-        top = np.argpartition(scores, -k)[-k:]
-        top = top[np.argsort(-scores[top], kind="stable")]
+        (top,) = top_k(torch.from_numpy(scores)[None], min(k, model.n_items)).numpy()
         top = top[np.isfinite(scores[top])]
         names = items.to_raw(top).tolist()
         return [Item(item=i, score=s) for i, s in zip(names, scores[top].tolist(), strict=True)]
