@@ -27,7 +27,7 @@ import optuna
 from arguments import add_from_file, models_from
 from reproduction.runs import RESULTS
 from searching.presets import write_preset
-from searching.ranges import read_ranges
+from searching.ranges import at_an_end, read_ranges
 from searching.study import fill_study, quiet, spent, study_of, tell_of_others, told_of, work
 from searching.table import DONE
 from searching.trials import Search
@@ -155,6 +155,9 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(f"{count - before} new trials, {count} in all: {table}")
     print(write_preset(search, values, about, presets))
+    ends = [name for name, value in values.items() if at_an_end(ranges.get(name, ()), value)]
+    if ends:
+        print(f"At an end of its range, beyond which may be better (--ranges): {', '.join(ends)}.")
     if args.presets:
         print(f"To use it: --preset {args.presets}:{dataset}{TUNED}")
 

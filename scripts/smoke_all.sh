@@ -47,7 +47,7 @@ grep -q 'Figure 7' "$here/results/README.md"
 python -m torch.distributed.run --nproc_per_node 2 DiffRec/main.py --dataset ml-1m_clean --epochs 1 \
     --item_shards 2 --save_path "$here/shards" > "$here/shards.txt" 2>&1 ||
     { cat "$here/shards.txt"; exit 1; }
-test "$(ls "$here"/shards/*.part?of2.safetensors | wc -l)" = 2
+test "$(ls "$here"/shards/*.part?of2.safetensors | wc -l)" -eq 2
 bash examples/own_data.sh > "$here/own.txt" 2>&1 || { cat "$here/own.txt"; exit 1; }
 bash scripts/try_package.sh > "$here/package.txt" 2>&1 || { cat "$here/package.txt"; exit 1; }
 echo "all scripts run"

@@ -165,6 +165,24 @@ def test_fast_scores_equal_the_plain_ones(tiny, flags):
         torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-5)
 
 
+def test_the_best_of_ten_clusterings_is_taken(tiny, tmp_path):
+    from sklearn.cluster import KMeans
+
+    points = np.random.default_rng(0).normal(size=(tiny.n_items, 4)).astype(np.float32)
+    np.save(tmp_path / "e.npy", points)
+    found = cluster_items(tiny, 6, tmp_path / "e.npy", seed=1).numpy()
+
+    def spread(labels):
+        return sum(
+            ((points[labels == n] - points[labels == n].mean(axis=0)) ** 2).sum() for n in range(6)
+        )
+
+    first = KMeans(6, n_init=1, random_state=1).fit_predict(points)
+    best = KMeans(6, n_init=10, random_state=1).fit_predict(points)
+    assert spread(found) == pytest.approx(spread(best))
+    assert spread(found) < spread(first) * 0.999
+
+
 def test_decoders_per_cluster_honour_out_dims(tiny):
     clusters = torch.tensor([0] * 30 + [1] * 50)
     vae = ClusteredVAE(clusters, [16], [40, 24])

@@ -15,7 +15,7 @@ import optuna
 import pytest
 import search
 from searching import study, trials
-from searching.ranges import distributions, read_ranges
+from searching.ranges import at_an_end, distributions, read_ranges
 from searching.study import as_trial, study_of
 from searching.table import COLUMNS, NEWER, curve_of, read_trials
 
@@ -50,6 +50,7 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, m
     assert set(tried) == set(EASE.ranges["reg"])  # so few that all are tried
     assert [row["seed"] for row in rows] == ["1"] * 7 + ["2"] * 2
     best = max(tried, key=tried.get)
+    assert ("At an end of its range" in done.stdout) == (best in (min(tried), max(tried)))
     found = tomllib.loads(presets.read_text())
     assert found["other"] == {"lr": 0.5}
     assert found["EASE"]["tiny_tuned"] == {"reg": best}
@@ -72,6 +73,20 @@ def test_a_search_keeps_every_trial_and_writes_the_winner(searching, tmp_path, m
     assert again.returncode == 0, again.stderr
     assert "0 new trials, 7 in all" in again.stdout
     assert tomllib.loads(presets.read_text()) == found
+
+
+@pytest.mark.parametrize(
+    ("some", "value", "at_end"),
+    [
+        ([1, 2, 5], 5, True), ([1, 2, 5], 2, False), ([0.0, 0.1, 0.2], 0.0, False),
+        ([0.0, 0.1, 0.2], 0.2, True), ([1, 2], 2, False), ([False, True, True], True, False),
+        (["[8]", "[9]", "[10]"], "[10]", False), (Between(0.0, 1.0), 0.97, True),
+        (Between(0.0, 1.0), 0.9, False), (Between(1e-4, 1.0, log=True), 1.2e-4, True),
+        (Between(1e-4, 1.0, log=True), 0.01, False),
+    ],
+)  # fmt: skip
+def test_what_lies_at_an_end_of_its_range(some, value, at_end):
+    assert at_an_end(some, value) == at_end
 
 
 def test_a_preset_leaves_out_what_the_data_say(searching, tiny_folder, tmp_path, monkeypatch):

@@ -181,7 +181,7 @@ def train(
         )
     log = Log(checkpoint.with_suffix(".log") if ranks.writes else None)
     made_on = {**machine(device), "processes": ranks.size}  # its commit is that of the start
-    describe(log, training, device, preset)
+    describe(log, training, device, preset, settled=final)
     model.trained_on, model.begun = None, (suffix, began)
     carry_out(training, options.resume, log, on_evaluation)
     model.popularity, model.trained_on = training.popularity, training.fingerprint
@@ -370,8 +370,10 @@ def outcome_of(training: Training) -> str:
     )
 
 
-def describe(log: Log, training: Training, device: torch.device, preset: str) -> None:
-    """Say what runs: data, device, preset and every setting."""
+def describe(
+    log: Log, training: Training, device: torch.device, preset: str, settled: bool
+) -> None:
+    """Say what runs: data, device, preset and every setting; ``settled``: that of a run before."""
     dataset, header = training.dataset, training.header
     log(
         f"{header['variant']} on {dataset.name}: {dataset.n_users:,} users, "
@@ -380,7 +382,7 @@ def describe(log: Log, training: Training, device: torch.device, preset: str) ->
         f"test); {device}, "
         f"{torch.get_num_threads()} threads, seed {header['seed']}, preset {preset}"
     )
-    if preset == OWN_DATA:
+    if preset == OWN_DATA and not settled:
         log(
             "  no settings are known for these data: those that docs/own-data.md gives for such, "
             "and says how to search for better ones (--preset none: the release's defaults)"

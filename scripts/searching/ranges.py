@@ -66,6 +66,18 @@ def read_ranges(path: Path, kind: type[Settings]) -> dict[str, Sequence[Any] | B
     return found
 
 
+def at_an_end(some: Sequence[Any] | Between, value: Any) -> bool:
+    """Whether a number is the least or most of its range, or within a twentieth of it, so that what
+    lies beyond may be better. A 0 is an end of its own kind."""
+    if isinstance(some, Between):
+        low, high = some.low, some.high
+        if some.log:
+            low, high, value = (math.log(number) for number in (low, high, value))
+        return min(value - low, high - value) < (high - low) / 20
+    numbers = [n for n in some if isinstance(n, (int, float)) and not isinstance(n, bool)]
+    return len(numbers) > 2 and value in (min(numbers), max(numbers)) and value != 0
+
+
 def spoken(value: Any) -> Any:
     """A value in a form that Optuna keeps: lists as the words of a flag."""
     return f"[{','.join(map(str, value))}]" if isinstance(value, (list, tuple)) else value
