@@ -40,6 +40,7 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "EASE": ("EASE", ()),
     "EASE, recent items weigh more": ("EASE", RECENT),
     "ACVAE": ("ACVAE", RANKED),
+    "ACVAE, 15 epochs": ("ACVAE", (*RANKED, ("epochs", "15"))),
     "GRU4Rec": ("GRU4Rec", RANKED),
     "SASRec": ("SASRec", RANKED),
     "SASRec, d = 128": ("SASRec", (*RANKED, *WIDE)),
