@@ -308,8 +308,8 @@ def gather(folder: Path) -> None:
         "are none on ML-1M: docs/faithfulness.md 34), and those of GiffCF and of models of "
         "sequences their authors' or defaults. `checkpoints/` has what `inference.py` measured of "
         "checkpoints that were trained with the release's code, of a DiffuRec by all of its "
-        "reverse steps, and of a GiffCF with recency at inference. This page is written by the "
-        "scripts.",
+        "reverse steps, and of a GiffCF with recency at inference; and a DiffuRec that began warm. "
+        "This page is written by the scripts.",
         *(page.read_text().strip() for page in pages if page.is_file()),
     ]
     write_text(folder / "README.md", "\n\n".join(text))
