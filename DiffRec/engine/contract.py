@@ -368,10 +368,11 @@ class Recommender(nn.Module):
         return history
 
     def own_rows(self, name: str, rows: Interactions | list[list[int]]) -> Interactions:
-        """Rows of this model's items; InputError for those of other data."""
+        """Rows of this model's items; InputError for those of other data. A model that was split is
+        refused later, with a word on how to join it."""
         if not isinstance(rows, Interactions):
             return Interactions.from_histories(rows, self.n_items)
-        if rows.n_items != self.n_items:
+        if self.shards is None and rows.n_items != self.n_items:
             raise InputError(f"{name} is of {rows.n_items} items, the model of {self.n_items}.")
         return rows
 
