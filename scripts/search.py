@@ -7,12 +7,13 @@ estimator from the model's ranges, or from those of a file (--ranges, in the wor
 range files). From epoch 8 on, a trial that is worse than the median there of those that came to
 their end is stopped early, if five did and three of them are known at that epoch. Where --trials
 are enough for all combinations, and no --minutes end them, all are tried to their end.
-Further flags of the model's main.py hold in all trials; --from_file names a file of a model of
-your own. results/search/tpe/MODEL_DATASET.csv keeps every trial with its metric on validation,
-never that on test; a search that is stopped, or called again with the same flags and more trials,
-goes on from there; trials of other ranges are none of the --trials, but may still be the best. The
-best few are then run with further seeds, whose time counts to the minutes of a later call, and the
-settings with the best mean on validation become a preset, DATASET_tuned, beside the model's others.
+Further flags of the model's main.py hold in all trials, in the place of their ranges; --from_file
+names a file of a model of your own. results/search/tpe/MODEL_DATASET.csv keeps every trial with
+its metric on validation, never that on test; a search that is stopped, or called again with the
+same flags and more trials, goes on from there; trials of other ranges are none of the --trials, but
+may still be the best. The best few are then run with further seeds, whose time counts to the
+minutes of a later call, and the settings with the best mean on validation become a preset,
+DATASET_tuned, beside the model's others.
 """
 
 import json
@@ -155,7 +156,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     print(f"{count - before} new trials, {count} in all: {table}")
     print(write_preset(search, values, about, presets))
-    ends = [name for name, value in values.items() if at_an_end(ranges.get(name, ()), value)]
+    ends = [name for name, value in values.items() if at_an_end(search.ranges.get(name, ()), value)]
     if ends:
         print(f"At an end of its range, beyond which may be better (--ranges): {', '.join(ends)}.")
     if args.presets:

@@ -310,6 +310,20 @@ def test_steps_of_a_range_hold_both_ends(tmp_path, text, values):
     assert ranges[text.split()[0]] == pytest.approx(values)
 
 
+def test_what_a_flag_says_is_not_drawn(searching):
+    call, presets, out = searching
+    short = ["--trials", "4", "--candidates", "1"]
+    done = call("ItemKNN", *short, "--neighbors", "50")
+    assert done.returncode == 0, done.stderr
+    tried = [json.loads(row["settings"]) for row in read_trials(out / "ItemKNN_tiny.csv")]
+    assert {name for values in tried for name in values} == {"shrink"}
+    assert len({values["shrink"] for values in tried}) > 1
+    assert tomllib.loads(presets.read_text())["ItemKNN"]["tiny_tuned"]["neighbors"] == 50
+    done = call("EASE", *short, "--reg", "5")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nothing is left to search" in done.stderr
+
+
 def test_a_search_without_flags_is_not_one_whose_flags_begin_with_a_seed(searching):
     """Though their commands begin alike."""
     call, _presets, out = searching

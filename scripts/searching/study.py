@@ -99,7 +99,8 @@ def work(
         register_from(own)
     search = Search(variant_of(name), dataset, flags, ranges, table, own)
     study = study_of(journal, seed=number + 1)
-    whole, known = bool(combinations(ranges, trials, minutes)), distributions(ranges)
+    whole = bool(combinations(search.ranges, trials, minutes))
+    known = distributions(search.ranges)
     seed, repeated = search.options.seed, 0
     while True:
         count, taken = spent(search)

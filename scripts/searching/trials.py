@@ -32,18 +32,22 @@ class Search:
 
     Args:
         flags: of every trial, as the words of a command line.
-        ranges: what is searched, and ``own`` a file of models, whose content counts as code does.
+        ranges: what is searched, but for what ``flags`` say; ``own``: a file of models, whose
+            content counts as code does.
     """
 
     def __init__(
         self, variant: Variant, dataset: str, flags: list[str], ranges: Ranges, table: Path,
         own: Path | None = None,
     ):  # fmt: skip
-        self.variant, self.dataset, self.flags, self.ranges = variant, dataset, flags, ranges
+        self.variant, self.dataset, self.flags = variant, dataset, flags
         base = [*variant.flags, "--dataset", dataset, *flags]
-        told = RunOptions.own(given(make_parser(variant, "", variant.options), base))
-        if idle := sorted(set(told) - OF_TRIALS):
+        told = given(make_parser(variant, "", variant.options), base)
+        if idle := sorted(set(RunOptions.own(told)) - OF_TRIALS):
             raise InputError(f"{idle[0]} is of a training by itself: a search has no use for it.")
+        self.ranges = {name: some for name, some in ranges.items() if name not in told}
+        if not self.ranges:
+            raise InputError("the flags say all that has a range: nothing is left to search.")
         self.settings, self.options = parse(variant, base)
         self.prepared: dict[int, Dataset] = {}  # by the seed of the noise, 0 without
         data = self.data_with(self.options.seed).fingerprint()["sha256"]
