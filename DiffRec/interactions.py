@@ -137,6 +137,11 @@ class Interactions:
         users = None if self.users is None else self.users[start:stop]
         return Interactions(offsets - offsets[0], self.items[inside], values, self.n_items, users)
 
+    def batches(self, size: int) -> list["Interactions"]:
+        """All rows in turn, ``size`` at a time, as views of this one's arrays."""
+        starts = range(0, len(self), size)
+        return [self.slice(start, min(start + size, len(self))) for start in starts]
+
     def rows(self, which: torch.Tensor) -> "Interactions":
         """The rows numbered ``which``, (B,) integers on the CPU, in that order."""
         which = torch.as_tensor(which, dtype=torch.int64)

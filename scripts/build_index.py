@@ -18,7 +18,7 @@ import torch
 from arguments import add_from_file, data_of, header_of, models_from
 
 from DiffRec.engine.commands import command
-from DiffRec.engine.contract import ROWS, Recommender, any_model
+from DiffRec.engine.contract import Recommender, any_model, rows_at_once
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable, written_whole
 from DiffRec.engine.flags import Parser, checked
@@ -38,10 +38,7 @@ KINDS = ("hnsw", "ivfpq")
 def vectors_of(model: Recommender, rows) -> tuple[np.ndarray, np.ndarray]:
     """(U, D + 1) of users, with a 1 at the end, and (I, D + 1) of items, with their bias there."""
     encode, items, biases = model.factors()
-    parts = [
-        encode(rows.slice(start, min(start + ROWS, len(rows))))
-        for start in range(0, len(rows), ROWS)
-    ]
+    parts = [encode(batch) for batch in rows.batches(rows_at_once(model.n_items))]
     users = finite(torch.cat(parts))
     items = finite(torch.cat([items, biases[:, None]], dim=1))
     return torch.cat([users, torch.ones(len(users), 1)], dim=1).numpy(), items.numpy()

@@ -18,7 +18,7 @@ from arguments import add_from_file, data_of, header_of, models_from
 
 from DiffRec import Interactions, Recommender
 from DiffRec.engine.commands import command
-from DiffRec.engine.contract import ROWS, any_model
+from DiffRec.engine.contract import any_model, rows_at_once
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.files import require_writable
 from DiffRec.engine.flags import Parser, checked
@@ -73,8 +73,7 @@ def explain(model: Recommender, row: Interactions, seen: Interactions, k: int) -
     if not len(items):
         raise InputError("this user has every item: nothing is left to recommend.")
     fewer = without_each(row)
-    starts = range(0, len(fewer), ROWS)
-    parts = [score(fewer.slice(s, min(s + ROWS, len(fewer))))[:, items] for s in starts]
+    parts = [score(part)[:, items] for part in fewer.batches(rows_at_once(model.n_items))]
     changes = (scores[items] - torch.cat(parts)).T
     arrays = row.items, items, scores[items], changes
     return Explanation(*(array.numpy() for array in arrays))

@@ -32,7 +32,7 @@ def changes_by_hand(model, row, items):
 
 @pytest.mark.parametrize("name", ["DiffRec", "T-DiffRec", "EASE"])
 def test_changes_are_those_of_leaving_out_one_by_one(tiny, tmp_path, name, monkeypatch):
-    monkeypatch.setattr(explain, "ROWS", 4)  # so that a history takes several batches
+    monkeypatch.setattr(explain, "rows_at_once", lambda n: 4)  # a history takes several batches
     model = {
         "DiffRec": lambda: DiffRec(tiny.n_items, dims=[8], steps=3),
         "T-DiffRec": lambda: TDiffRec(tiny.n_items, dims=[8], steps=3),

@@ -420,7 +420,7 @@ def test_a_npz_that_is_not_giffcfs(run, tmp_path, tiny_folder):
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     np.savez(path, item_embed=np.array([object()]))
     done = run(*call, "--checkpoint", path)
-    assert "is no file of GiffCF's weights" in done.stderr
+    assert "does not hold GiffCF's weights" in done.stderr
 
 
 def test_without_checkpoints_the_command_says_where_to_put_them(run, tmp_path):

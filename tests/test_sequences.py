@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 import json
 import shutil
+import zipfile
 
 import numpy as np
 import pytest
@@ -524,17 +525,31 @@ def test_sequences_of_text_and_arrays_are_equal(run, tmp_path):
         ("a.txt", b"1 2 3\n2 5 6\n1 9 8\n", "line 3 has the user 1: a user has a line, or all"),
         ("a.txt", b"1 2\n1 5\n2 9\n2 9 8\n", "line 4 has the user 2: a user has a line, or all"),
         ("a.txt", "1 a b\n2 café b\n".encode("latin-1"), "line 2 is not in UTF-8"),
-        ("a.npz", b"PK\x03\x04 no", "must hold the arrays users, items, order"),
-        ("a.npz", {"users": [1], "items": [2]}, "must hold the arrays users, items, order"),
+        ("a.npz", b"PK\x03\x04 no", "does not hold the arrays users, items, order"),
+        ("a.npz", {"users": [1], "items": [2]}, "does not hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2, 3], "order": [1]}, "equally many of each"),
         ("a.npz", {"users": [1.5], "items": [2.0], "order": [1.0]}, "must be integers"),
+        (
+            "a.npz",
+            {"users": b"no", "items": b"\x93NUMPY\x01\x00\x02\x00{\n", "order": b"x"},
+            "does not hold the arrays",
+        ),
+        (
+            "a.npz",
+            {"users": b"\x93NUMPY\x01\x00\x02\x00{\n", "items": b"", "order": b"x"},
+            "does not hold the arrays",
+        ),
     ],
 )
 def test_bad_sequences_are_one_sentence(run, tmp_path, name, content, words):
-    if isinstance(content, dict):
-        np.savez(tmp_path / name, **content)
-    else:
+    if not isinstance(content, dict):
         (tmp_path / name).write_bytes(content)
+    elif any(isinstance(array, bytes) for array in content.values()):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for array, raw in content.items():
+                archive.writestr(f"{array}.npy", raw)
+    else:
+        np.savez(tmp_path / name, **content)
     done = run("scripts/prepare_data.py", tmp_path / name, "--format", "sequences", "--out",
                tmp_path / "out", "--protocol", "leave_one_out")  # fmt: skip
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

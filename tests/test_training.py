@@ -287,7 +287,7 @@ def test_what_is_said_when_a_run_is_stopped(tiny, tmp_path, monkeypatch, caplog)
     monkeypatch.setattr(model, "training_loss", stop)
     with pytest.raises(KeyboardInterrupt):
         train_model(model, tiny, epochs=10, save_path=tmp_path)
-    assert "stopped before the first evaluation: there is nothing to resume" in caplog.text
+    assert "not evaluated yet: there is nothing to resume" in caplog.text
 
 
 def test_a_shorter_run_can_be_made_longer(train, tmp_path, tiny_folder, run):

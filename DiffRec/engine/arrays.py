@@ -1,9 +1,14 @@
-"""Arrays from .npy files, which are not trusted: what a header declares must be in the file."""
+"""Arrays from .npy and .npz files, which are not trusted: what a header declares must be in the
+file."""
 
+import math
 import warnings
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.lib import format as npy
 
 from DiffRec.engine.errors import InputError
 
@@ -26,3 +31,30 @@ def read_array(path: Path, what: str) -> np.ndarray:
     except Exception as error:  # a header can be wrong in every way
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path} is not a whole .npy array of {what} ({reason}).") from error
+
+
+HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+
+
+def read_archive(path: Path, names: Sequence[str], what: str) -> dict[str, np.ndarray]:
+    """The arrays of these names of a .npz file; InputError for a file that lacks one. As with
+    `read_array` no Python objects, and no memory on the word of a header. what: a word for them
+    all, for messages."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}.")
+    try:
+        with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
+            warnings.simplefilter("error")
+            found = {}
+            for name in names:
+                info = archive.getinfo(f"{name}.npy")
+                with archive.open(info) as file:
+                    shape, _, kind = HEADERS[npy.read_magic(file)](file)
+                    if math.prod(shape) * kind.itemsize != info.file_size - file.tell():
+                        raise ValueError(f"{info.filename} is not of the size that it declares")
+                with archive.open(info) as file:
+                    found[name] = npy.read_array(file, allow_pickle=False)
+        return found
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path} does not hold {what} ({reason}).") from error

@@ -234,11 +234,8 @@ class Recommender(nn.Module):
     def epoch_batches(self, train: Interactions, batch_size: int) -> tuple[int, Iterator]:
         """An epoch: the number of its batches, and the batches in turn. By default they are rows of
         users in random order."""
-        shuffled = train.rows(torch.randperm(len(train)))
-        starts = range(0, len(train), batch_size)
-        return len(starts), (
-            shuffled.slice(start, min(start + batch_size, len(train))) for start in starts
-        )
+        batches = train.rows(torch.randperm(len(train))).batches(batch_size)
+        return len(batches), iter(batches)
 
     def training_loss(self, batch: Interactions) -> torch.Tensor:
         """The loss, a scalar, of a batch of train interactions."""

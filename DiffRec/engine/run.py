@@ -312,11 +312,11 @@ def carry_out(
     except KeyboardInterrupt:
         if training.state_path.is_file():
             log(
-                "stopped; the same command with --resume (in Python the same model with "
+                "the same command with --resume (in Python the same model with "
                 "resume=True) goes on from the last evaluation."
             )
         else:
-            log("stopped before the first evaluation: there is nothing to resume.")
+            log("not evaluated yet: there is nothing to resume.")
         raise
 
 

@@ -88,7 +88,7 @@ def recommendation_tables(
     """
     import pandas as pd  # here, since it takes half a second
 
-    batches = model.recommend_batches(history, seen, k, None, filters, min_history)
+    batches = model.recommend_batches(history, seen, k, filters=filters, min_history=min_history)
     for start, top, scores in batches:
         n, width = top.shape
         table = pd.DataFrame(
@@ -135,11 +135,8 @@ def export_vectors(
     or none. rows: what the model knows of each user.
     """
     encode, of_items, biases = model.factors()
-    starts = range(0, len(rows), rows_at_once(model.n_items))
-    parts = [
-        encode(rows.slice(start, min(start + starts.step, len(rows)))).cpu()
-        for start in tqdm(starts, desc="user vectors", disable=None)
-    ]
+    batches = rows.batches(rows_at_once(model.n_items))
+    parts = [encode(batch).cpu() for batch in tqdm(batches, "user vectors", disable=None)]
     vectors = {"users": torch.cat(parts), "items": of_items.cpu(), "biases": biases.cpu()}
     for tensor in vectors.values():
         checked(tensor)

@@ -38,6 +38,7 @@ from pandas.api.types import (
 )
 from tqdm import tqdm
 
+from DiffRec.engine.arrays import read_archive
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.ids import as_numbers
 from DiffRec.preparation.tables import ROWS, Database
@@ -544,16 +545,8 @@ def read_sequences(path: Path) -> Iterator[pd.DataFrame]:
     """Items in order and no ratings: an .npz file with the arrays users, items and order (the place
     of each item in its user's time), or text with a line for each user, "user item item …", or with
     one for each item, "user item", in order of time."""
-    if not path.is_file():
-        raise InputError(f"there is no file {path}.")
     if path.suffix == ".npz":
-        try:
-            with np.load(path, allow_pickle=False) as found:
-                arrays = {name: found[name] for name in ARRAYS}
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(
-                f"{path} must hold the arrays {', '.join(ARRAYS)} ({first_line(error)})."
-            ) from error
+        arrays = read_archive(path, ARRAYS, f"the arrays {', '.join(ARRAYS)}")
         whole = all(a.ndim == 1 and a.dtype.kind in "iu" for a in arrays.values())
         if not whole or len({len(array) for array in arrays.values()}) != 1:
             raise InputError(f"{path}: {', '.join(ARRAYS)} must be integers, equally many of each.")

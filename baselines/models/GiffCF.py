@@ -13,6 +13,7 @@ from torch import nn
 from baselines.graph import GRAPH, expected_graph, normalised, set_graph, through_graph
 from baselines.recommender import Baseline
 from DiffRec import Dataset, InputError, Interactions
+from DiffRec.engine.arrays import read_archive
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.released import Released
 from DiffRec.engine.settings import (
@@ -113,21 +114,20 @@ class GiffCFTraining(OptimizerSettings):
 
 def read_published(path: Path, second: Path | None = None) -> Released:
     """The authors' weights from a .npz file of plain arrays; InputError for any other file."""
+    names = [f"{name}.{part}" for name in DENSE.values() for part in ("kernel", "bias")]
+    arrays = read_archive(path, ["item_embed", *names], "GiffCF's weights")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        names = {"item_embed"} | {f"{n}.{p}" for n in DENSE.values() for p in ("kernel", "bias")}
-        if set(arrays) != names or any(a.dtype != np.float32 for a in arrays.values()):
-            raise ValueError("it does not hold the arrays of GiffCF")
+        if any(array.dtype != np.float32 for array in arrays.values()):
+            raise ValueError("its arrays are not all of float32")
         weights = {"embedding": torch.from_numpy(arrays["item_embed"])}
         for ours, theirs in DENSE.items():
             kernel, bias = (arrays[f"{theirs}.{part}"] for part in ("kernel", "bias"))
             weights[f"{ours}.weight"] = torch.from_numpy(np.ascontiguousarray(kernel.T))
             weights[f"{ours}.bias"] = torch.from_numpy(bias)
         n_items, size = arrays["item_embed"].shape
-    except Exception as error:  # a foreign or damaged archive can raise almost anything
+    except Exception as error:  # shapes can be wrong in every way
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is no file of GiffCF's weights ({reason}).") from error
+        raise InputError(f"{path} does not hold GiffCF's weights ({reason}).") from error
     return Released(weights, {"emb_size": size}, {}, n_items)
 
 

@@ -7,6 +7,7 @@ import math
 import shutil
 import struct
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,8 @@ ARRAY_CHANGES = st.one_of(
     st.tuples(st.just("shape"), st.sampled_from(["T", "flat", "3d", "wide", "none", "twice"])),
 )  # fmt: skip
 LISTS = ("train_list", "valid_list", "test_list")
-ARRAYS = (*LISTS, *LISTS, "item_emb", "timestamps", "report_times", "report_list", "serve_list")
+ARRAYS = (*LISTS, *LISTS, "item_emb", "timestamps", "report_times", "report_list", "serve_list",
+          "sequences")  # fmt: skip
 
 
 def write_array(path: Path, what: tuple) -> None:
@@ -100,11 +102,16 @@ def make_array(shop: Workshop, folder: Path, what: tuple) -> Attempt:
     places = {
         "item_emb": data / "item_emb.npy", "timestamps": folder / "times.npy",
         "report_times": data / "train_times.npy", "report_list": data / "valid_list.npy",
-        "serve_list": data / "train_list.npy",
+        "serve_list": data / "train_list.npy", "sequences": folder / "items.npy",
     }  # fmt: skip
     if which == "timestamps":
         shutil.copy(shop.folder / "times.npy", folder)
     path = places.get(which, data / f"{which}.npy")
+    if which == "sequences":
+        users, items = np.load(data / "train_list.npy").T
+        arrays = {"users": users, "items": items, "order": np.arange(len(users))}
+        for name, array in arrays.items():
+            np.save(folder / f"{name}.npy", array)
     write_array(path, change)
     refuse = change[0] in ("npz", "pickle", "folder", "text", "float") or change == ("cut", 0)
     if which in ("timestamps", "item_emb", "report_times") and change[0] == "float":
@@ -112,6 +119,12 @@ def make_array(shop: Workshop, folder: Path, what: tuple) -> Attempt:
     if (which, change[0]) == ("report_times", "folder"):
         refuse = False  # there are no times then
     to_train = ["--data_path", str(data), "--save_path", "saved", "--cuda", "0"]
+    if which == "sequences":
+        with zipfile.ZipFile(folder / "sequences.npz", "w") as archive:
+            for name in arrays:
+                archive.write(folder / f"{name}.npy", f"{name}.npy")
+        flags = ["sequences.npz", "--format", "sequences", "--out", "out", "--core", "2"]
+        return Attempt("scripts/prepare_data.py", flags, ("out",), refuse)
     if which.startswith("report"):
         flags = [str(data), "--out", "out.png"]
         return Attempt("scripts/data_report.py", flags, ("out.png",), refuse)

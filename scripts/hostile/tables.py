@@ -21,18 +21,22 @@ CELLS = st.sampled_from(
     ["1e300", "-1e300", str(2**70), str(2**53 + 1), "nan", "inf", "", "x", "-1", "1e400", "\x00",
      "2020-13-45", "∂", '"', "'", "x" * 10**5, "1_000", "0x10", "True", "16777217", "1e-320"]
 )  # fmt: skip
-TABLE_CHANGES = st.one_of(
-    st.tuples(st.just("cell"), st.integers(0, 3), CELLS),
-    st.tuples(st.just("cell"), st.integers(2, 3), CELLS),
+TEXT_CHANGES = st.one_of(
     st.tuples(st.just("bytes"), st.binary(max_size=60)),
     st.tuples(st.just("insert"), st.integers(0, 2000), st.binary(min_size=1, max_size=8)),
     st.tuples(st.just("cut"), st.integers(0, 3000)),
-    st.tuples(st.just("replace"), st.sampled_from(["\n", "1", ",", "\t", "::"]),
+    st.tuples(st.just("replace"), st.sampled_from(["\n", "1", ",", "\t", "::", " "]),
               st.sampled_from(["\r", "\r\n", "\x00", "", '"', ",,", "\n\n", "\ufeff"])),
-    st.sampled_from([("utf-16",), ("bom",), ("header",), ("twice",), ("folder",), ("nested",),
-                     ("bomb",), ("one line",), ("random",), ("strings",), ("wide",)]),
+    st.sampled_from([("utf-16",), ("bom",), ("header",), ("twice",), ("folder",), ("bomb",),
+                     ("one line",), ("random",), ("wide",)]),
     st.tuples(st.sampled_from(["gz", "zip", "tar"]), st.integers(0, 10**4)),
 )  # fmt: skip
+TABLE_CHANGES = st.one_of(
+    st.tuples(st.just("cell"), st.integers(0, 3), CELLS),
+    st.tuples(st.just("cell"), st.integers(2, 3), CELLS),
+    st.sampled_from([("nested",), ("strings",)]),
+    TEXT_CHANGES,
+)
 HOW = st.sampled_from(
     [[], [], [], ["--core", "1"], ["--noise", "0.5"], ["--protocol", "global"],
      ["--protocol", "paper", "--ratio", "8:1:1"], ["--random_noise", "0.3"],
@@ -204,7 +208,11 @@ def make_map(shop: Workshop, folder: Path, what: tuple) -> Attempt:
 
 KINDS = {
     "table": Kind(
-        st.tuples(st.sampled_from(list(readers.FORMATS)), TABLE_CHANGES, HOW), make_table
+        st.one_of(
+            st.tuples(st.sampled_from(list(readers.FORMATS)), TABLE_CHANGES, HOW),
+            st.tuples(st.just(readers.SEQUENCES), TEXT_CHANGES, HOW),
+        ),
+        make_table,
     ),
     "map": Kind(
         st.tuples(

@@ -120,6 +120,11 @@ class Workshop:
                     lines.insert(0, known.separator.join(named.columns))
                 path.write_text("\n".join(lines) + "\n")
             yield format, path
+        in_order = table.sort_values("timestamp", kind="stable").groupby("user")["item"]
+        lines = [" ".join(map(str, [user, *items])) for user, items in in_order]
+        path = folder / "sequences.txt"
+        path.write_text("\n".join(lines) + "\n")
+        yield readers.SEQUENCES, path
 
     def _released(self) -> dict[str, Any]:
         """A network, one on latent vectors, and an autoencoder, as the release has them."""
