@@ -466,7 +466,8 @@ def test_acvae():
     contrastive one, and the critic T's own loss: it tells drawn z from z ~ N(0, I)."""
     model = build("ACVAE", emb_size=5, max_length=3, dropout=DROPOUT, alpha=0.7, beta=0.9)
     loss, w, _, (epsilon_0, epsilon_1, prior), uniform = train(model, ROWS)
-    of_x, of_h, in_kl, of_drawn, of_prior = uniform
+    of_x, of_h, *of_ratio = uniform
+    in_kl, of_drawn, of_prior = of_ratio[:2], of_ratio[2:4], of_ratio[4:]
 
     sequences = np.zeros((USERS, 4), dtype=int)  # the latest items, from 1 on; 0 is padding
     for row, items in zip(sequences, HISTORIES, strict=True):
@@ -483,10 +484,11 @@ def test_acvae():
     z = w.linear("encoder.to_latent", h * kept(of_h))
 
     def ratio(z, numbers):
-        h = elu(w.linear("ratio.input", np.concatenate([x[predicts], z], axis=1)))
+        h = w.linear("ratio.input", np.concatenate([x[predicts], z], axis=1))
+        h = h * kept(numbers[0], 0.2)
         for name in ("ratio.blocks.0", "ratio.blocks.1"):
             h = elu(h + w.linear(f"{name}.1", w.linear(f"{name}.0", h)))
-        return w.linear("ratio.output", h * kept(numbers, 0.2)) + z**2 / 2
+        return w.linear("ratio.output", h) * kept(numbers[1], 0.2) + z**2 / 2
 
     def belongs(z):
         h = w.gru("contrast.gru", np.concatenate([x, z], axis=2))

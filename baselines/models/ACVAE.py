@@ -93,10 +93,10 @@ class DensityRatio(nn.Module):
         self.dropout = Dropout(0.2)
 
     def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
-        h = F.elu(self.input(torch.cat([x, z], dim=1)))
+        h = self.dropout(self.input(torch.cat([x, z], dim=1)))
         for block in self.blocks:
             h = F.elu(h + block(h))
-        return self.output(self.dropout(h)) + 0.5 * z.square()
+        return self.dropout(self.output(h)) + 0.5 * z.square()
 
 
 class Contrast(nn.Module):
@@ -120,8 +120,8 @@ class ACVAE(Baseline):
             + β Σ_m softplus(-C(x, z)_m) + softplus(C(x, z')_m)                     (contrastive)
 
     with z' the latent vectors of another user of the batch; T is trained apart, as a classifier.
-    AdamW steps everything but the critics, SGD steps the encoder once more together with C, and
-    another SGD steps T.
+    AdamW steps everything but the critics, SGD steps the encoder behind its GRU once more together
+    with C, and another SGD steps T.
 
     The authors' code pads all sequences to L and keeps logits and one-hot targets of every
     position: 31 bytes for each of B · L · I numbers, 37.7 GB on Amazon-book. Here only positions
@@ -145,6 +145,8 @@ class ACVAE(Baseline):
         self.encoder = NoisyEncoder(size, settings.dropout)
         self.decoder = nn.Sequential(nn.Linear(LATENT, size), nn.Tanh())
         self.output = nn.Linear(size, self.n_items)
+        for layer in (self.decoder[0], self.output):
+            nn.init.xavier_normal_(layer.weight)
         self.ratio = DensityRatio(size)
         self.contrast = Contrast(size)
 
@@ -159,7 +161,8 @@ class ACVAE(Baseline):
     def optimizers(self, training: ACVAETraining) -> list[torch.optim.Optimizer]:
         model = [*self.embedding.parameters(), *self.encoder.parameters(),
                  *self.decoder.parameters(), *self.output.parameters()]  # fmt: skip
-        with_contrast = [*self.encoder.parameters(), *self.contrast.parameters()]
+        behind_gru = [p for name, p in self.encoder.named_parameters() if "gru." not in name]
+        with_contrast = [*behind_gru, *self.contrast.parameters()]
         decay = training.wd_critics
         return [
             make_optimizer(training.optimizer, model, training.lr, training.weight_decay),
