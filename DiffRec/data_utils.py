@@ -70,6 +70,11 @@ class Dataset:
     def n_items(self) -> int:
         return self.train.n_items
 
+    @property
+    def catalogue(self) -> int:
+        """How many items there are, where these are some of them alone too (`columns`)."""
+        return self.whole["items"] if self.whole else self.n_items
+
     def to(self, device: torch.device | str) -> "Dataset":
         moved: dict[str, Any] = {
             field.name: part.to(device)

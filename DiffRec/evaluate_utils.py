@@ -469,8 +469,7 @@ def _evaluate(
     everyone: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
     given, test_input = dataset.input_rows(), dataset.input_rows(True) if tst_w_val else None
     rows, first = min(batch_size, dataset.n_users), dataset.first_item
-    n_all = dataset.whole["items"] if dataset.whole else dataset.n_items
-    ties = places_of_ties(n_all, device, first, first + dataset.n_items)
+    ties = places_of_ties(dataset.catalogue, device, first, first + dataset.n_items)
     table = torch.zeros(rows, dataset.n_items, dtype=torch.bool, device=device)
     for start in ranks.mine(range(0, dataset.n_users, batch_size)):
         stop = min(start + batch_size, dataset.n_users)

@@ -41,17 +41,27 @@ class DiffusionSettings(NoiseSettings):
     mean_type: Literal[MEAN_TYPES] = setting("x0", "what the network predicts: x_0 or the noise")
     sampling_steps: Count = setting(0, "T', the steps by which inference noises its input")
     sampling_noise: bool = setting(False, "add noise in every reverse step")
-    reweight: bool = setting(True, "weight the losses of the steps as the ELBO does")
+    reweight: bool = setting(
+        True, "weight the losses of the steps as the ELBO does", in_training=True
+    )
     loss_weight: Literal[LOSS_WEIGHTS] = setting(
-        "released", "those weights as in the authors' code, or as in Eq. 11"
+        "released", "those weights as in the authors' code, or as in Eq. 11", in_training=True
     )
     loss_reduction: Literal[LOSS_REDUCTIONS] = setting(
-        "mean", "of squared errors over the items: mean as released, or sum as in the paper"
+        "mean",
+        "of squared errors over the items: mean as released, or sum as in the paper",
+        in_training=True,
     )
-    importance_sampling: bool = setting(True, "draw steps by Eq. 14, or uniformly")
-    history_num_per_term: Positive = setting(10, "losses of each step that Eq. 14 remembers")
+    importance_sampling: bool = setting(
+        True, "draw steps by Eq. 14, or uniformly", in_training=True
+    )
+    history_num_per_term: Positive = setting(
+        10, "losses of each step that Eq. 14 remembers", in_training=True
+    )
     uniform_prob: ShareOrAll = setting(
-        0.001, "share of the probability that Eq. 14 spreads evenly over the steps"
+        0.001,
+        "share of the probability that Eq. 14 spreads evenly over the steps",
+        in_training=True,
     )
 
 
@@ -63,7 +73,7 @@ class NetworkSettings(Settings):
     time_type: Literal["cat"] = setting("cat", "how the step embedding joins the input")
     mlp_act_func: Literal[tuple(ACTIVATIONS)] = setting("tanh", "activation between its layers")
     norm: bool = setting(False, "scale each input row to unit length")
-    dropout: Share = setting(0.5, "rate of dropout on the noised input")
+    dropout: Share = setting(0.5, "rate of dropout on the noised input", in_training=True)
 
 
 class DiffRecSettings(DiffusionSettings, NetworkSettings):

@@ -29,7 +29,7 @@ class VAESettings(Settings):
     """Item clusters, and the VAE (`L_DiffRec.models.VAE.ClusteredVAE`)."""
 
     title = "item clusters and VAE"
-    n_cate: Positive = setting(3, "C, the number of item clusters")
+    n_cate: Positive = setting(3, "C, the number of item clusters", in_training=True)
     in_dims: Sizes = setting((300,), "encoder sizes over all clusters, from z_0 outwards")
     out_dims: Sizes = setting((), "hidden sizes of decoders per cluster; []: none")
     cluster_decoders: bool = setting(False, "a decoder per cluster also without hidden sizes")
@@ -37,30 +37,45 @@ class VAESettings(Settings):
         "tanh", "activation of encoders and decoders", "ae_act_func"
     )
     activate_latent: bool = setting(True, "put the activation on mean and log-variance of z_0 too")
-    reparam: bool = setting(True, "sample z_0 in training")
-    vae_dropout: Share = setting(0.1, "rate of dropout on the interactions")
+    reparam: bool = setting(True, "sample z_0 in training", in_training=True)
+    vae_dropout: Share = setting(0.1, "rate of dropout on the interactions", in_training=True)
 
 
 class JointSettings(Settings):
     """The loss of VAE and diffusion together (Section 3.5)."""
 
     title = "joint loss"
-    lamda: NotNegative = setting(0.03, "lambda, the weight of the diffusion's loss")
-    anneal_steps: Count = setting(500, "epochs over which lambda falls to 0; 0: it is constant")
-    anneal_cap: NotNegative = setting(0.005, "the value below which lambda does not fall")
-    vae_anneal_steps: Count = setting(
-        200, "batches over which the KL weight would rise to 1; 0: it is at its cap"
+    lamda: NotNegative = setting(
+        0.03, "lambda, the weight of the diffusion's loss", in_training=True
     )
-    vae_anneal_cap: NotNegative = setting(0.3, "the cap of gamma, the KL weight of Eq. 15")
+    anneal_steps: Count = setting(
+        500, "epochs over which lambda falls to 0; 0: it is constant", in_training=True
+    )
+    anneal_cap: NotNegative = setting(
+        0.005, "the value below which lambda does not fall", in_training=True
+    )
+    vae_anneal_steps: Count = setting(
+        200,
+        "batches over which the KL weight would rise to 1; 0: it is at its cap",
+        in_training=True,
+    )
+    vae_anneal_cap: NotNegative = setting(
+        0.3, "the cap of gamma, the KL weight of Eq. 15", in_training=True
+    )
     decode_in_training: Literal[DECODED] = setting(
-        "denoised", "what the likelihood is of: the denoised latent vector, or z_0 (Eq. 15)"
+        "denoised",
+        "what the likelihood is of: the denoised latent vector, or z_0 (Eq. 15)",
+        in_training=True,
     )
     reconstruction_target: Literal[TARGETS] = setting(
-        "dropped", "the likelihood's target: interactions after dropout, as released, or before"
+        "dropped",
+        "the likelihood's target: interactions after dropout, as released, or before",
+        in_training=True,
     )
     lamda_place: Literal[LAMDA_PLACES] = setting(
         "released",
         "where lambda stands if reweight is 0: at the VAE's loss, as released, or the diffusion's",
+        in_training=True,
     )
 
 

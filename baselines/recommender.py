@@ -126,12 +126,16 @@ class PairwiseSettings(Settings):
 
     title = "vectors"
     emb_size: Positive = setting(64, "d, the size of user and item vectors")
-    init_std: NotNegative = setting(0.1, "standard deviation of the first embeddings")
+    init_std: NotNegative = setting(
+        0.1, "standard deviation of the first embeddings", in_training=True
+    )
     positives: Literal["users", "interactions"] = setting(
-        "users", "draw a user, then one of the user's items; or draw an interaction"
+        "users",
+        "draw a user, then one of the user's items; or draw an interaction",
+        in_training=True,
     )
     weight_decay: NotNegative = setting(
-        1e-4, "lambda, the weight of the squared embeddings in the loss"
+        1e-4, "lambda, the weight of the squared embeddings in the loss", in_training=True
     )
 
 

@@ -29,7 +29,7 @@ class SequenceSettings(Settings):
     title = "sequences"
     emb_size: Positive = setting(64, "d, the size of item vectors")
     max_length: Positive = setting(50, "L, how many of a user's latest items are read")
-    dropout: Share = setting(0.5, "rate of dropout")
+    dropout: Share = setting(0.5, "rate of dropout", in_training=True)
 
 
 class PositionSettings(SequenceSettings):
@@ -40,6 +40,7 @@ class PositionSettings(SequenceSettings):
         "latest",
         "an epoch trains on each user's latest L + 1 items, or on so many that follow each other, "
         "from a random place on",
+        in_training=True,
     )
 
 
@@ -205,7 +206,9 @@ class DiffusionOfNextSettings(SequenceSettings):
     title = "diffusion"
     steps: Repeats = setting(32, "T, the number of diffusion steps")
     noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with t")
-    importance_sampling: bool = setting(True, "draw steps by Eq. 14 of DiffRec, or uniformly")
+    importance_sampling: bool = setting(
+        True, "draw steps by Eq. 14 of DiffRec, or uniformly", in_training=True
+    )
     reverse: Literal["full", "direct"] = setting(
         "full", "inference by all T reverse steps, or by one from pure noise"
     )
@@ -247,7 +250,9 @@ class CausalSettings(PositionSettings):
 
     title = "sequences"
     loss: Literal["ce", "bce"] = setting(
-        "ce", "cross-entropy over all items, or binary with one drawn item that is not among them"
+        "ce",
+        "cross-entropy over all items, or binary with one drawn item that is not among them",
+        in_training=True,
     )
 
 

@@ -163,6 +163,7 @@ def test_the_library_logs_and_does_not_print(tiny, tmp_path, capsys, caplog):
         ({"seed": -1}, "seed must be greater"),
         ({"seed": 1.5}, "seed must be an integer"),
         ({"log_name": "a/b"}, "log_name must be a word"),
+        ({"warm_start": torch.nn.Linear(2, 2)}, "^warm_start must be a path, got Linear.$"),
         ({"device": "cuda:77"}, "there is no device cuda:77"),
         ({"preset": "nonsense"}, "no preset nonsense"),
     ],

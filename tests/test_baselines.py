@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from baselines.recommender import ClosedForm, nearest
 from baselines.sampling import sample_triples
 from DiffRec import Dataset, InputError, Interactions, evaluate, load_dataset, train
 from DiffRec.data_utils import EVALUATION
+from DiffRec.engine import contract, training
 from DiffRec.engine.contract import ROWS, Recommender, rows_at_once
 from DiffRec.engine.flags import flags_of
 from DiffRec.engine.settings import Between, Positive, Settings, TrainingSettings, setting
@@ -108,6 +110,58 @@ def fitted(name: str, dataset: Dataset, **settings) -> np.ndarray:
     model = MODELS[name](dataset.n_users, dataset.n_items, settings)
     model.fit(dataset.train)
     return scores_of(model, dataset.train).double().numpy()
+
+
+def other_values(kind: type[Settings], name: str, value) -> list:
+    """Further values that a setting may have."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, str):
+        return [word for word in get_args(kind.model_fields[name].annotation) if word != value]
+    if isinstance(value, int):
+        return [value + 1, max(value - 1, 1)]
+    return [value / 2 or 0.3, min(1.5 * value, 0.9)] if isinstance(value, float) else []
+
+
+# These are read where others, which are off by default, are on.
+READ_ELSEWHERE = {"beta_fixed", "cutoff"}
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_what_only_a_training_reads_is_told(tiny, name):
+    """Scores change with a setting, or it does not fit the weights, unless it is said to be of the
+    training."""
+    kind = REGISTRY[name].model
+    small = {"in_dims": [8], "mlp_dims": [8], "n_cate": 1, **SMALL.get(name, {"dims": [8]})}
+    small = {"steps": 4, "heads": 1, "layers": 1, **small, "max_length": 9}
+    small = {key: value for key, value in small.items() if key in kind.Settings.names()}
+    model = kind.for_dataset(tiny, seed=1, **small)
+    model.prepare_data(tiny)
+    if model.closed_form:
+        model.fit(tiny.train)
+    model.eval()
+    before, told, of_training = scores_of(model, tiny.train), model.settings.dump(), set()
+    for setting_name in kind.Settings.names() - RecencySettings.names() - READ_ELSEWHERE:
+        changed = []
+        for value in other_values(kind.Settings, setting_name, told[setting_name]):
+            try:
+                other = kind.for_dataset(tiny, seed=1, **{**told, setting_name: value})
+                if model.closed_form:
+                    for buffer in model.fitted:
+                        setattr(other, buffer, getattr(model, buffer))
+                else:
+                    other.load_state_dict(model.state_dict())
+                other.prepare_data(tiny)
+                changed.append(not torch.equal(scores_of(other.eval(), tiny.train), before))
+            except (InputError, RuntimeError, ValueError):
+                changed.append(True)
+        if changed and not any(changed):
+            of_training.add(setting_name)
+    assert of_training <= kind.read_by_fit()
+    for setting_name in (
+        kind.read_by_fit() - of_training - READ_ELSEWHERE
+    ):  # it does not go with these values
+        assert setting_name in {"stretch", "factors", "n_cate"}
 
 
 # The mathematics
@@ -377,6 +431,15 @@ def test_each_optimiser_steps_its_parts_at_its_own_rate(kind, training, expected
     assert found == expected
 
 
+@pytest.mark.parametrize("shape", [(3, 6), (2, 3), (6, 3)])
+def test_gfcf_of_one_vector(shape):
+    users, items = shape
+    rows = Interactions.from_histories([[u % items, (u + 1) % items] for u in range(users)], items)
+    model = GFCF(users, items, rank=1)
+    model.fit(rows)
+    assert model.vectors.shape == (items, 1)
+
+
 def test_what_is_not_fitted_has_no_numbers():
     assert GFCF(3, 5).size() == 0
 
@@ -571,6 +634,18 @@ def test_no_more_than_400_rows_are_scored_at_a_time(settings):
     assert sum(sizes) == 2000
     assert max(sizes) == ROWS == rows_at_once(94_949) == 400
     assert rows_at_once(1_000_000) == 67
+
+
+def test_parts_of_the_items_are_scored_by_equally_many_rows(tiny, settings, monkeypatch):
+    """Though one has an item more: processes that wait for each other must agree."""
+    sizes = []
+    monkeypatch.setattr(contract, "SCORES", 4 * tiny.n_items)
+    monkeypatch.setattr(
+        training, "evaluate", lambda model, data, batch_size, **_: sizes.append(batch_size) or {}
+    )
+    for first, stop in ((0, 3), (3, 7)):
+        training.evaluate_model(None, tiny.columns(first, stop), settings())
+    assert sizes == [4, 4]
 
 
 def test_a_user_without_vector_is_said(trained_once):
@@ -841,6 +916,8 @@ def test_settings_that_a_closed_form_was_fitted_by_are_as_they_were(run, tiny_fo
     assert "reg is of the training, where it was" in done.stderr
     assert infer("GF-CF", "--rank", "2").returncode == 2
     assert infer("GF-CF", "--gamma", "0.7").returncode == 0  # which its scores read
+    done = infer("EASE", "--w_at", "both")
+    assert "w_at is of the training, where it was none" in done.stderr
     assert infer("iALS", "--alpha", "3").returncode == 0
 
 

@@ -512,8 +512,13 @@ def test_a_bad_table_is_refused_and_leaves_nothing(tmp_path, changed, how, words
     with pytest.raises(InputError, match=words):
         prepare_folder(table, tmp_path / "out", **how)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match="there is no file"):
+        prepare_folder(tmp_path / "x.csv", tmp_path / "out")
+    (tmp_path / "x.csv").touch()
     with pytest.raises(InputError, match="is a file, and needs a format"):
         prepare_folder(tmp_path / "x.csv", tmp_path / "out")
+    with pytest.raises(InputError, match="out is a folder's path, not int"):
+        prepare_folder(table, 3)
 
 
 KINDS = {

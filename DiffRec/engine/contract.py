@@ -375,8 +375,8 @@ class Recommender(nn.Module):
 
     @classmethod
     def read_by_fit(cls) -> set[str]:
-        """Names of settings that are read when the model is fitted, and never again."""
-        return set()
+        """Names of settings that are read when the model is trained, and never again."""
+        return cls.Settings.read_in_training()
 
     def require_rows(self, why: str) -> None:
         """InputError if the scores do not depend on the rows; ``why`` says what asks for that."""

@@ -183,6 +183,8 @@ def require_as_trained(
     """InputError for a setting that only a training reads, and that was another there: it would do
     nothing, and the record of this evaluation would not be true."""
     fixed = (model.Training.names() - EvaluationSettings.names()) | model.read_by_fit()
+    if "both" in (trained.get("w_at"), asked.get("w_at")):
+        fixed |= {"w_at"}
     for name in sorted(fixed & set(trained)):
         if trained[name] != asked[name]:
             raise InputError(

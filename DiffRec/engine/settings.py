@@ -78,9 +78,11 @@ Folder = Annotated[Path, BeforeValidator(not_empty), AfterValidator(at_home)]
 Kind = TypeVar("Kind", bound="Settings")
 
 
-def setting(default: Any, help: str, *spellings: str) -> Any:
-    """A field: its default, what it means, and further names of its flag."""
-    return Field(default, description=help, json_schema_extra={"spellings": list(spellings)})
+def setting(default: Any, help: str, *spellings: str, in_training: bool = False) -> Any:
+    """A field: its default, what it means, and further names of its flag. in_training: whether of a
+    model's settings it is one that scores do not depend on once the model is trained."""
+    about: Any = {"spellings": list(spellings), "in_training": in_training}
+    return Field(default, description=help, json_schema_extra=about)
 
 
 class Settings(pydantic.BaseModel):
@@ -114,6 +116,12 @@ class Settings(pydantic.BaseModel):
             return cls(**merged)
         except pydantic.ValidationError as error:
             raise InputError(sentence(error.errors()[0], cls)) from error
+
+    @classmethod
+    def read_in_training(cls) -> set[str]:
+        """Names of the settings that are read when a model is trained, and never again."""
+        told: Any = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {name for name, about in told.items() if about and about.get("in_training")}
 
     @classmethod
     def check(cls, name: str, value: Any) -> None:
@@ -177,6 +185,7 @@ SAID = {
     "float_parsing": "must be a number",
     "float_type": "must be a number",
     "tuple_type": "must be a list",
+    "path_type": "must be a path",
     "too_short": "must not be empty",
     "string_too_short": "must not be empty",
     "string_pattern_mismatch": "must be a word that a file's name can hold",
@@ -195,7 +204,9 @@ def sentence(error: Mapping[str, Any], kind: type[Settings]) -> str:
     message = message.removeprefix("Value error, ").replace("Input should be", "must be")
     if not name:  # of several settings together: the message says which
         return message
-    return f"{name} {message}, got {error['input']!r}."
+    value = error["input"]
+    plain = value is None or isinstance(value, (str, int, float, list, tuple, dict, Path))
+    return f"{name} {message}, got {repr(value) if plain else type(value).__name__}."
 
 
 @dataclasses.dataclass(frozen=True)

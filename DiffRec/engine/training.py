@@ -58,16 +58,18 @@ def evaluate_model(
 ) -> dict[str, dict]:
     """`evaluate` of a model as the settings say; nothing for a list that is empty."""
     how = settings.part(EvaluationSettings).model_dump()
-    found = evaluate(model, dataset, batch_size=rows_at_once(dataset.n_items), ranks=ranks, **how)
+    rows = rows_at_once(
+        dataset.catalogue
+    )  # as many for every rank, whatever its share of the items
+    found = evaluate(model, dataset, batch_size=rows, ranks=ranks, **how)
     return {split: found[split] if dataset.count(split) else {} for split in found}
 
 
 def raw_item_ids(dataset: Dataset) -> np.ndarray | None:
     """(I,) the raw ids beside the data, if they are there and fit."""
-    n_items = dataset.whole["items"] if dataset.whole else dataset.n_items
     first = dataset.first_item
     try:
-        raw = IdMap.of_folder("item", dataset.path, n_items).raw
+        raw = IdMap.of_folder("item", dataset.path, dataset.catalogue).raw
         return None if raw is None else raw[first : first + dataset.n_items]
     except InputError as error:
         logger.warning("%s It is not used.", error)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from DiffRec.data_utils import home
-from DiffRec.engine.errors import InputError
+from DiffRec.engine.errors import InputError, require_path
 from DiffRec.engine.paper import paper_sizes
 from DiffRec.engine.settings import at_home
 from DiffRec.preparation import download, readers, synthetic, writer
@@ -60,6 +60,7 @@ def prepare_folder(
 
     Raises InputError for what cannot be read, and where nothing is left.
     """
+    require_path("out is a folder's path", out)
     columns = columns.split(",") if isinstance(columns, str) else columns
     if columns is not None and len(list(columns)) == 3:
         logger.info("without ratings every row is an interaction, at the time in %s", columns[2])
@@ -78,6 +79,8 @@ def prepare_folder(
     elif not isinstance(ratings, str | Path):
         raise InputError(f"ratings must be a table of pandas or a file, not {type(ratings)}.")
     elif format is None:
+        if not at_home(Path(ratings)).exists():
+            raise InputError(f"there is no file {ratings}.")
         raise InputError(f"{ratings} is a file, and needs a format.")
     else:
         read = functools.partial(

@@ -35,9 +35,9 @@ class ACVAESettings(Settings):
     title = "ACVAE"
     emb_size: Positive = setting(128, "d, the size of item embeddings")
     max_length: Positive = setting(200, "L, how many of a user's latest items are read")
-    dropout: Share = setting(0.5, "rate of dropout in the encoder")
-    alpha: NotNegative = setting(0.05, "alpha, the weight of the KL term")
-    beta: NotNegative = setting(0.1, "beta, the weight of the contrastive term")
+    dropout: Share = setting(0.5, "rate of dropout in the encoder", in_training=True)
+    alpha: NotNegative = setting(0.05, "alpha, the weight of the KL term", in_training=True)
+    beta: NotNegative = setting(0.1, "beta, the weight of the contrastive term", in_training=True)
 
 
 class ACVAETraining(DecaySettings):

@@ -45,9 +45,10 @@ class DiffRecDuSettings(DiffusionOfNextSettings):
         "printed",
         "what the cross-entropy is of: the target's own noised vector, as the equation is printed, "
         "or the network's output",
+        in_training=True,
     )
     loss_reduction: Literal[LOSS_REDUCTIONS] = setting(
-        "sum", "of squared errors over the d dimensions: sum as printed, or mean"
+        "sum", "of squared errors over the d dimensions: sum as printed, or mean", in_training=True
     )
     samples: Repeats = setting(1, "random seeds whose outputs inference averages")
 

@@ -47,8 +47,12 @@ class DiffuRecSettings(DiffusionOfNextSettings, PositionSettings):
     lambda_std: NotNegative = setting(0.001, "its standard deviation")
     layers: Layers = setting(4, "blocks of the encoder")
     heads: Positive = setting(4, "heads of attention")
-    emb_dropout: Share = setting(0.3, "rate of dropout on the history's item vectors")
-    init_std: Rate = setting(1.0, "standard deviation of the item vectors' first values")
+    emb_dropout: Share = setting(
+        0.3, "rate of dropout on the history's item vectors", in_training=True
+    )
+    init_std: Rate = setting(
+        1.0, "standard deviation of the item vectors' first values", in_training=True
+    )
     padding_mask: Literal["released", "keys"] = setting(
         "released",
         "released: padding is seen by all positions, and itself sees all alike, so that all "
@@ -61,7 +65,7 @@ class DiffuRecSettings(DiffusionOfNextSettings, PositionSettings):
         "batches of users",
     )
     histories_per_epoch: Count = setting(
-        0, "train on so many histories an epoch, drawn at random; 0: on all"
+        0, "train on so many histories an epoch, drawn at random; 0: on all", in_training=True
     )
 
 

@@ -57,7 +57,7 @@ class GFCF(ClosedForm):
         _, _, vectors = scipy.sparse.linalg.svds(scaled, rank, v0=start)
         degree = np.maximum(np.asarray(x.sum(axis=0)).ravel(), 1)
         graph = graph_of(scaled)
-        graph["vectors"] = torch.from_numpy(np.ascontiguousarray(vectors.T, dtype=np.float32))
+        graph["vectors"] = torch.from_numpy(vectors.T.astype(np.float32, order="C"))
         graph["root_degree"] = torch.from_numpy(degree.astype(np.float32)).sqrt()
         for name, tensor in graph.items():
             setattr(self, name, tensor.to(self.device))

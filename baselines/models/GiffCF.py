@@ -91,14 +91,17 @@ class GiffCFSettings(Settings):
     steps: Repeats = setting(3, "T, the number of diffusion steps")
     alpha: NotNegative = setting(1.5, "alpha, how far T steps smooth")
     gamma: Share = setting(0.5, "gamma, the share of what was smoothed away that a step keeps")
-    noise_scale: NotNegative = setting(0.0, "scale of the noise at step T; gamma times less before")
+    noise_scale: NotNegative = setting(
+        0.0, "scale of the noise at step T; gamma times less before", in_training=True
+    )
     ideal_weight: NotNegative = setting(0.0, "weight of the ideal low-pass filter")
     cutoff: Positive = setting(200, "rank of the ideal low-pass filter")
-    dropout: Share = setting(0.5, "rate of dropout on the condition")
+    dropout: Share = setting(0.5, "rate of dropout on the condition", in_training=True)
     mixers: Literal["random", "positive"] = setting(
         "random",
         "first weights of the mixers: drawn as released; positive: the absolute values of these, "
         "with which no seed that was tried is stuck",
+        in_training=True,
     )
 
 

@@ -18,7 +18,9 @@ class LightGCNSettings(PairwiseSettings):
 
     title = "LightGCN"
     layers: Annotated[int, Field(ge=0, le=100)] = setting(3, "K, the number of layers of the graph")
-    dropout: Share = setting(0.0, "share of edges that are left out in a step of training")
+    dropout: Share = setting(
+        0.0, "share of edges that are left out in a step of training", in_training=True
+    )
 
 
 class EmbeddingOptions(Settings):

@@ -13,7 +13,7 @@ class MFSettings(PairwiseSettings):
     """MF."""
 
     title = "MF"
-    dropout: Share = setting(0.0, "rate of dropout on the embeddings")
+    dropout: Share = setting(0.0, "rate of dropout on the embeddings", in_training=True)
 
 
 class MF(Pairwise):

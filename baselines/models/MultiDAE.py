@@ -35,7 +35,7 @@ class AutoencoderSettings(Settings):
     dims: Annotated[Sizes, AfterValidator(not_empty)] = setting(
         (200, 600), "hidden sizes from the bottleneck outwards: [200,600] is I-600-200-600-I"
     )
-    dropout: Share = setting(0.5, "rate of dropout on the interactions")
+    dropout: Share = setting(0.5, "rate of dropout on the interactions", in_training=True)
 
 
 class AutoencoderTraining(DecaySettings):
@@ -49,7 +49,8 @@ class MultiDAE(Autoencoder):
 
         L = mean over users of -Σ_i x_i log softmax_i(logits).
 
-    Source: vae_cf, with the paper's hidden sizes in the place of its one layer of 200.
+    Source: vae_cf, with the paper's hidden sizes in the place of its one layer of 200, and without
+    its 2e-5 times the squared weights in the loss; ``weight_decay`` is AdamW's.
     """
 
     variant = "MultiDAE"

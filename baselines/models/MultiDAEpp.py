@@ -33,6 +33,10 @@ class MultiDAEpp(MultiDAE):
         published = variant_of(DiffRec.variant).published_presets()
         return {dataset: NoiseSettings.own(preset) for dataset, preset in published.items()}
 
+    @classmethod
+    def read_by_fit(cls) -> set[str]:
+        return super().read_by_fit() | NoiseSettings.names()
+
     def make(self, settings: MultiDAEppSettings) -> None:
         super().make(settings)
         self.diffusion = GaussianDiffusion(**dict(settings.part(NoiseSettings)))

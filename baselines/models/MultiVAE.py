@@ -17,9 +17,11 @@ class MultiVAESettings(AutoencoderSettings):
     """MultiVAE."""
 
     title = "MultiVAE"
-    anneal_cap: NotNegative = setting(0.2, "the cap of beta, the weight of the KL term")
+    anneal_cap: NotNegative = setting(
+        0.2, "the cap of beta, the weight of the KL term", in_training=True
+    )
     anneal_steps: Count = setting(
-        200_000, "batches over which beta would rise to 1; 0: it is at its cap"
+        200_000, "batches over which beta would rise to 1; 0: it is at its cap", in_training=True
     )
 
 

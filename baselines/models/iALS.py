@@ -9,7 +9,7 @@ import torch
 
 from baselines.recommender import ClosedForm
 from DiffRec import Interactions
-from DiffRec.engine.settings import NotNegative, Positive, Rate, Settings, setting
+from DiffRec.engine.settings import Positive, Rate, Settings, setting
 from DiffRec.engine.tensors import Expected
 from DiffRec.evaluate_utils import Scorer
 
@@ -19,7 +19,7 @@ class IALSSettings(Settings):
 
     title = "iALS"
     factors: Positive = setting(64, "size of user and item vectors")
-    reg: NotNegative = setting(0.01, "lambda, the weight of the squared vectors")
+    reg: Rate = setting(0.01, "lambda, the weight of the squared vectors")
     alpha: Rate = setting(1.0, "weight of an interaction; any other pair has 1")
     iterations: Positive = setting(15, "times that users and items are solved for")
 
