@@ -201,7 +201,7 @@ def test_data_whose_items_have_other_numbers_are_refused(infer, checkpoint, tiny
 def test_an_interrupted_list_leaves_no_file(tiny, tmp_path, monkeypatch):
     model = Model(tiny.n_items, dims=[8], steps=2)
 
-    def broken(*args):
+    def broken(*args, **more):
         yield 0, torch.zeros(1, 2, dtype=torch.int64), torch.zeros(1, 2)
         raise KeyboardInterrupt
 
