@@ -138,7 +138,7 @@ class Interactions:
         return Interactions(offsets - offsets[0], self.items[inside], values, self.n_items, users)
 
     def batches(self, size: int) -> list["Interactions"]:
-        """All rows in turn, ``size`` at a time, as views of this one's arrays."""
+        """All rows in turn, ``size`` at a time, by `slice`."""
         starts = range(0, len(self), size)
         return [self.slice(start, min(start + size, len(self))) for start in starts]
 

@@ -472,8 +472,9 @@ def test_acvae():
     sequences = np.zeros((USERS, 4), dtype=int)  # the latest items, from 1 on; 0 is padding
     for row, items in zip(sequences, HISTORIES, strict=True):
         row[: len(items[-4:])] = np.array(items[-4:]) + 1
-    x, following = w["embedding.weight"][sequences[:, :3]], sequences[:, 1:]
+    following = sequences[:, 1:]
     predicts = following > 0
+    x = w["embedding.weight"][sequences[:, :3] * predicts]
 
     of_gru = w.gru("encoder.gru", x * kept(of_x))
     h = of_gru + np.tanh(w.linear("encoder.noise", epsilon_0))

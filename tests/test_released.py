@@ -216,6 +216,8 @@ def test_a_name_that_says_nothing_falls_back_to_the_preset(release, tmp_path, ca
         tmp_path / "ml-1m_noisy.pth", None, None, [variant_of("DiffRec")]
     )
     assert restored.header["settings"]["noise_scale"] == 0.5
+    assert restored.known["dims"] == [6]
+    assert not {"noise_scale", "lr"} & set(restored.known)
     assert "tells no settings; those of the preset ml-1m_noisy" in capsys.readouterr().out
     torch.save(make_network(release, 20, [6]), tmp_path / "mine.pth")
     with pytest.raises(InputError, match="give --dataset"):

@@ -319,6 +319,15 @@ def test_what_a_flag_says_is_not_drawn(searching):
     assert {name for values in tried for name in values} == {"shrink"}
     assert len({values["shrink"] for values in tried}) > 1
     assert tomllib.loads(presets.read_text())["ItemKNN"]["tiny_tuned"]["neighbors"] == 50
+    # A trial of before, when such a setting was drawn all the same, is none of this search.
+    table = out / "ItemKNN_tiny.csv"
+    rows = read_trials(table)
+    before = json.dumps({"neighbors": 500, **json.loads(rows[0]["settings"])})
+    command = rows[0]["command"].replace("--seed 1 ", "--seed 1 --neighbors 500 ")
+    write_csv(table, [*rows, {**rows[0], "settings": before, "command": command, "valid": "0.9"}])
+    done = call("ItemKNN", *short, "--neighbors", "50")
+    assert "1 trials in" in done.stdout, done.stderr
+    assert tomllib.loads(presets.read_text())["ItemKNN"]["tiny_tuned"]["neighbors"] == 50
     done = call("EASE", *short, "--reg", "5")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "nothing is left to search" in done.stderr

@@ -529,15 +529,15 @@ def test_sequences_of_text_and_arrays_are_equal(run, tmp_path):
         ("a.npz", {"users": [1], "items": [2]}, "does not hold the arrays users, items, order"),
         ("a.npz", {"users": [1], "items": [2, 3], "order": [1]}, "equally many of each"),
         ("a.npz", {"users": [1.5], "items": [2.0], "order": [1.0]}, "must be integers"),
-        (
-            "a.npz",
-            {"users": b"no", "items": b"\x93NUMPY\x01\x00\x02\x00{\n", "order": b"x"},
-            "does not hold the arrays",
-        ),
-        (
-            "a.npz",
-            {"users": b"\x93NUMPY\x01\x00\x02\x00{\n", "items": b"", "order": b"x"},
-            "does not hold the arrays",
+        *(
+            ("a.npz", {"users": content, "items": b"", "order": b""}, words)
+            for content, words in (
+                (b"no array", "does not hold the arrays"),
+                (b"\x93NUMPY\x01\x00\x02\x00{\n", "does not hold the arrays"),
+                (b"\x93NUMPY\x03\x00", "users.npy is of version (3, 0)"),
+                # A header of half a gigabyte.
+                (b"\x93NUMPY\x02\x00\x20\x20\x20\x20" + 2**16 * b" ", "does not hold the arrays"),
+            )
         ),
     ],
 )

@@ -171,12 +171,16 @@ def test_with_weights_of_one_nothing_changes(train_by, plain, flags, temporal):
 def test_inference_reports_what_training_did(train_by, run, tiny_folder, tmp_path, flags):
     record = train_by("a", "T-DiffRec/main.py", *flags)
     result = tmp_path / "again.json"
-    done = run(
+    call = [
         "T-DiffRec/inference.py", "--checkpoint", tmp_path / "a" / record["checkpoint"],
         "--data_path", tiny_folder, "--result_json", result,
-    )  # fmt: skip
+    ]  # fmt: skip
+    done = run(*call)
     assert done.returncode == 0, done.stderr
     assert json.loads(result.read_text())["test"] == pytest.approx(record["test"])
+    done = run(*call, "--w_at", "none")  # its scores read that, whatever it was trained on
+    assert done.returncode == 0, done.stderr
+    assert json.loads(result.read_text())["test"] != pytest.approx(record["test"])
 
 
 @pytest.mark.parametrize("flags", [["--w_min", "2"], ["--w_min", ".9", "--w_max", ".5"]])

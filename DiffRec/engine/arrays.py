@@ -1,6 +1,7 @@
 """Arrays from .npy and .npz files, which are not trusted: what a header declares must be in the
 file."""
 
+import io
 import math
 import warnings
 import zipfile
@@ -33,6 +34,7 @@ def read_array(path: Path, what: str) -> np.ndarray:
         raise InputError(f"{path} is not a whole .npy array of {what} ({reason}).") from error
 
 
+LONGEST_HEADER = 1 << 14  # bytes; NumPy reads no longer ones unasked
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -45,13 +47,18 @@ def read_archive(path: Path, names: Sequence[str], what: str) -> dict[str, np.nd
     try:
         with warnings.catch_warnings(), zipfile.ZipFile(path) as archive:
             warnings.simplefilter("error")
+            warnings.simplefilter("ignore", UserWarning)  # of headers that Python 2 wrote
             found = {}
             for name in names:
                 info = archive.getinfo(f"{name}.npy")
                 with archive.open(info) as file:
-                    shape, _, kind = HEADERS[npy.read_magic(file)](file)
-                    if math.prod(shape) * kind.itemsize != info.file_size - file.tell():
-                        raise ValueError(f"{info.filename} is not of the size that it declares")
+                    begin = io.BytesIO(file.read(LONGEST_HEADER))
+                version = npy.read_magic(begin)
+                if version not in HEADERS:
+                    raise ValueError(f"{info.filename} is of version {version}")
+                shape, _, kind = HEADERS[version](begin)
+                if math.prod(shape) * kind.itemsize != info.file_size - begin.tell():
+                    raise ValueError(f"{info.filename} is not of the size that it declares")
                 with archive.open(info) as file:
                     found[name] = npy.read_array(file, allow_pickle=False)
         return found

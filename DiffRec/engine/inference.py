@@ -41,12 +41,14 @@ from DiffRec.interactions import Interactions
 class Restored:
     """A checkpoint's content: ``header`` as `DiffRec.engine.checkpoints` describes it, with all of
     today's settings, and the weights; None where each of several processes reads those of its own
-    items."""
+    items. ``known``: settings that the training had by what the files say; of a released one a
+    preset fills in the others."""
 
     path: Path
     variant: Variant
     header: dict
     weights: dict[str, torch.Tensor] | None
+    known: Mapping[str, Any]
 
     def model(self, settings: Settings, item_shards: int = 1) -> Recommender:
         """The model, with these settings in the place of the header's."""
@@ -112,12 +114,13 @@ def restore_released(
         )
     if not found.named:
         print(f"note: the name of {path.name} tells no settings; those of the preset {dataset}.")
-    settings = variant.settings.of(presets.get(dataset, {}), found.named, found.settings)
+    settings = variant.settings.of(presets.get(dataset, {}), found.named, found.settings).dump()
     header = {
-        "variant": variant.name, "dataset": dataset, "settings": settings.dump(), "seed": 1,
+        "variant": variant.name, "dataset": dataset, "settings": settings, "seed": 1,
         "data": {"items": found.n_items},
     }  # fmt: skip
-    return Restored(path, variant, header, found.weights)
+    known = {name: settings[name] for name in {*found.named, *found.settings}}
+    return Restored(path, variant, header, found.weights, known)
 
 
 def restore_own(path: Path, variants: Sequence[Variant], item_shards: int) -> Restored:
@@ -131,7 +134,8 @@ def restore_own(path: Path, variants: Sequence[Variant], item_shards: int) -> Re
     by_name = {variant.name: variant for variant in variants}
     checkpoints.require_variant(path, header, *by_name)
     variant = by_name[header["variant"]]
-    return Restored(path, variant, checkpoints.completed(path, header, variant.settings), weights)
+    header = checkpoints.completed(path, header, variant.settings)
+    return Restored(path, variant, header, weights, header["settings"])
 
 
 def restore(options: InferenceOptions, variants: Sequence[Variant]) -> Restored:
@@ -173,7 +177,7 @@ def parse(
     options = variant.inference_options.of(defaults, variant.inference_options.own(flags))
     settings = variant.settings.of(header["settings"], variant.settings.own(flags))
     settings.require_used(flags)
-    require_as_trained(variant.model, header["settings"], settings.dump())
+    require_as_trained(variant.model, restored.known, settings.dump())
     return restored, settings, options
 
 
@@ -183,7 +187,7 @@ def require_as_trained(
     """InputError for a setting that only a training reads, and that was another there: it would do
     nothing, and the record of this evaluation would not be true."""
     fixed = (model.Training.names() - EvaluationSettings.names()) | model.read_by_fit()
-    if "both" in (trained.get("w_at"), asked.get("w_at")):
+    if asked.get("w_at") == "both":  # of recency's settings the one that tells of the training
         fixed |= {"w_at"}
     for name in sorted(fixed & set(trained)):
         if trained[name] != asked[name]:

@@ -178,10 +178,11 @@ class ACVAE(Baseline):
         settings = self.settings
         sequences, lengths = batch.padded(settings.max_length + 1)
         inputs = sequences[:, : max(sequences.shape[1] - 1, 1)]
-        x = self.embedding(inputs)
+        steps = torch.arange(inputs.shape[1], device=inputs.device)
+        predicts = steps < (lengths - 1)[:, None]  # so that a row's last item is no input
+        x = self.embedding(inputs * predicts)
         z = self.encoder(x)
-        steps = torch.arange(inputs.shape[1], device=x.device)
-        rows, places = (steps < (lengths - 1)[:, None]).nonzero(as_tuple=True)
+        rows, places = predicts.nonzero(as_tuple=True)
         x_here, z_here = x[rows, places], z[rows, places]
 
         logits = self.output(self.decoder(z_here))

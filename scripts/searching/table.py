@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +56,15 @@ class Table:
     Args:
         data: the hash of the data set, its noise drawn with the first seed, and ``command_of`` the
             command of a trial of this search, by its settings and its seed: the table may hold
-            trials of other data, and of other flags.
+            trials of other data, and of other flags. told: settings that are the flags', which
+            searches once drew too.
     """
 
-    def __init__(self, path: Path, data: str, command_of: Callable[[Mapping[str, Any], str], str]):
-        self.path, self.data, self.command_of = path, data, command_of
+    def __init__(
+        self, path: Path, data: str, command_of: Callable[[Mapping[str, Any], str], str],
+        told: Collection[str] = (),
+    ):  # fmt: skip
+        self.path, self.data, self.command_of, self.told = path, data, command_of, told
         path.parent.mkdir(parents=True, exist_ok=True)
         self.lock = optuna.storages.journal.JournalFileOpenLock(str(path))
 
@@ -70,10 +74,9 @@ class Table:
 
     def holds(self, row: Mapping[str, str]) -> bool:
         """Whether a row is of this search; behind the command it may say what went wrong."""
-        told = row["command"].split(WENT_WRONG)[0]
-        return row["data"] == self.data and told == self.command_of(
-            json.loads(row["settings"]), row["seed"]
-        )
+        command, values = row["command"].split(WENT_WRONG)[0], json.loads(row["settings"])
+        same = row["data"] == self.data and command == self.command_of(values, row["seed"])
+        return same and not any(name in self.told for name in values)
 
     def add(self, **row: Any) -> None:
         self.lock.acquire()

@@ -51,7 +51,7 @@ class Search:
         self.settings, self.options = parse(variant, base)
         self.prepared: dict[int, Dataset] = {}  # by the seed of the noise, 0 without
         data = self.data_with(self.options.seed).fingerprint()["sha256"]
-        self.table = Table(table, data, self.command_of)
+        self.table = Table(table, data, self.command_of, told)
         self.commit = " ".join([code_version() or "", digest_of(own) if own else ""]).strip()
 
     def data_with(self, seed: int) -> Dataset:
