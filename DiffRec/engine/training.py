@@ -58,9 +58,7 @@ def evaluate_model(
 ) -> dict[str, dict]:
     """`evaluate` of a model as the settings say; nothing for a list that is empty."""
     how = settings.part(EvaluationSettings).model_dump()
-    rows = rows_at_once(
-        dataset.catalogue
-    )  # as many for every rank, whatever its share of the items
+    rows = rows_at_once(dataset.catalogue)  # for every rank, whatever its share of the items
     found = evaluate(model, dataset, batch_size=rows, ranks=ranks, **how)
     return {split: found[split] if dataset.count(split) else {} for split in found}
 
