@@ -57,7 +57,7 @@ def test_a_model_can_be_moved_after_it_ranked(tiny, tmp_path):
         torch.testing.assert_close(there, here, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", filter(has_optimizers, REGISTRY))
+@pytest.mark.parametrize("name", list(filter(has_optimizers, REGISTRY)))
 def test_equal_seeds_give_equal_results(name, tiny, tmp_path):
     runs = [trained(name, tiny, tmp_path / str(turn)) for turn in range(2)]
     assert runs[0].history == runs[1].history
