@@ -9,6 +9,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import math
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,7 +70,7 @@ def read_curve(path: Path) -> Curve:
             with path.open(newline="") as file:
                 rows = list(csv.DictReader(file, strict=True))
         rows = [{name: float(value) for name, value in row.items()} for row in rows]
-        whole = all("epoch" in row for row in rows)
+        whole = all(row.get("epoch", math.nan).is_integer() for row in rows)
     except (ValueError, TypeError, AttributeError, RecursionError, csv.Error):
         whole = False
     if not whole:

@@ -237,6 +237,14 @@ def test_gfcf_as_a_dense_formula(matrix, small):
     np.testing.assert_allclose(fitted("GF-CF", small, rank=3), expected, atol=1e-5)
 
 
+def test_ials_of_vectors_that_leave_no_solution_is_one_sentence(small):
+    model = build("iALS", small, factors=3)
+    model.items = torch.ones(small.n_items, 3)
+    model.items[0] = 9e17
+    with pytest.raises(InputError, match="iALS cannot be solved for these vectors"):
+        model.recommend([[1, 2]], k=2)
+
+
 def test_ials_folds_users_in_by_weighted_least_squares(matrix, small):
     model = build("iALS", small, factors=3, alpha=4, reg=0.2)
     model.fit(small.train)

@@ -320,6 +320,7 @@ def test_runs_that_have_no_loss_are_drawn_too(run, trained, tmp_path):
         ("words.csv", "epoch,recall@20\n5,high\n", "is damaged"),
         ("short.csv", "epoch,recall@20\n5\n", "is damaged"),
         ("other.csv", "a,b\n1,2\n", "is damaged"),
+        ("nan.json", '{"history": [{"epoch": NaN, "recall@20": 0.1}]}', "is damaged"),
         ("other.csv", "epoch,loss,recall@10\n5,1,.1\n", "has no recall@20: choose from recall@10"),
         ("run.txt", "", "neither the .json of a result nor the .csv of a curve"),
         ("none.json", None, "there is no file"),

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 
 from baselines.recommender import ClosedForm
-from DiffRec import Interactions
+from DiffRec import InputError, Interactions
 from DiffRec.engine.settings import Positive, Rate, Settings, setting
 from DiffRec.engine.tensors import Expected
 from DiffRec.evaluate_utils import Scorer
@@ -27,12 +27,15 @@ class IALSSettings(Settings):
 @contextlib.contextmanager
 def as_the_library_asks():
     """One BLAS thread, since the library runs threads of its own; it warns of more before it can
-    know."""
+    know. InputError where its equations cannot be solved."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1, "blas"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        yield
+        try:
+            yield
+        except ValueError as error:
+            raise InputError(f"iALS cannot be solved for these vectors ({error})") from error
 
 
 class IALS(ClosedForm):
