@@ -221,7 +221,7 @@ class ClosedForm(Baseline):
     read_later: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
-    def read_by_fit(cls) -> set[str]:
+    def read_in_training(cls) -> set[str]:
         return cls.Settings.names() - RecencySettings.names() - {*cls.read_later}
 
     def make(self, settings: Settings) -> None:

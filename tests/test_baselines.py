@@ -157,11 +157,9 @@ def test_what_only_a_training_reads_is_told(tiny, name):
                 changed.append(True)
         if changed and not any(changed):
             of_training.add(setting_name)
-    assert of_training <= kind.read_by_fit()
-    for setting_name in (
-        kind.read_by_fit() - of_training - READ_ELSEWHERE
-    ):  # it does not go with these values
-        assert setting_name in {"stretch", "factors", "n_cate"}
+    assert of_training <= kind.read_in_training()
+    others = kind.read_in_training() - of_training - READ_ELSEWHERE
+    assert others <= {"stretch", "factors", "n_cate"}  # which do not go with these values
 
 
 # The mathematics

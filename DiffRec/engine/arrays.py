@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from DiffRec.engine.errors import InputError
+from DiffRec.engine.errors import InputError, reason_of
 
 
 def read_array(path: Path, what: str) -> np.ndarray:
@@ -30,8 +30,9 @@ def read_array(path: Path, what: str) -> np.ndarray:
             raise ValueError("it is an archive")
         return np.array(found)
     except Exception as error:  # a header can be wrong in every way
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is not a whole .npy array of {what} ({reason}).") from error
+        raise InputError(
+            f"{path} is not a whole .npy array of {what} ({reason_of(error)})."
+        ) from error
 
 
 LONGEST_HEADER = 1 << 14  # bytes; NumPy reads no longer ones unasked
@@ -63,5 +64,4 @@ def read_archive(path: Path, names: Sequence[str], what: str) -> dict[str, np.nd
                     found[name] = npy.read_array(file, allow_pickle=False)
         return found
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} does not hold {what} ({reason}).") from error
+        raise InputError(f"{path} does not hold {what} ({reason_of(error)}).") from error

@@ -374,7 +374,7 @@ class Recommender(nn.Module):
         return rows
 
     @classmethod
-    def read_by_fit(cls) -> set[str]:
+    def read_in_training(cls) -> set[str]:
         """Names of settings that are read when the model is trained, and never again."""
         return cls.Settings.read_in_training()
 

@@ -10,6 +10,11 @@ class InputError(ValueError):
     """Bad input of a user: a file, a flag, a setting. The message is one sentence."""
 
 
+def reason_of(error: Exception) -> str:
+    """What an error says, on one line and not at length: a part of a sentence."""
+    return " ".join(str(error).split())[:200]
+
+
 @contextlib.contextmanager
 def settings_from_user():
     """Inside, a ValueError of the model classes is about settings the user chose."""

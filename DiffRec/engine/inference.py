@@ -186,7 +186,7 @@ def require_as_trained(
 ) -> None:
     """InputError for a setting that only a training reads, and that was another there: it would do
     nothing, and the record of this evaluation would not be true."""
-    fixed = (model.Training.names() - EvaluationSettings.names()) | model.read_by_fit()
+    fixed = (model.Training.names() - EvaluationSettings.names()) | model.read_in_training()
     if asked.get("w_at") == "both":  # of recency's settings the one that tells of the training
         fixed |= {"w_at"}
     for name in sorted(fixed & set(trained)):

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from DiffRec.data_utils import last_of_repeated
 from DiffRec.engine.contract import Recommender
-from DiffRec.engine.errors import InputError
+from DiffRec.engine.errors import InputError, reason_of
 from DiffRec.engine.files import hash_of, remove_stale, temporary_prefix, write_json
 from DiffRec.engine.filters import Filters
 from DiffRec.engine.ids import IdMap
@@ -45,8 +45,7 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} is no whole file of histories ({reason}).") from error
+        raise InputError(f"{path} is no whole file of histories ({reason_of(error)}).") from error
 
 
 class HistoryFile:

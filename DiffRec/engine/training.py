@@ -19,7 +19,7 @@ from DiffRec.data_utils import Dataset
 from DiffRec.engine import checkpoints
 from DiffRec.engine.averaging import MovingAverage
 from DiffRec.engine.contract import Recommender, rows_at_once
-from DiffRec.engine.errors import InputError, settings_from_user
+from DiffRec.engine.errors import InputError, reason_of, settings_from_user
 from DiffRec.engine.files import write_json, write_text, write_torch
 from DiffRec.engine.ids import IdMap
 from DiffRec.engine.machine import peak_memory_mb
@@ -295,9 +295,9 @@ class Training:
             told["ended"] = record.get("ended", False)
             progress = self.read_progress({**told, **seconds})
         except Exception as error:  # a foreign or damaged file can raise almost anything
-            reason = " ".join(str(error).split())[:200]
             raise InputError(
-                f"{self.result_path} is not the result of a training of this version ({reason}): "
+                f"{self.result_path} is not the result of a training of this version "
+                f"({reason_of(error)}): "
                 f"remove it to start anew."
             ) from error
         self.require_own(self.result_path, theirs, progress)
@@ -320,10 +320,9 @@ class Training:
         try:
             self._take(state)
         except Exception as error:  # what is missing or does not fit can raise almost anything
-            reason = " ".join(str(error).split())[:200]
             raise InputError(
                 f"{self.state_path} is not a whole training state ({type(error).__name__}: "
-                f"{reason}): remove it to start anew."
+                f"{reason_of(error)}): remove it to start anew."
             ) from error
         progress = self.progress
         behind = 0 < progress.best_epoch < progress.epoch

@@ -14,6 +14,7 @@ from baselines.graph import GRAPH, expected_graph, normalised, set_graph, throug
 from baselines.recommender import Baseline
 from DiffRec import Dataset, InputError, Interactions
 from DiffRec.engine.arrays import read_archive
+from DiffRec.engine.errors import reason_of
 from DiffRec.engine.optimizers import make_optimizer
 from DiffRec.engine.released import Released
 from DiffRec.engine.settings import (
@@ -129,8 +130,7 @@ def read_published(path: Path, second: Path | None = None) -> Released:
             weights[f"{ours}.bias"] = torch.from_numpy(bias)
         n_items, size = arrays["item_embed"].shape
     except Exception as error:  # shapes can be wrong in every way
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path} does not hold GiffCF's weights ({reason}).") from error
+        raise InputError(f"{path} does not hold GiffCF's weights ({reason_of(error)}).") from error
     return Released(weights, {"emb_size": size}, {}, n_items)
 
 

@@ -34,8 +34,8 @@ class MultiDAEpp(MultiDAE):
         return {dataset: NoiseSettings.own(preset) for dataset, preset in published.items()}
 
     @classmethod
-    def read_by_fit(cls) -> set[str]:
-        return super().read_by_fit() | NoiseSettings.names()
+    def read_in_training(cls) -> set[str]:
+        return super().read_in_training() | NoiseSettings.names()
 
     def make(self, settings: MultiDAEppSettings) -> None:
         super().make(settings)
