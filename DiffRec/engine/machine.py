@@ -97,7 +97,7 @@ def code_version() -> str | None:
     """The commit of this checkout, with "+" if its code differs; None outside of git."""
     if not IS_CHECKOUT:  # a repository around an installed package is not this one
         return None
-    git = ["git", "-C", str(REPOSITORY)]
+    git = ["git", "--no-optional-locks", "-C", str(REPOSITORY)]  # a kill leaves no index.lock
     try:
         commit = subprocess.run(
             [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
