@@ -12,11 +12,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from baselines.recommender import Baseline
+from baselines.sampling import sample_negatives
 from DiffRec import InputError, Interactions
 from DiffRec.engine.contract import Axes
 from DiffRec.engine.settings import DecaySettings, Positive, Repeats, Settings, Share, setting
 from DiffRec.evaluate_utils import Scorer
-from DiffRec.models.gaussian_diffusion import NOISE_SCHEDULES, GaussianDiffusion
+from DiffRec.models.gaussian_diffusion import GaussianDiffusion
 from DiffRec.models.timestep_sampler import ImportanceSampler, UniformSampler
 
 CHUNK = 64  # sequences encoded at a time: those of one length together, so that few are padded
@@ -205,7 +206,9 @@ class DiffusionOfNextSettings(SequenceSettings):
 
     title = "diffusion"
     steps: Repeats = setting(32, "T, the number of diffusion steps")
-    noise_schedule: Literal[NOISE_SCHEDULES] = setting("trunc_lin", "how noise grows with t")
+    noise_schedule: Literal["linear", "cosine", "binomial", "sqrt", "trunc_lin"] = setting(
+        "trunc_lin", "how noise grows with t"
+    )
     importance_sampling: bool = setting(
         True, "draw steps by Eq. 14 of DiffRec, or uniformly", in_training=True
     )
@@ -225,9 +228,9 @@ class DiffusionOfNext(SequenceModel):
     Settings = DiffusionOfNextSettings
 
     def make_diffusion(self, settings: DiffusionOfNextSettings) -> None:
-        if settings.noise_schedule in ("linear", "linear-var") and settings.steps < 20:
+        if settings.noise_schedule == "linear" and settings.steps < 20:
             raise ValueError(
-                f"noise_schedule {settings.noise_schedule} is that of 1000 steps here, scaled: it "
+                f"noise_schedule linear is that of 1000 steps here, scaled: it "
                 f"needs steps of at least 20, got {settings.steps}."
             )
         self.diffusion = GaussianDiffusion(
@@ -263,7 +266,8 @@ class CausalModel(SequenceModel):
         L = mean over positions of  -log softmax(h_m · q)_{s_{m+1}}                          (ce)
         L = mean over positions of  -log σ(h_m · q_{s_{m+1}}) - log σ(-h_m · q_j)           (bce)
 
-    with j uniform over the items that the sequence lacks.
+    with j uniform over the items that the user does not have (or, with random stretches, that the
+    stretch lacks).
     """
 
     Settings = CausalSettings
@@ -292,11 +296,12 @@ class CausalModel(SequenceModel):
         if self.settings.loss == "ce":
             return F.cross_entropy(F.linear(h, vectors), targets)
 
-        def score(items: torch.Tensor) -> torch.Tensor:
-            return (h * vectors[items]).sum(dim=1)
-
-        others = absent(sequences[rows] - 1, self.n_items)
-        return (F.softplus(-score(targets)) + F.softplus(score(others))).mean()
+        keys = (batch.row_index() * self.n_items + batch.items.long()).sort().values
+        lacks = (batch.lengths.to(rows.device) < self.n_items)[rows]  # at least one item
+        others = sample_negatives(rows[lacks], keys, self.n_items)
+        own = F.softplus(-(h * vectors[targets]).sum(dim=1))
+        other = F.softplus((h[lacks] * vectors[others]).sum(dim=1))
+        return (own.sum() + other.sum()) / len(rows)
 
 
 def positions_of(batch: Interactions, longest: int) -> int:
@@ -312,15 +317,3 @@ def nothing(model: nn.Module) -> torch.Tensor:
 def at(x: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """One place of each sequence: (B, L, …) and (B,) → (B, …)."""
     return x[torch.arange(len(x), device=x.device), places]
-
-
-def absent(sequences: torch.Tensor, n_items: int, tries: int = 20) -> torch.Tensor:
-    """(n,) items drawn uniformly from those that a row of ``sequences``, (n, L) ids or -1, lacks;
-    after so many tries one that it has is kept."""
-    drawn = torch.randint(n_items, (len(sequences),), device=sequences.device)
-    for _ in range(tries):
-        wrong = (sequences == drawn[:, None]).any(dim=1).nonzero()[:, 0]
-        if not len(wrong):
-            break
-        drawn[wrong] = torch.randint(n_items, (len(wrong),), device=drawn.device)
-    return drawn

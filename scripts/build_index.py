@@ -97,7 +97,7 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"{args.out} must end in .faiss.")
     if args.links < 2:
         raise InputError("a graph needs at least 2 --links of an item.")
-    require_writable(args.out)
+    require_writable(args.out, [args.checkpoint])
     model = any_model(args.checkpoint)
     header = header_of(args.checkpoint)
     dataset = data_of(args.checkpoint, header, args.dataset, args.data_path)

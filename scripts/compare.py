@@ -37,7 +37,7 @@ from DiffRec import Dataset, compare, evaluate
 from DiffRec.engine.commands import command
 from DiffRec.engine.contract import any_model
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import write_csv
+from DiffRec.engine.files import require_writable, write_csv
 from DiffRec.engine.flags import Parser, checked
 from DiffRec.engine.machine import choose_device
 from DiffRec.engine.settings import EvaluationSettings, Folder
@@ -51,7 +51,7 @@ def metrics_at(text: str) -> list[tuple[str, int]]:
     found = []
     for word in filter(None, re.split(r"[,\s]+", text)):
         name, _, cut = word.partition("@")
-        if name not in OF_USERS or not cut.isdecimal() or int(cut) < 1:
+        if name not in OF_USERS or not re.fullmatch("[1-9][0-9]{0,8}", cut):
             raise argparse.ArgumentTypeError(
                 f"expected one of {', '.join(OF_USERS)} at a cut-off, as recall@20, got {word!r}"
             )
@@ -152,14 +152,17 @@ def pooled(
 
     A group is called by its model, and by the settings in which groups of this model differ, or
     by its first run where that does not tell it from another. Random noise makes other data with
-    each seed.
+    each seed. Runs that began with other weights than their own seed's are no seeds of the others.
     """
     groups: dict[str, dict[int, int]] = {}  # of each the run of each seed
     for n, header in enumerate(headers):
         data = dict(header["data"])
         if header["settings"]["random_noise"]:
             data.pop("sha256", None)
-        key = json.dumps([header["variant"], header["settings"], header.get("dataset"), data])
+        began = [header.get("warm_start"), header.get("went_on", False)]
+        key = json.dumps(
+            [header["variant"], header["settings"], header.get("dataset"), data, began]
+        )
         same = groups.setdefault(key, {}).setdefault(header["seed"], n)
         if same != n:
             raise InputError(
@@ -249,6 +252,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     if len(args.runs) < 2:
         raise InputError("name two checkpoints or more: the first is what others are compared to.")
+    require_writable(args.out, args.runs)
     headers = [header_of(path) for path in args.runs]
     if args.metrics is None:
         args.metrics = own_metrics(headers[0])

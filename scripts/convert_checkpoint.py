@@ -13,14 +13,13 @@ import reproduction  # noqa: F401  (registers the models)
 from DiffRec.engine.commands import command
 from DiffRec.engine.errors import InputError
 from DiffRec.engine.flags import Parser
-from DiffRec.engine.inference import infer
+from DiffRec.engine.inference import autoencoder_beside, infer
 from DiffRec.engine.variant import REGISTRY, Variant
 
 
 def likely(source: Path, variants: dict[str, Variant]) -> Variant:
     """The first of the variants whose release has as many files as lie here."""
-    autoencoder = source.with_name(f"{source.stem}_AE{source.suffix}")
-    files = 2 if autoencoder.is_file() else 1
+    files = 2 if autoencoder_beside(source).is_file() else 1
     return next(variant for variant in variants.values() if variant.released_files == files)
 
 

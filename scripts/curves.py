@@ -67,10 +67,12 @@ def read_curve(path: Path) -> Curve:
             rows = record.get("history", [])
             select_by = str(record.get("settings", {}).get("select_by", select_by))
         else:
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8-sig") as file:  # as Excel writes it
                 rows = list(csv.DictReader(file, strict=True))
         rows = [{name: float(value) for name, value in row.items()} for row in rows]
         whole = all(row.get("epoch", math.nan).is_integer() for row in rows)
+        whole = whole and all(math.isfinite(value) for row in rows for value in row.values())
+        whole = whole and (best is None or type(best) is int)
     except (ValueError, TypeError, AttributeError, RecursionError, csv.Error):
         whole = False
     if not whole:
@@ -82,6 +84,8 @@ def read_curve(path: Path) -> Curve:
 
 def require_metric(path: Path, curve: Curve, metric: str) -> None:
     offered = [name for name in curve.rows[0] if name not in ("epoch", "loss")]
+    if not offered:
+        raise InputError(f"{path} has no metrics of validation, as one that --final trained.")
     if metric not in offered:
         raise InputError(f"{path} has no {metric}: choose from {', '.join(offered)}.")
 
@@ -97,7 +101,7 @@ def draw(names: Sequence[str], curves: Sequence[Curve], metric: str, path: Path)
     pyplot = pictures.drawing(path.name)
     bests = [curve.best(metric) for curve in curves]
     labels = [
-        wrapped(f"{name}: {value:.4f} in epoch {epoch}")
+        pictures.plain(wrapped(f"{name}: {value:.4f} in epoch {epoch}"))
         for name, (epoch, value) in zip(names, bests, strict=True)
     ]
     lines = sum(label.count("\n") + 1 for label in labels)

@@ -116,7 +116,8 @@ def draw(found: Explanation, names: list[str], title: str, path: Path) -> None:
     most = np.sort(most)  # in order of time again
     shown = found.changes[:, most]
     across, down = (
-        [shortened(names[n]) for n in some] for some in (found.history[most], found.items)
+        [pictures.plain(shortened(names[n])) for n in some]
+        for some in (found.history[most], found.items)
     )
     picture, axis = pyplot.subplots(
         figsize=(3 + 0.55 * len(across), 2.4 + 0.34 * len(down)), layout="constrained"
@@ -127,7 +128,7 @@ def draw(found: Explanation, names: list[str], title: str, path: Path) -> None:
     axis.set_yticks(range(len(down)), down)
     axis.spines[:].set_visible(False)
     axis.set(xlabel="item of the history, left out", ylabel="recommendation, best first")
-    axis.set_title(title, fontsize=10)
+    axis.set_title(pictures.plain(title), fontsize=10)
     picture.colorbar(image, ax=axis, label="fall of the score")
     pictures.save(picture, path)
     pyplot.close(picture)
@@ -151,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     models_from(argv)
     args = make_parser().parse_args(argv)
     pictures.require_format(args.out)
-    require_writable(args.out)
+    require_writable(args.out, [args.checkpoint])
     model = any_model(args.checkpoint)
     header = header_of(args.checkpoint)
     data = data_of(args.checkpoint, header, args.dataset, args.data_path)

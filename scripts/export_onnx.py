@@ -113,7 +113,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     if args.out.suffix != ".onnx":
         raise InputError(f"{args.out} must end in .onnx.")
-    require_writable(args.out)
+    require_writable(args.out, [args.checkpoint])
     print(f"{args.out}: {export(args.checkpoint, args.out):,} bytes")
 
 

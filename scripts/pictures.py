@@ -32,6 +32,11 @@ def require_format(path: Path) -> None:
         raise InputError(f"{path} ends in no format of pictures: use .png, .svg or .pdf.")
 
 
+def plain(text: str) -> str:
+    """A text whose dollar signs are dollar signs, and not the ends of a formula."""
+    return text.replace("$", r"\$")
+
+
 def save(picture: Any, path: Path) -> None:
     """Write a picture in the format of the file's ending."""
     format = path.suffix[1:] or "png"

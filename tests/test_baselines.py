@@ -846,6 +846,19 @@ def test_giffcfs_filter_is_made_by_parts_and_anew_on_another_device(tiny, monkey
     assert moved.dense_filter is None
 
 
+def test_giffcfs_filter_of_one_user_is_scaled_too(tiny):
+    one = Interactions.from_histories([[0, 1, 2, 3]], 4)
+    data = dataclasses.replace(tiny, train=one, valid=one, test=one)
+    model = GiffCF(1, 4, gamma=1.0)  # as published for Amazon-book
+    model.prepare_data(data)
+    largest = torch.linalg.eigvalsh(model.filtered(torch.eye(4)))[-1]
+    assert float(largest) == pytest.approx(1, abs=1e-6)
+    model = GiffCF(1, 4, ideal_weight=0.2)
+    model.prepare_data(data)
+    with pytest.raises(InputError, match="ideal_weight needs at least two users and two items"):
+        model.scorer()
+
+
 @pytest.mark.parametrize("name", ["LightGCN", "GiffCF"])
 def test_training_begins_with_the_graph_of_its_data(tiny, tmp_path, name):
     """Not with that of an evaluation, or a training, of before."""

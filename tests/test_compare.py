@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import compare
@@ -161,6 +162,10 @@ def test_runs_of_other_settings_or_data_are_not_pooled():
     headers[3] = {**headers[2], "data": {**data, "sha256": "2"}}
     names, _ = compare.pooled(paths, headers, found)
     assert names[1:] == [f"DiffRec, lr 0.2, 3,000 interactions, seeds: 1, {stem}" for stem in "cd"]
+    # What began warm, or was trained on, is no further seed, nor the same as one.
+    headers[1]["warm_start"], headers[3] = "old", {**headers[0], "went_on": True}
+    _, runs = compare.pooled(paths, headers, found)
+    assert [len(group) for group in runs] == [1, 1, 1, 1]
 
 
 def test_seeds_of_noise_are_pooled_each_on_its_own_data(run, tiny_folder, tmp_path):
@@ -254,6 +259,8 @@ def test_models_that_are_noised_when_they_rank_are_compared_alike_each_time(
         (["--metrics", "recall"], "got 'recall'"),
         (["--metrics", ","], "expected metrics"),
         (["--metrics", "recall@0"], "got 'recall@0'"),
+        (["--metrics", f"recall@{10**22}"], "got 'recall@1000"),
+        (["--out", "."], ". is a folder"),
         (["--data_path", "nowhere"], "nowhere does not exist"),
         (["nothing.safetensors"], "there is no checkpoint"),
     ],
@@ -304,6 +311,24 @@ def test_the_picture_has_a_line_for_each_run_and_what_they_are_below(run, traine
         assert out.with_suffix(f".{ending}").read_bytes().startswith(start)
 
 
+def test_names_are_drawn_letter_by_letter(run, tmp_path):
+    """Also between two dollar signs; and a table may come from Excel."""
+    path = tmp_path / "a$x_{$.csv"
+    path.write_text("\ufeffepoch,loss,recall@20\n5,1,.1\n", encoding="utf-8")
+    done = run("scripts/curves.py", path, "--out", tmp_path / "c.svg")
+    assert done.returncode == 0, done.stderr
+    assert "$x_{$" in (tmp_path / "c.svg").read_text()
+
+
+def test_no_table_takes_the_place_of_a_run(run, trained, tiny_folder, tmp_path):
+    files = [shutil.copy(trained[name, 1][1], tmp_path) for name in ("DiffRec", "EASE")]
+    before = Path(files[1]).read_bytes()
+    done = run("scripts/compare.py", *files, "--data_path", tiny_folder, "--out", files[1])
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "is read here: name another file to write" in done.stderr
+    assert Path(files[1]).read_bytes() == before
+
+
 def test_runs_that_have_no_loss_are_drawn_too(run, trained, tmp_path):
     done = run("scripts/curves.py", trained["EASE", 1][0], "--out", tmp_path / "ease")
     assert done.returncode == 0, done.stderr
@@ -322,6 +347,9 @@ def test_runs_that_have_no_loss_are_drawn_too(run, trained, tmp_path):
         ("other.csv", "a,b\n1,2\n", "is damaged"),
         ("nan.json", '{"history": [{"epoch": NaN, "recall@20": 0.1}]}', "is damaged"),
         ("other.csv", "epoch,loss,recall@10\n5,1,.1\n", "has no recall@20: choose from recall@10"),
+        ("odd.json", '{"best_epoch": "x", "history": [{"epoch": 1, "recall@20": 0}]}', "damaged"),
+        ("inf.csv", "epoch,loss,recall@20\n5,inf,.1\n", "is damaged"),
+        ("final.csv", "epoch,loss\n5,1\n", "has no metrics of validation"),
         ("run.txt", "", "neither the .json of a result nor the .csv of a curve"),
         ("none.json", None, "there is no file"),
     ],

@@ -91,7 +91,7 @@ def test_it_is_told_by_title_and_drawn(tiny_folder, tmp_path, run):
     for path in tiny_folder.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     table = pd.read_csv(folder / "item_map.csv")
-    table["title"] = [f"Film, the {n}th" for n in table["item"]]
+    table["title"] = [f"Film, the {n}th" + " $5_{$" * (n % 2) for n in table["item"]]
     table.to_csv(folder / "item_map.csv", index=False)
     data = load_dataset(data_path=folder)
     model = DiffRec(data.n_items, dims=[8], steps=2)
@@ -102,7 +102,9 @@ def test_it_is_told_by_title_and_drawn(tiny_folder, tmp_path, run):
     done = run(*base, raw, "--k", "200", "--out", tmp_path / "why.png")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "why.png").stat().st_size > 10_000
-    lines = re.findall(r"^ *\d+\. (\d+) Film, the \d+th  -?\d", done.stdout, re.MULTILINE)
+    lines = re.findall(
+        r"^ *\d+\. (\d+) Film, the \d+th(?: \$5_{\$)?  -?\d", done.stdout, re.MULTILINE
+    )
     asked = ["DiffRec/inference.py", "--checkpoint", checkpoint, "--data_path", folder]
     run(*asked, "--recommend", tmp_path / "top.csv", "--users", raw, "--k", "200")
     assert lines == pd.read_csv(tmp_path / "top.csv", dtype=str)["item"].tolist()

@@ -19,6 +19,7 @@ import tarfile
 import threading
 import zipfile
 
+import data_report
 import numpy as np
 import pandas as pd
 import pytest
@@ -1040,7 +1041,7 @@ def test_the_legend_of_a_data_report_is_off_the_bars(tiny, tmp_path, monkeypatch
 
     drawn = []
     monkeypatch.setattr(pyplot, "close", drawn.append)
-    inspection.picture(tiny, tmp_path / "a.png")
+    data_report.draw(tiny, tmp_path / "a.png")
     monkeypatch.undo()
     (figure,) = drawn
     (legend,) = figure.legends
@@ -1059,7 +1060,7 @@ def test_a_report_without_dates(tiny, tiny_folder, tmp_path, factor):
         np.save(path, (np.load(path) * factor).astype(np.int64))
     data = load_dataset(data_path=folder)
     assert inspection.days_of(data) is None
-    inspection.picture(data, tmp_path / "tiny.png")
+    data_report.draw(data, tmp_path / "tiny.png")
     assert (tmp_path / "tiny.png").stat().st_size > 10_000
 
 

@@ -116,6 +116,25 @@ def restore(variant, path, **more):
     return restored.model(settings)
 
 
+def test_no_conversion_takes_the_place_of_what_it_reads(release, tmp_path, tiny, tiny_folder, run):
+    torch.save(make_network(release, tiny.n_items, [6, 9]), tmp_path / NAME)
+    (tmp_path / "b.safetensors").symlink_to(tmp_path / NAME)
+    before = (tmp_path / NAME).read_bytes()
+    where = ["--dataset", "tiny", "--data_path", tiny_folder]
+    for target, words in (
+        ("b.safetensors", "is read here: name another file to write"),
+        ("c.pth", "convert writes a .safetensors file"),
+    ):
+        done = run("scripts/convert_checkpoint.py", tmp_path / NAME, tmp_path / target, *where)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert words in done.stderr
+    assert (tmp_path / NAME).read_bytes() == before
+    lists = ["--recommend", tmp_path / "u.csv", "--users", tmp_path / "u.csv"]
+    (tmp_path / "u.csv").write_text("0\n")
+    done = run("DiffRec/inference.py", "--checkpoint", tmp_path / NAME, *where, *lists)
+    assert "u.csv is read here: name another file to write" in done.stderr
+
+
 @pytest.mark.parametrize("dims", [[6, 9], [9]])
 def test_a_network_computes_what_the_release_computes(release, tmp_path, tiny, dims):
     network = make_network(release, tiny.n_items, dims)

@@ -20,11 +20,11 @@ from baselines.models.DiffuRec import DiffuRec
 from baselines.models.GRU4Rec import GRU4Rec
 from baselines.models.SASRec import SASRec
 from baselines.noise import generators
+from baselines.sampling import sample_negatives
 from baselines.sequences import (
     CausalModel,
     Prefixes,
     SequenceModel,
-    absent,
     of_one_length,
 )
 from baselines.transformer import Block, Encoder, key_mask
@@ -204,15 +204,6 @@ def test_batches_of_one_length_hold_all_and_pad_little():
     assert firsts != sorted(firsts)
 
 
-def test_absent_items_are_those_a_row_lacks():
-    torch.manual_seed(0)
-    rows = torch.tensor([[0, 1, 2, -1], [3, -1, -1, -1]]).repeat(100, 1)
-    drawn = absent(rows, 5)
-    assert not (rows == drawn[:, None]).any()
-    assert set(drawn[::2].tolist()) == {3, 4}
-    assert set(drawn[1::2].tolist()) == {0, 1, 2, 4}
-
-
 # Models
 
 
@@ -225,10 +216,9 @@ def test_causal_losses_by_hand(rows, loss):
     expected = []
     torch.manual_seed(1)
     pairs = [([3, 1, 4], [1, 4, 2]), ([0, 1, 2, 3], [1, 2, 3, 4])]
-    sequences = torch.full((7, 5), -1)
-    sequences[:3, :4] = torch.tensor([3, 1, 4, 2])
-    sequences[3:] = torch.tensor([0, 1, 2, 3, 4])
-    others = absent(sequences, 9).tolist() if loss == "bce" else []
+    keys = torch.tensor([1, 2, 3, 4, 9 + 5, 27, 28, 29, 30, 31, 35])  # u I + i, the oldest too
+    of = torch.tensor([0, 0, 0, 3, 3, 3, 3])
+    others = sample_negatives(of, keys, 9).tolist() if loss == "bce" else []
     items = model.embedding.weight[1:].detach()
     for inputs, targets in pairs:
         h = model.hidden(torch.tensor([inputs]) + 1)[0].detach()
@@ -241,6 +231,21 @@ def test_causal_losses_by_hand(rows, loss):
                 of = torch.nn.functional.logsigmoid
                 expected.append(float(-of(scores[target]) - of(-scores[other])))
     assert found == pytest.approx(np.mean(expected), abs=1e-5)
+
+
+def test_negatives_are_none_of_a_users_items(monkeypatch):
+    """Not of the older ones either, which the model does not read; who has all items has none."""
+    rows = Interactions.from_histories([[0, 1, 2, 3, 4], [5, 4, 3, 2, 1, 0]], 6)
+    model = SASRec(2, 6, emb_size=8, max_length=2, loss="bce")
+    drawn = []
+
+    def watched(*args):
+        drawn.append(sample_negatives(*args))
+        return drawn[-1]
+
+    monkeypatch.setattr("baselines.sequences.sample_negatives", watched)
+    assert torch.isfinite(model.training_loss(rows))
+    assert drawn[0].tolist() == [5, 5]
 
 
 TRAINED_THROUGH = {"rec_loss": "network", "loss_reduction": "mean"}
@@ -606,11 +611,19 @@ def test_without_lambda_nothing_is_drawn():
     assert not DiffuRec(1, 9, lambda_mean=0.0, lambda_std=0.0, **some).draws_noise
 
 
-@pytest.mark.parametrize("schedule", ["linear", "linear-var"])
-def test_schedules_of_a_thousand_steps_need_some(schedule):
+def test_the_schedule_of_a_thousand_steps_needs_some():
     with pytest.raises(InputError, match="needs steps of at least 20, got 19"):
-        DiffuRec(1, 9, emb_size=8, steps=19, noise_schedule=schedule)
-    DiffuRec(1, 9, emb_size=8, steps=20, noise_schedule=schedule)
+        DiffuRec(1, 9, emb_size=8, steps=19, noise_schedule="linear")
+    DiffuRec(1, 9, emb_size=8, steps=20, noise_schedule="linear")
+
+
+@pytest.mark.parametrize("model", [DiffuRec, DiffRecDu])
+def test_what_a_search_draws_ends_in_noise(model):
+    """As inference begins with it."""
+    for schedule in model.ranges["noise_schedule"]:
+        for steps in model.ranges["steps"]:
+            found = model(1, 9, emb_size=8, noise_schedule=schedule, steps=steps)
+            assert found.diffusion.alpha_bar[-1] < 1e-3
 
 
 @pytest.fixture

@@ -213,7 +213,7 @@ def train_by(variant: Variant, argv: Sequence[str] | None, description: str = ""
     """Parse, build, train and report; returns the record that --result_json writes."""
     argv = list(sys.argv[1:] if argv is None else argv)
     settings, options = parse(variant, argv, description)
-    require_writable(options.result_json)
+    require_writable(options.result_json, [options.warm_start, options.final])
     device = choose_device(options.cuda, options.gpu)
     with joined(device):
         record = train_on(variant, settings, options, device)

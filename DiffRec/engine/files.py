@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -72,12 +72,16 @@ def require_replaceable(path: Path) -> None:
         raise InputError(f"{path} is no ordinary file, which could be replaced.")
 
 
-def require_writable(path: str | Path | None) -> None:
-    """InputError, before any work, if a file can not be written there."""
+def require_writable(path: str | Path | None, read: Iterable[str | Path | None] = ()) -> None:
+    """InputError, before any work, if a file can not be written there, or would take the place of
+    one of those that are ``read``."""
     if path is None:
         return
     path = Path(path)
     require_replaceable(path)
+    for other in read:
+        if other is not None and path.is_file() and os.path.exists(other) and path.samefile(other):
+            raise InputError(f"{path} is read here: name another file to write.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):

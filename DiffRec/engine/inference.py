@@ -81,11 +81,16 @@ def locate(folder: Path, dataset: str, variants: Sequence[Variant]) -> Path:
     )
 
 
+def autoencoder_beside(path: Path) -> Path:
+    """Where the second file of a released latent model lies."""
+    return path.with_name(f"{path.stem}_AE{path.suffix}")
+
+
 def restore_released(
     path: Path, second: Path | None, dataset: str | None, variants: Sequence[Variant]
 ) -> Restored:
     """A model of the authors' release; file and name tell its settings, or else the preset."""
-    beside = path.with_name(f"{path.stem}_AE{path.suffix}")
+    beside = autoencoder_beside(path)
     if second is None and beside.is_file():
         second = beside
     files = 1 if second is None else 2
@@ -240,8 +245,14 @@ def infer(
     if options.histories is not None:
         recommend_to_many(restored, settings, options)
         return None
+    if options.convert and options.convert.suffix != ".safetensors":
+        raise InputError(f"convert writes a .safetensors file, and {options.convert} is none.")
+    read = [
+        restored.path, options.autoencoder or autoencoder_beside(restored.path), options.users,
+        options.only_items, options.without_items, options.categories, options.item_dates,
+    ]  # fmt: skip
     for path in (options.recommend, options.convert, options.result_json):
-        require_writable(path)
+        require_writable(path, read)
     if options.history is not None:
         torch.manual_seed(options.seed)
         recommend_for_history(restored.model(settings), restored.path, options.history, options)

@@ -1,4 +1,4 @@
-"""What is in a data set's folder: statistics, a picture, and whether a released one is whole."""
+"""What is in a data set's folder: statistics, dates, and whether a released one is whole."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ import numpy as np
 from DiffRec.data_utils import SPLITS, Dataset
 from DiffRec.engine.arrays import read_array
 from DiffRec.engine.errors import InputError
-from DiffRec.engine.files import written_whole
 from DiffRec.engine.paper import paper_sizes
 
 # Of the authors' archives: rows of each list, and the fingerprint's hash where it was seen.
@@ -91,41 +90,3 @@ def days_of(dataset: Dataset) -> list[np.ndarray] | None:
     if not len(some) or some.max() < EARLIEST or np.abs(some.astype(np.float64)).max() > LATEST:
         return None
     return [(part.astype(np.int64) // 86_400).astype("datetime64[D]") for part in times]
-
-
-def picture(dataset: Dataset, path: Path) -> None:
-    """Popularity of items, activity of users, and the splits over time, as one image."""
-    import matplotlib  # here, since nothing else needs it
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot, ticker
-
-    colours = {"train": "#3b6ea5", "valid": "#d8a24a", "test": "#a5453b"}
-    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.8), layout="constrained")
-    per_item = np.bincount(dataset.train.items.numpy(), minlength=dataset.n_items)
-    axes[0].loglog(np.arange(1, dataset.n_items + 1), np.sort(per_item)[::-1], color="#3b6ea5")
-    axes[0].set(title="Popularity", xlabel="rank of item", ylabel="train interactions of the item")
-    per_user = np.sort(dataset.train.lengths.numpy().clip(min=1))
-    axes[1].loglog(per_user, np.arange(dataset.n_users, 0, -1), color="#3b6ea5")
-    axes[1].set(title="Activity", xlabel="train interactions", ylabel="users with at least so many")
-    axes[1].xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-    axes[1].xaxis.set_major_formatter("{x:,.0f}")
-    axes[1].xaxis.set_minor_formatter(ticker.NullFormatter())
-    days = days_of(dataset)
-    if days is not None:
-        axes[2].hist(days, bins=40, stacked=True, color=[colours[s] for s in SPLITS], label=SPLITS)
-        axes[2].tick_params(axis="x", rotation=30)
-        axes[2].set(title="Splits over time", xlabel="date", ylabel="interactions")
-    else:
-        counts = [len(getattr(dataset, split).items) for split in SPLITS]
-        axes[2].bar(SPLITS, counts, color=[colours[s] for s in SPLITS])
-        axes[2].set(title="Splits (no dates here)", xlabel="split", ylabel="interactions")
-    if axes[2].get_legend_handles_labels()[0]:
-        figure.legend(loc="outside lower right", ncols=len(SPLITS), frameon=False)  # off the bars
-    figure.suptitle(
-        f"{dataset.name}: {dataset.n_users:,} users, {dataset.n_items:,} items, "
-        f"{sum(len(getattr(dataset, s).items) for s in SPLITS):,} interactions"
-    )
-    with written_whole(path) as temporary:
-        figure.savefig(temporary, dpi=110, format=path.suffix[1:] or "png")
-    pyplot.close(figure)

@@ -67,11 +67,11 @@ class DiffRecDu(DiffusionOfNext):
         ĥ = W' LN(Encoder(h_m + y_m + z_n)_last), y_m and z_n being place and step      (Eq. 16)
         L = mean over n of ‖h⁰ - ĥ‖², or ‖E(v) - ĥ‖² for n = 1,  -  log softmax(W h⁰ + b)_v
 
-    Inference puts the vector of an unknown item last and noises it by all N steps, then takes the
-    reverse steps; W ĥ + b ranks. A history's vectors are its items' means at inference, and places
-    count from its beginning. The paper's code is not public: what it does not say is set as in
-    DiffuRec (N, β_n, d) or the first author's other code (layers, heads, dropout, batch), or is
-    ours (β_0, W'), and is searched.
+    Inference puts the vector of an unknown item last, which no loss trains, and noises it by all N
+    steps, then takes the reverse steps; W ĥ + b ranks. A history's vectors are its items' means at
+    inference, and places count from its beginning. The paper's code is not public: what it does not
+    say is set as in DiffuRec (N, β_n, d) or the first author's other code (layers, heads, rate of
+    dropout, batch), or is ours (β_0, W'), and is searched.
     """
 
     variant = "DiffRec-Du"
@@ -82,7 +82,7 @@ class DiffRecDu(DiffusionOfNext):
         "dropout": Between(0.1, 0.6),
         "layers": [1, 2, 4],
         "beta_0": Between(1e-4, 0.1, log=True),
-        "steps": [8, 32, 100],
+        "steps": [32, 100],  # so many that noise alone is left of h_0
         "noise_schedule": ["trunc_lin", "cosine", "sqrt"],
         "rec_loss": ["printed", "network"],
     }

@@ -102,7 +102,7 @@ class DiffuRec(DiffusionOfNext):
         "layers": [1, 2, 4],
         "lambda_mean": [0.0, 0.001, 0.01, 0.1],
         "noise_schedule": ["trunc_lin", "cosine", "sqrt"],
-        "steps": [8, 16, 32],
+        "steps": [32, 64],  # so many that noise alone is left of x_0
     }
 
     def make(self, settings: DiffuRecSettings) -> None:

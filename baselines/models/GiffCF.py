@@ -27,6 +27,7 @@ from DiffRec.engine.settings import (
     Repeats,
     Settings,
     Share,
+    ShareOrAll,
     setting,
 )
 from DiffRec.engine.tensors import Expected
@@ -91,7 +92,7 @@ class GiffCFSettings(Settings):
     emb_size: Positive = setting(200, "size of the item embeddings")
     steps: Repeats = setting(3, "T, the number of diffusion steps")
     alpha: NotNegative = setting(1.5, "alpha, how far T steps smooth")
-    gamma: Share = setting(0.5, "gamma, the share of what was smoothed away that a step keeps")
+    gamma: ShareOrAll = setting(0.5, "gamma, the share of what was smoothed away that a step keeps")
     noise_scale: NotNegative = setting(
         0.0, "scale of the noise at step T; gamma times less before", in_training=True
     )
@@ -207,12 +208,13 @@ class GiffCF(Baseline):
         dataset = super().prepare_data(dataset)
         if self.user_columns is None:
             scaled = normalised(dataset.train.with_values(None).matrix(), 0.25, 0.5)
+            largest = scipy.sparse.linalg.norm(scaled)  # of one row or column
             if min(scaled.shape) > 1:
                 start = np.ones(min(scaled.shape))
                 (largest,) = scipy.sparse.linalg.svds(
                     scaled.astype(np.float64), 1, v0=start, return_singular_vectors=False
                 )
-                scaled = (scaled / largest).tocsr()
+            scaled = (scaled / largest).tocsr()
             set_graph(self, scaled)
         return dataset
 
@@ -233,6 +235,8 @@ class GiffCF(Baseline):
             arrays = self.item_weights.cpu().numpy(), self.item_columns.cpu().numpy(), offsets
             rows = scipy.sparse.csr_matrix(arrays, (self.n_items, len(self.user_offsets)))
             rank = min(settings.cutoff, min(rows.shape) - 1)
+            if rank < 1:
+                raise InputError("ideal_weight needs at least two users and two items.")
             start = np.ones(min(rows.shape))
             vectors, _, _ = scipy.sparse.linalg.svds(rows.astype(np.float64), rank, v0=start)
             self.low_pass = torch.from_numpy(vectors.copy()).float().to(self.device)
