@@ -48,6 +48,9 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "MultiVAE": ("MultiVAE", ()),
     "MultiVAE, searched": ("MultiVAE", SEARCHED),
     "MultiVAE, recent items weigh more in training too": ("MultiVAE", (("w_at", "both"),)),
+    "MultiVAE, searched, recent items weigh more in training too": (
+        "MultiVAE", (*SEARCHED, ("w_at", "both")),
+    ),
     "LightGCN": ("LightGCN", ()),
     "LightGCN, searched": ("LightGCN", SEARCHED),
     "LightGCN, vectors of 256 numbers": ("LightGCN", (("emb_size", "256"),)),
@@ -73,7 +76,8 @@ ROWS: dict[str, tuple[str, Flags]] = {
     "SASRec, random stretches": ("SASRec", STRETCH),
 }  # fmt: skip
 WITH_ORDER = ("EASE, searched, recent items weigh more",
-              "MultiVAE, recent items weigh more in training too", "T-DiffRec, of ML-1M",
+              "MultiVAE, recent items weigh more in training too",
+              "MultiVAE, searched, recent items weigh more in training too", "T-DiffRec, of ML-1M",
               "LT-DiffRec of one cluster, of ML-1M", "ACVAE", "SASRec",
               "SASRec, random stretches")  # fmt: skip
 
