@@ -158,7 +158,7 @@ class GiffCF(Baseline):
         "lr": Between(3e-4, 3e-3, log=True),
         "lr_mixers": Between(3e-4, 3e-3, log=True),
         "alpha": Between(0.5, 2.0),
-        "gamma": Between(0.0, 0.9),
+        "gamma": Between(0.0, 1.0),
         "dropout": Between(0.3, 0.7),
         "emb_size": [100, 200, 400],
         "batch_size": [100, 200],
