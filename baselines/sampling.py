@@ -5,18 +5,16 @@ import torch
 from DiffRec import Interactions
 
 
-def sample_negatives(
-    users: torch.Tensor, keys: torch.Tensor, n_items: int, generator: torch.Generator | None = None
-) -> torch.Tensor:
-    """For each of ``users``, (n,), an item drawn uniformly from those the user does not have.
-
-    keys: u · I + i of every interaction, ascending. A draw that hits a user's own item is repeated;
-    every user must have an item left.
+def sample_negatives(users: torch.Tensor, rows: Interactions) -> torch.Tensor:
+    """For each of ``users``, (n,) numbers of ``rows``, an item drawn uniformly from those the row
+    does not have. A draw that hits one that it has is repeated; every user must have an item left.
     """
+    n_items = rows.n_items
+    keys = (rows.row_index() * n_items + rows.items).sort().values
     items = torch.empty_like(users)
     open_ = torch.arange(len(users), device=users.device)
     while len(open_):
-        drawn = torch.randint(n_items, (len(open_),), device=users.device, generator=generator)
+        drawn = torch.randint(n_items, (len(open_),), device=users.device)
         wanted = users[open_] * n_items + drawn
         place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
         taken = keys[place] == wanted
@@ -46,5 +44,4 @@ def sample_triples(train: Interactions, positives: str) -> torch.Tensor:
         order = torch.randperm(len(items), device=device)
         order = order[usable[rows[order]]]
         u, i = rows[order], items[order]
-    keys = (rows * n_items + items).sort().values
-    return torch.stack([u, i, sample_negatives(u, keys, n_items)], dim=1)
+    return torch.stack([u, i, sample_negatives(u, train)], dim=1)

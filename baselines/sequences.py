@@ -230,8 +230,8 @@ class DiffusionOfNext(SequenceModel):
     def make_diffusion(self, settings: DiffusionOfNextSettings) -> None:
         if settings.noise_schedule == "linear" and settings.steps < 20:
             raise ValueError(
-                f"noise_schedule linear is that of 1000 steps here, scaled: it "
-                f"needs steps of at least 20, got {settings.steps}."
+                f"noise_schedule linear is that of 1000 steps here, scaled: it needs steps of at "
+                f"least 20, got {settings.steps}."
             )
         self.diffusion = GaussianDiffusion(
             noise_schedule=settings.noise_schedule, steps=settings.steps, beta_fixed=False,
@@ -296,9 +296,8 @@ class CausalModel(SequenceModel):
         if self.settings.loss == "ce":
             return F.cross_entropy(F.linear(h, vectors), targets)
 
-        keys = (batch.row_index() * self.n_items + batch.items.long()).sort().values
         lacks = (batch.lengths.to(rows.device) < self.n_items)[rows]  # at least one item
-        others = sample_negatives(rows[lacks], keys, self.n_items)
+        others = sample_negatives(rows[lacks], batch)
         own = F.softplus(-(h * vectors[targets]).sum(dim=1))
         other = F.softplus((h[lacks] * vectors[others]).sum(dim=1))
         return (own.sum() + other.sum()) / len(rows)
